@@ -1,0 +1,1 @@
+"""Floor 1: decisions, prices and estimates. Pure: plain values in, plain values out."""
