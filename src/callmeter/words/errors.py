@@ -23,7 +23,10 @@ class Exit(IntEnum):
     DONE = 0, "done"
     FAILED = 1, "unexpected failure"
     USAGE = 2, "wrong command line, or a call without its required tags"
-    REFUSED = 3, "no, until the period resets or a limit changes: quota or key limit spent, model not allowed, check failed"
+    REFUSED = (
+        3,
+        "no, until the period resets or a limit changes: quota or key limit spent, model not allowed, check failed",
+    )
     APPROVAL = 4, "approval is needed; the request's id is printed"
     MALFORMED = 5, "malformed policy, settings, log or import"
     NO_KEY = 6, "no usable key"

@@ -88,9 +88,11 @@ def parse_record(line: bytes) -> UsageRecord:
         if record.cost < 0 and record.corrects is None:
             raise ValueError("negative cost without `corrects`")
     tokens = record.tokens
-    if tokens and min(
-        tokens.in_, tokens.out, tokens.cached, tokens.cache_write, tokens.cache_write_1h, tokens.reasoning
-    ) < 0 and record.corrects is None:
+    if (
+        tokens
+        and min(tokens.in_, tokens.out, tokens.cached, tokens.cache_write, tokens.cache_write_1h, tokens.reasoning) < 0
+        and record.corrects is None
+    ):
         raise ValueError("negative tokens")
     parse_instant(record.timestamp)
     return record

@@ -56,7 +56,7 @@ def tag_value(name: str, text: str) -> str:
     # Not printable are control characters, bidirectional and zero-width marks, and broken UTF-8 from argv.
     if not value.isprintable():
         raise UsageError(
-            f"tag {name} has a control or invisible character in {ascii(value)}",
+            f"tag {name} has a control or invisible character in {value!a}",
             "remove it: tags are printed on terminals and sent in headers",
             code="bad_tag",
         )

@@ -1,0 +1,5 @@
+"""`python -m callmeter`."""
+
+from callmeter.cli.main import main
+
+main()

@@ -1,0 +1,162 @@
+"""The command tree. A command's module is imported when it is called; help, completion and `did you mean` need none.
+
+Typer's own way registers functions, which means importing every command for each of them. Here a table holds
+names and summaries, Typer builds stubs from it, and `resolve_command` puts the real command in place. A test
+compares each summary with its command's own help.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from callmeter.cli.world import World
+from callmeter.words.errors import CallmeterError, Exit, UsageError
+
+# Path of words -> (module in cli/commands and its function, summary).
+COMMANDS: dict[str, tuple[str, str]] = {
+    "llm-call": ("llm_call", "Make one tagged call to a model and print the answer."),
+    "budget status": ("status", "Where we stand: spend today, this week, this month; burn rate; last errors."),
+    "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
+    "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
+    "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
+    "budget keys show": ("keys_show", "One key's registry entry; never the key."),
+    "budget keys remove": ("keys_remove", "Forget a key: its registry entry and its secret."),
+    "budget log show": ("log_show", "The calls in the usage log, one a line; --follow for those to come."),
+    "budget log verify": ("log_verify", "Check every line of the usage log."),
+    "budget log close": ("log_close", "Move finished months into compressed segments."),
+    "budget log prune": ("log_prune", "Delete closed segments older than the retention."),
+    "budget audit show": ("audit_show", "The audit log: who changed what."),
+    "budget audit verify": ("audit_verify", "Check the audit log's hash chain."),
+    "prices show": ("prices_show", "What models cost, and who says so."),
+    "prices refresh": ("prices_refresh", "Fetch the provider's current prices."),
+    "prices set": ("prices_set", "Set a model's price yourself."),
+    "config show": ("config_show", "Every setting, its value, and where it comes from."),
+    "local serve": ("local_serve", "Run the small local model behind an OpenAI-compatible endpoint."),
+    "local status": ("local_status", "Whether a local model is running, and where."),
+    "local stop": ("local_stop", "Stop the local model."),
+    "demo": ("demo", "See it work: real tagged calls to a local model, then the reports."),
+}
+GROUPS = {
+    "budget": "What was spent, by whom, and what may be spent.",
+    "budget keys": "Keys: one for each agent and provider.",
+    "budget log": "The usage log: one line a call.",
+    "budget audit": "The audit log of changes and refusals.",
+    "prices": "What models cost.",
+    "config": "Settings.",
+    "local": "A small real model on this machine, for trying things.",
+}
+EPILOG = "\b\nExit status:\n" + "\n".join(f"{int(status):>4}  {status.meaning}" for status in Exit)
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Group(TyperGroup):
+    """A group whose stubs become commands when they are called, and the one place that prints errors."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, TyperGroup):
+            command = load(" ".join([*ctx.command_path.split()[1:], command.name or ""]))
+        return name, command, rest
+
+    def main(self, args: Any = None, prog_name: Any = None, *_: Any, obj: World | None = None, **extra: Any) -> Any:
+        """Run, print what went wrong, exit with the status that the error's class carries."""
+        from callmeter.cli.failure import run
+
+        world = obj or World()
+        if os.environ.get("_CALLMETER_COMPLETE"):
+            from typer.completion import completion_init  # type: ignore[attr-defined]
+
+            completion_init()
+        extra.pop("standalone_mode", None)
+        arguments = list(sys.argv[1:] if args is None else args)
+        parent = super().main
+        sys.exit(run(world, arguments, lambda: _invoke(parent, arguments, world, extra)))
+
+
+def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extra: dict[str, Any]) -> int:
+    from typer._click.exceptions import ClickException
+
+    try:
+        # The name is fixed: error messages and completion must not depend on how Python was started.
+        status = parent(arguments, "callmeter", "_CALLMETER_COMPLETE", standalone_mode=False, obj=world, **extra)
+    except ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "callmeter"
+        if type(error).__name__ == "NoArgsIsHelpError":
+            world.out.text(context.get_help() if context else error.format_message())
+            return int(Exit.USAGE)
+        raise UsageError(_sentence(error.format_message()), f"run `{where} --help`") from None
+    except typer.Abort:
+        raise CallmeterError("aborted") from None
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(text: str) -> str:
+    text = text.rstrip(".").replace("\n", " ")
+    return text[:1].lower() + text[1:]
+
+
+def load(path: str) -> Any:
+    """The real command for a path of words such as `budget status`."""
+    module, _ = COMMANDS[path]
+    function = getattr(importlib.import_module(f"callmeter.cli.commands.{module}"), module)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command(path.split()[-1], context_settings=_CONTEXT, epilog=EPILOG)(function)
+    return get_command(single)
+
+
+def _stub() -> None:
+    """Stands in the tree until the command is called."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from callmeter import __version__
+
+        typer.echo(f"callmeter {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """The meter between LLM agents and their keys: tagged calls, one usage log, budgets that hold."""
+
+
+def _tree() -> typer.Typer:
+    def group(help: str) -> typer.Typer:
+        return typer.Typer(
+            cls=Group,
+            help=help,
+            add_completion=False,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            no_args_is_help=True,
+            context_settings=_CONTEXT,
+            epilog=EPILOG,
+        )
+
+    root = group("")
+    root.callback()(_root)
+    groups = {"": root}
+    for path, help in GROUPS.items():
+        parent, _, name = path.rpartition(" ")
+        groups[path] = group(help)
+        groups[parent].add_typer(groups[path], name=name)
+    for path, (_module, summary) in COMMANDS.items():
+        parent, _, name = path.rpartition(" ")
+        groups[parent].command(name, help=summary, short_help=summary)(_stub)
+    return root
+
+
+app = _tree()

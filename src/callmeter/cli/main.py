@@ -1,0 +1,35 @@
+"""The entry points. `llm-call` with a plain command line takes the lane; everything else goes through Typer."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """`callmeter`."""
+    sys.exit(start(sys.argv[1:]))
+
+
+def llm_call() -> None:
+    """`llm-call`, the same as `callmeter llm-call`."""
+    sys.exit(start(["llm-call", *sys.argv[1:]]))
+
+
+def start(arguments: list[str]) -> int:
+    """Run a command line and give its exit status."""
+    from callmeter.cli.stopping import install
+
+    install()
+    if arguments[:1] == ["llm-call"]:
+        from callmeter.cli.lane import take
+
+        status = take(arguments[1:])
+        if status is not None:
+            return status
+    from callmeter.cli.app import app
+
+    try:
+        app(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

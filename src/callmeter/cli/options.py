@@ -1,0 +1,49 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+
+class Shape(enum.StrEnum):
+    """The shapes of a report: the same rows in each."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    MARKDOWN = "markdown"
+
+
+Format = Annotated[Shape, typer.Option("--format", help="Shape of the output: the same rows in each.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no warnings on stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+Log = Annotated[
+    str | None,
+    typer.Option("--log", metavar="PATH", help="Usage log to read, or a glob of several; CALLMETER_LOG."),
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="TIME", help="Report as if it were this time; later calls are left out."),
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="From this time on (a date, or a date and time).")
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before this time.")]
+Last = Annotated[str | None, typer.Option("--last", metavar="SPAN", help="The last span: `24h`, `7d`, `4w`, `3m`.")]
+ThisWeek = Annotated[bool, typer.Option("--this-week", help="Since Monday.")]
+LastWeek = Annotated[bool, typer.Option("--last-week", help="Last week, Monday to Sunday.")]
+ThisMonth = Annotated[bool, typer.Option("--this-month", help="Since the first of the month.")]
+Month = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="One month.")]
+Today = Annotated[bool, typer.Option("--today", help="Since midnight.")]
+Yesterday = Annotated[bool, typer.Option("--yesterday", help="Yesterday.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where", metavar="NAME=VALUE", help="Only calls with this tag, model, provider, key or status; `*` matches."
+    ),
+]

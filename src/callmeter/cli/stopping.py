@@ -1,0 +1,22 @@
+"""Signals that ask for an end become exceptions, so that a running call is stopped, logged and settled first.
+
+The default action of SIGTERM and SIGHUP, and SIGPIPE's elsewhere, would end the process between its reservation
+and its log line, and leave money held.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from callmeter.words.errors import Exit, Stopped
+
+
+def install() -> None:
+    """SIGTERM and SIGHUP raise Stopped(TERMINATED) in the main thread; Ctrl-C is KeyboardInterrupt as ever."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _terminated)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise Stopped(Exit.TERMINATED)
