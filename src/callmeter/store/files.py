@@ -154,6 +154,98 @@ def _patience_over(number: int, frame: object) -> None:
     raise _PatienceOver
 
 
+class HeldFile:
+    """A file that its process holds for as long as it lives: an flock that the kernel drops however the process
+    ends. Who can `take` it knows that its writer is gone, and that nobody else has taken it."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, path: str, data: bytes) -> HeldFile:
+        """Make the file, hold it, write its first bytes. Raises FileProblem; then there is no file."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        while True:
+            try:
+                descriptor = os.open(path, flags, 0o600)
+            except FileNotFoundError:
+                make_directory(os.path.dirname(path))
+                continue
+            except OSError as error:
+                raise _problem("write", path, error) from None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.fstat(descriptor).st_nlink:
+                    break
+            except OSError as error:
+                os.close(descriptor)
+                remove_file(path)
+                raise _problem("lock", path, error) from None
+            # Somebody took the file between its creation and its lock, found it empty, and removed it.
+            os.close(descriptor)
+        held = cls(path, descriptor)
+        try:
+            held.append(data)
+        except BaseException:
+            held.remove()
+            raise
+        return held
+
+    @classmethod
+    def take(cls, path: str) -> HeldFile | None:
+        """Hold a file whose writer is gone; None when it is held, or no longer there. Raises FileProblem."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _problem("read", path, error) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(descriptor)
+            _require_regular(path, found)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            os.close(descriptor)
+            raise _problem("lock", path, error) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if not found.st_nlink:
+            os.close(descriptor)
+            return None
+        return cls(path, descriptor)
+
+    def append(self, data: bytes) -> None:
+        """Write at the end, all or nothing. Raises FileProblem."""
+        try:
+            _write_whole(self._descriptor, data, os.fstat(self._descriptor).st_size)
+        except OSError as error:
+            raise _problem("write", self.path, error) from None
+
+    def read(self, limit: int) -> bytes:
+        """The first `limit` bytes. Raises FileProblem."""
+        try:
+            return os.pread(self._descriptor, limit, 0)
+        except OSError as error:
+            raise _problem("read", self.path, error) from None
+
+    def close(self) -> None:
+        """Let go; the file stays. Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def remove(self) -> None:
+        """Remove the file, then let go, so that nobody takes what is finished. Idempotent."""
+        if self._descriptor >= 0:
+            remove_file(self.path)
+            self.close()
+
+
 def append_line(path: str, line: bytes, *, sync: bool = False) -> int:
     """Append one line (newline included) under the caller's lock and return the offset at which it begins.
 
@@ -173,15 +265,7 @@ def append_line(path: str, line: bytes, *, sync: bool = False) -> int:
         _require_regular(path, found)
         size = found.st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        data = b"\n" + line if torn else line
-        try:
-            written = os.write(descriptor, data)
-        except OSError:
-            _take_back(descriptor, size)
-            raise
-        if written != len(data):
-            _take_back(descriptor, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _write_whole(descriptor, b"\n" + line if torn else line, size)
         if sync:
             os.fdatasync(descriptor)
         return size + (1 if torn else 0)
@@ -233,11 +317,17 @@ def remove_file(path: str) -> bool:
     return True
 
 
-def _take_back(descriptor: int, size: int) -> None:
+def _write_whole(descriptor: int, data: bytes, size: int) -> None:
+    """All of `data` at the end of a file of `size` bytes, or nothing."""
     try:
-        os.ftruncate(descriptor, size)
-    except OSError as error:  # the next writer seals what is left
-        print(f"callmeter: warning: a torn line stays in the log: {_reason(error)}", file=sys.stderr)  # noqa: T201
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        try:
+            os.ftruncate(descriptor, size)
+        except OSError as error:  # the next writer seals what is left
+            print(f"callmeter: warning: a torn line stays behind: {_reason(error)}", file=sys.stderr)  # noqa: T201
+        raise
 
 
 def _require_regular(path: str, found: os.stat_result) -> None:
