@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from callmeter.cli.pairs import PairsCommand
 from callmeter.cli.world import World
 from callmeter.words.errors import CallmeterError, Exit, UsageError
 
@@ -109,7 +110,7 @@ def load(path: str) -> Any:
     module, _ = COMMANDS[path]
     function = getattr(importlib.import_module(f"callmeter.cli.commands.{module}"), module)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    single.command(path.split()[-1], context_settings=_CONTEXT, epilog=EPILOG)(function)
+    single.command(path.split()[-1], cls=PairsCommand, context_settings=_CONTEXT, epilog=EPILOG)(function)
     return get_command(single)
 
 

@@ -1,0 +1,421 @@
+"""From parameters to one call and back: what `llm-call` does once its command line is read, by either way."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from callmeter.cli.question import parameter, user_content
+from callmeter.flows.call import Call, Means, Outcome, make_call, refuse
+from callmeter.flows.pricing import Quote, Quoter
+from callmeter.policy.tag_rules import TagsRefused, settle_tags
+from callmeter.providers.chat import Request, body_of
+from callmeter.providers.presets import Provider, find_provider, is_loopback
+from callmeter.store.settings import seconds, whole_number
+from callmeter.words.errors import CallmeterError, Incomplete, Stopped, UsageError
+from callmeter.words.money import nano, parse_usd, shown
+from callmeter.words.tags import BUILT_IN, parse_tag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    from callmeter.cli.world import World
+    from callmeter.flows.call import Key
+    from callmeter.providers.wire import Transport
+
+    Value = TypeVar("Value")
+
+Given = dict[str, object]
+
+
+def run(world: World, given: Given) -> int:
+    """Make the call, or the batch, and give the exit status. Raises CallmeterError."""
+    out = world.out
+    out.shape("json" if given["json"] else "text", quiet=bool(given["quiet"]), verbose=bool(given["verbose"]))
+    if given["log"]:
+        import os.path
+
+        world.paths.log = os.path.abspath(os.path.expanduser(str(given["log"])))
+    if given["batch"] is not None:
+        from callmeter.cli.batching import run_batch
+
+        return run_batch(world, given)
+    for option in ("concurrency", "as_completed"):
+        if given[option]:
+            raise UsageError(f"--{option.replace('_', '-')} goes with --batch", "add `--batch FILE`")
+    return One(world, given).run()
+
+
+class One:
+    """One call from the command line (or from a line of a batch, whose members overlay the command line's)."""
+
+    def __init__(self, world: World, given: Given) -> None:
+        self.world = world
+        self.given = given
+        self.tags: dict[str, str] = {}
+        self.template_tags: list[tuple[str, str]] = []
+        self.warnings: list[str] = []
+        self.history: list[dict[str, object]] = []
+        self.conversation_model: str | None = None
+        self.local_key: str | None = None
+        self.schema: object = None
+
+    def run(self) -> int:
+        """Everything, with output. Gives the exit status."""
+        given, world, out = self.given, self.world, self.world.out
+        if given["template"]:
+            from callmeter.cli.templates import apply_template
+
+            self.template_tags = apply_template(world, given)
+        elif given["param"]:
+            raise UsageError("-p goes with a template", "add `-t NAME`")
+        call = self.prepare()
+        schema = self.schema
+        if given["dry_run"]:
+            self._show_dry_run(call)
+            return 0
+        if given["idempotency_key"] is not None:
+            from callmeter.cli.replaying import replay
+
+            found = replay(world, str(given["idempotency_key"]), call)
+            if found is not None:
+                return self._show(found, schema, replayed=True)
+        shows_usage = world.settings.flag("usage", _flag(given, "usage"))
+        if shows_usage and not out.quiet:
+            out.say(f"callmeter: estimate {self._estimate_text(call)}")
+        whole = bool(given["no_stream"] or given["json"] or given["extract"] or schema is not None)
+        outcome = make_call(call, self.means(call, (lambda text: None) if whole else out.answer))
+        outcome.warnings[:0] = self.warnings
+        self._keep(call, outcome)
+        status = self._show(outcome, schema, streamed=not whole)
+        if shows_usage and not out.quiet and not isinstance(outcome.error, Stopped | KeyboardInterrupt):
+            out.say(f"callmeter: {usage_text(outcome)}")
+        return status
+
+    # Preparing
+
+    def prepare(self) -> Call:
+        """The call, its request composed and its tags settled; nothing is sent. A call that the policy refuses is
+        logged as refused. Raises CallmeterError."""
+        world, given = self.world, self.given
+        settings = world.settings
+        options = dict(parameter(text) for text in _texts(given, "option"))
+        if given["schema"] is not None:
+            from callmeter.policy.answer_schema import parse_schema, response_format
+
+            self.schema = parse_schema(str(given["schema"]))
+            options["response_format"] = response_format(self.schema)
+        model = settings.text("model", _text(given, "model"))
+        name = settings.text("provider", _text(given, "provider")) or "openrouter"
+        provider = find_provider(name, settings.providers, settings.text("base_url", _text(given, "base_url")))
+        try:
+            self.tags = self._settle_tags()
+        except TagsRefused as error:
+            # The policy's refusal is an outcome of a call; it is logged at no cost.
+            refuse(provider.name, error.tags, error, model or "", world.paths.log, world.host, world.now())
+            raise
+        self.history = self._history()
+        messages = self._messages()
+        model = model or self.conversation_model or ("smollm2" if provider.name == "local" else None)
+        if not model:
+            raise UsageError("no model is named", "add `-m MODEL`, or set `model` in config.toml")
+        if provider.name == "local" and not provider.base_url:
+            self._find_local(provider)
+        self.quoter = Quoter(provider, world.paths, world.now())
+        request = Request(
+            model,
+            messages,
+            max_tokens=self._ceiling(model),
+            fallbacks=tuple(_texts(given, "fallback_model")),
+            options=options,
+        )
+        limit = settings.text("max_cost", _text(given, "max_cost"))
+        return Call(
+            request,
+            provider,
+            self.tags,
+            timeout=settings.seconds("timeout", _seconds(given, "timeout")),
+            connect_timeout=settings.seconds("connect_timeout", _seconds(given, "connect_timeout")),
+            retries=settings.number("retries", _number(given, "retries")),
+            max_retry_wait=settings.seconds("max_retry_wait"),
+            max_cost=None if limit is None else _usd(limit),
+            send_tags=settings.flag("send_tags", _flag(given, "send_tags")),
+        )
+
+    def _settle_tags(self) -> dict[str, str]:
+        given = self.given
+        by_settings: list[tuple[str, str]] = []
+        by_variable: list[tuple[str, str]] = []
+        for name, value, origin in self.world.settings.tags():
+            (by_settings if origin == "config.toml" else by_variable).append((name, value))
+        by_option = [(name, str(given[name])) for name in BUILT_IN if given[name] is not None]
+        by_option += [parse_tag(text) for text in _texts(given, "tag")]
+        return settle_tags([by_settings, by_variable, self.template_tags, by_option], self.world.policy)
+
+    def _ceiling(self, model: str) -> int:
+        """The output ceiling: what is asked for, lowered to what the policy allows and the model can give."""
+        wanted = self.world.settings.number("max_tokens", _number(self.given, "max_tokens"))
+        if wanted < 1:
+            raise UsageError("--max-tokens must be 1 or more", "leave it out for the setting's value")
+        found = self.quoter.price(model)
+        limits = {"policy": self.world.policy.max_output_tokens, "model": found.max_output if found else None}
+        ceiling = wanted
+        for whose, most in limits.items():
+            if most is not None and most < ceiling:
+                ceiling = most
+                if self.given["max_tokens"] is not None:
+                    self.warnings.append(f"the {whose} lowers the output ceiling from {wanted} to {most} tokens")
+        return ceiling
+
+    def _history(self) -> list[dict[str, object]]:
+        """Earlier messages of the conversation that this call continues."""
+        if not (self.given["continue_"] or self.given["conversation"] is not None):
+            return []
+        from callmeter.cli.conversing import history
+
+        return history(self)
+
+    def _messages(self) -> list[dict[str, object]]:
+        given = self.given
+        content = user_content(self.world, _text(given, "prompt"), _texts(given, "file"), _texts(given, "attachment"))
+        messages = list(self.history)
+        system = _text(given, "system")
+        if system:
+            messages = [message for message in messages if message["role"] != "system"]
+            messages.insert(0, {"role": "system", "content": system})
+        messages.append({"role": "user", "content": content})
+        return messages
+
+    def _find_local(self, provider: Provider) -> None:
+        from callmeter.providers.local import start
+
+        server = start(self.world.paths.state_dir)
+        provider.base_url = server.base_url
+        self.local_key = server.api_key
+
+    # Means
+
+    def means(self, call: Call, on_text: Callable[[str], None]) -> Means:
+        """What the call works with in this world."""
+        world = self.world
+        return Means(
+            transport=transport_of(world, call.provider),
+            keys=lambda: keys_of(world, call, self.given, self.local_key),
+            quote=self.quoter.quote,
+            log=world.paths.log,
+            inflight=world.paths.inflight,
+            host=world.host,
+            now=world.now,
+            monotonic=world.monotonic,
+            sleep=world.sleep,
+            on_text=on_text,
+        )
+
+    def _quote(self, call: Call) -> Quote:
+        return self.quoter.quote(call.request.model, call.request)
+
+    # Showing
+
+    def _estimate_text(self, call: Call) -> str:
+        quote = self._quote(call)
+        return f"{_money(quote.expected)} expected, at most {_money(quote.worst)}"
+
+    def _show_dry_run(self, call: Call) -> None:
+        from callmeter.words.jsontext import loads
+
+        quote = self._quote(call)
+        body = loads(body_of(call.request, call.provider, call.tags, send_tags=call.send_tags))
+        self.world.out.object(
+            {
+                "dry_run": True,
+                "url": call.provider.base_url + "/chat/completions",
+                "request": body,
+                "tags": call.tags,
+                "estimate": {"expected": quote.expected, "worst_case": quote.worst, "currency": "USD"},
+                "warnings": self.warnings,
+            }
+        )
+
+    def _keep(self, call: Call, outcome: Outcome) -> None:
+        """Keep what later calls may need: the conversation, the answer under its idempotency key."""
+        if outcome.error is not None:
+            return
+        if self.given["idempotency_key"] is not None:
+            from callmeter.cli.replaying import remember
+
+            remember(self.world, str(self.given["idempotency_key"]), call, outcome)
+        if (
+            self.given["continue_"]
+            or self.given["conversation"] is not None
+            or self.world.settings.flag("keep_conversations")
+        ):
+            from callmeter.cli.conversing import keep
+
+            keep(self, call, outcome)
+
+    def _show(self, outcome: Outcome, schema: object, *, streamed: bool = False, replayed: bool = False) -> int:
+        """Print the answer, or the rest of it, and what is to be said about it; raise its error, if any."""
+        given, out = self.given, self.world.out
+        error = outcome.error
+        text = outcome.text
+        shown_text = text
+        if error is None:
+            shown_text, error = self._shape_answer(text, schema)
+            if error is None and outcome.record.get("finish_reason") == "length":
+                ceiling = "the answer stops at the output ceiling"
+                if given["strict"]:
+                    error = Incomplete(ceiling, "raise `--max-tokens`", code="length")
+                else:
+                    out.note(f"callmeter: note: {ceiling}; raise `--max-tokens` for more")
+        if given["json"]:
+            if error is None or isinstance(error, Incomplete):
+                out.object(as_json(outcome, shown_text, replayed=replayed))
+        elif streamed:
+            if text and not text.endswith("\n") and not isinstance(error, Stopped | KeyboardInterrupt):
+                out.answer("\n")
+        elif shown_text and (error is None or isinstance(error, Incomplete)):
+            out.answer(shown_text if shown_text.endswith("\n") else shown_text + "\n")
+        for warning in outcome.warnings:
+            out.warn(warning)
+        if outcome.raw and out.verbose and outcome.error is not None:
+            out.say("callmeter: the endpoint said: " + outcome.raw[:4000].decode("utf-8", "replace"))
+        if error is not None:
+            raise error
+        return 0
+
+    def _shape_answer(self, text: str, schema: object) -> tuple[str, CallmeterError | None]:
+        """The answer as it was asked for, by --schema and --extract."""
+        if self.given["extract"]:
+            block = first_code_block(text)
+            if block is None:
+                return text, Incomplete("the answer has no fenced code block", "it is printed whole", code="no_code")
+            text = block
+        if schema is not None:
+            from callmeter.policy.answer_schema import faults
+
+            found = faults(schema, text)
+            if found:
+                return text, Incomplete(
+                    f"the answer does not meet the schema: {found[0]}",
+                    "run it again, or relax it",
+                    code="schema",
+                    faults=found,
+                )
+        return text, None
+
+
+def transport_of(world: World, provider: Provider) -> Transport:
+    """The plain transport, or httpx's where a proxy is wanted."""
+    proxy = world.settings.text("proxy")
+    if proxy and not is_loopback(provider.base_url):
+        from callmeter.providers.http import HttpTransport
+
+        return HttpTransport(use_proxies=True) if proxy == "environment" else HttpTransport(proxy=proxy)
+    from callmeter.providers.plain import PlainTransport
+
+    return PlainTransport(cafile=world.env.get("SSL_CERT_FILE"), capath=world.env.get("SSL_CERT_DIR"))
+
+
+def keys_of(world: World, call: Call, given: Given, local_key: str | None) -> Iterator[Key | None]:
+    """The key to use, and another one each time one was refused. None where the endpoint needs none."""
+    raise NotImplementedError
+
+
+def first_code_block(text: str) -> str | None:
+    """What stands between the first fence (three or more backticks or tildes) and its closing one (CommonMark)."""
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        start = line.lstrip(" ")
+        for mark in ("`", "~"):
+            length = len(start) - len(start.lstrip(mark))
+            if length >= 3 and len(line) - len(start) < 4:
+                block = []
+                for inner in lines[number + 1 :]:
+                    closing = inner.strip()
+                    if closing and not closing.strip(mark) and len(closing) >= length:
+                        break
+                    block.append(inner)
+                return "".join(block)
+    return None
+
+
+def as_json(outcome: Outcome, text: str, *, replayed: bool = False) -> dict[str, object]:
+    """The one object of --json."""
+    record = outcome.record
+    return {
+        "text": text,
+        "id": record.get("id"),
+        "status": record.get("status"),
+        "finish_reason": record.get("finish_reason"),
+        "model": record.get("model"),
+        "served_model": record.get("served_model"),
+        "provider": record.get("provider"),
+        "tokens": record.get("tokens"),
+        "cost": record.get("cost"),
+        "cost_source": record.get("cost_source"),
+        "estimate": record.get("estimate"),
+        "attempts": record.get("attempts"),
+        "duration_ms": record.get("duration_ms"),
+        "generation_id": record.get("generation_id"),
+        "tags": record.get("tags"),
+        "replayed": replayed,
+        "warnings": outcome.warnings,
+    }
+
+
+def usage_text(outcome: Outcome) -> str:
+    """`1,200 tokens in (300 cached), 400 out; $0.0096 (provider)`."""
+    tokens = outcome.record.get("tokens")
+    if isinstance(tokens, dict):
+        cached = f" ({tokens['cached']:,} cached)" if tokens.get("cached") else ""
+        used = f"{tokens['in']:,} tokens in{cached}, {tokens['out']:,} out"
+    else:
+        used = "tokens unknown"
+    return f"{used}; cost {_money(outcome.cost)} ({outcome.record.get('cost_source')})"
+
+
+def _money(amount: Decimal | None) -> str:
+    return shown(None if amount is None else nano(amount))
+
+
+def _usd(text: str) -> Decimal:
+    try:
+        amount = parse_usd(text)
+    except ValueError as error:
+        raise UsageError(f"--max-cost: {error}", "write `--max-cost 0.05`") from None
+    if amount < 0:
+        raise UsageError("--max-cost is below 0", "write `--max-cost 0.05`")
+    return amount
+
+
+def _text(given: Given, name: str) -> str | None:
+    value = given[name]
+    return None if value is None else str(value)
+
+
+def _flag(given: Given, name: str) -> bool | None:
+    value = given[name]
+    return None if value is None else bool(value)
+
+
+def _texts(given: Given, name: str) -> list[str]:
+    values = given[name]
+    return [str(value) for value in values] if isinstance(values, list | tuple) else []
+
+
+def _seconds(given: Given, name: str) -> float | None:
+    return _read(given, name, seconds)
+
+
+def _number(given: Given, name: str) -> int | None:
+    return _read(given, name, whole_number)
+
+
+def _read(given: Given, name: str, read: Callable[[object], Value]) -> Value | None:
+    if given[name] is None:
+        return None
+    try:
+        return read(given[name])
+    except ValueError as error:
+        raise UsageError(f"--{name.replace('_', '-')} {given[name]!r}: {error}", "see `llm-call --help`") from None

@@ -1,0 +1,477 @@
+"""One call, from the estimate to the line in the usage log. The order of things is decided here.
+
+    estimate -> breadcrumb -> secret -> attempts -> outcome -> line in the log -> breadcrumb removed
+
+Whatever ends the call once a byte may have left (an error, the deadline, Ctrl-C, SIGTERM, the reader of stdout
+going away, a defect in this program) goes through `_record`, with signals held back, so that it has exactly one
+line. What even that cannot reach (kill -9, a full disk) the breadcrumb tells to `flows/recovery.py`.
+
+Which failures are repeated: only those that certainly cost nothing, and, at endpoints that do not promise it, a
+server's own error, whose possible cost is then counted with the reserved worst case. Never a request whose fate
+is unknown: it would be paid for twice.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import timedelta
+from decimal import Decimal
+
+from callmeter.flows.verdict import Verdict, judge, retry_wait
+from callmeter.providers.chat import Answer, Request, body_of, headers_of, read_answer
+from callmeter.providers.presets import Provider
+from callmeter.providers.wire import WireError
+from callmeter.store.files import FileProblem
+from callmeter.store.inflight import Breadcrumb
+from callmeter.store.usage_append import append_usage
+from callmeter.words.errors import Busy, CallmeterError, Exit, NoKey, Refused, Stopped
+from callmeter.words.ids import uuid7
+from callmeter.words.instant import text_of
+from callmeter.words.money import nano, shown, usd
+from callmeter.words.usage import VERSION, usage_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from typing import Protocol
+
+    from callmeter.providers.chat import Usage
+    from callmeter.providers.wire import Transport
+
+    class Key(Protocol):
+        """A key as a call needs it."""
+
+        label: str
+        fingerprint: str
+
+        def reveal(self) -> str:
+            """The secret itself, for the request header."""
+
+    class Quote(Protocol):
+        """A model's price for one request. `worst` is an upper bound, `expected` a guess; None is unknown."""
+
+        worst: Decimal | None
+        expected: Decimal | None
+
+        def cost(self, tokens: dict[str, int]) -> Decimal | None:
+            """What these tokens cost at the call's time."""
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Call:
+    """What is to be sent, where, under which tags and limits. Times are seconds; `max_cost` is USD."""
+
+    def __init__(
+        self,
+        request: Request,
+        provider: Provider,
+        tags: dict[str, str],
+        *,
+        timeout: float,
+        connect_timeout: float,
+        retries: int,
+        max_retry_wait: float,
+        max_cost: Decimal | None = None,
+        send_tags: bool = True,
+    ) -> None:
+        self.request = request
+        self.provider = provider
+        self.tags = tags
+        self.timeout = timeout
+        self.connect_timeout = connect_timeout
+        self.retries = retries
+        self.max_retry_wait = max_retry_wait
+        self.max_cost = max_cost
+        self.send_tags = send_tags
+
+
+class Means:
+    """What a call works with. `keys` yields the key to use, and another one each time one was refused (401)."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        keys: Callable[[], Iterator[Key | None]],
+        quote: Callable[[str, Request], Quote],
+        log: str,
+        inflight: str,
+        host: str,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+        on_text: Callable[[str], None],
+    ) -> None:
+        self.transport = transport
+        self.keys = keys
+        self.quote = quote
+        self.log = log
+        self.inflight = inflight
+        self.host = host
+        self.now = now
+        self.monotonic = monotonic
+        self.sleep = sleep
+        self.on_text = on_text
+
+
+class Outcome:
+    """What came of a call. `record` are the fields of its usage line; `error` is set unless the answer is whole.
+
+    `text` is what came of the answer, also beside an error. `raw` is the body of a surprise.
+    """
+
+    def __init__(self, record: dict[str, object]) -> None:
+        self.record = record
+        self.text = ""
+        self.warnings: list[str] = []
+        self.error: BaseException | None = None
+        self.raw = b""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD; None is unknown."""
+        cost = self.record.get("cost")
+        return cost if isinstance(cost, Decimal) else None
+
+
+def refuse(
+    provider: str, tags: dict[str, str], error: CallmeterError, model: str, log: str, host: str, now: datetime
+) -> None:
+    """Log a call that was refused before anything was sent: it costs nothing, but it is an outcome."""
+    record: dict[str, object] = {
+        "v": VERSION,
+        "id": uuid7(int(now.timestamp() * 1000)),
+        "timestamp": text_of(now),
+        "tags": tags,
+        "provider": provider,
+        "model": model,
+        "cost": Decimal(0),
+        "cost_source": "price",
+        "status": "refused",
+        "error": error.code,
+        "attempts": 0,
+        "host": host,
+    }
+    append_usage(log, usage_line(record))
+
+
+def make_call(call: Call, means: Means) -> Outcome:
+    """Make one call and log it. The outcome carries an error instead of raising it, so that the text that did
+    come is not lost. Raises CallmeterError when nothing was sent because it could not be logged (disk, lock)."""
+    return _Run(call, means).run()
+
+
+class _Run:
+    """The state of one running call."""
+
+    def __init__(self, call: Call, means: Means) -> None:
+        self.call = call
+        self.means = means
+        self.started = means.monotonic()
+        self.deadline = self.started + call.timeout
+        now = means.now()
+        self.record: dict[str, object] = {
+            "v": VERSION,
+            "id": uuid7(int(now.timestamp() * 1000)),
+            "timestamp": text_of(now),
+            "tags": call.tags,
+            "provider": call.provider.name,
+            "model": call.request.model,
+            "status": "unknown",
+            "attempts": 0,
+            "host": means.host,
+        }
+        self.until = now + timedelta(seconds=call.timeout)
+        self.outcome = Outcome(self.record)
+        self.quote = self._dearest()
+        self.record["estimate"] = self.quote.worst
+        # Costs of earlier attempts that may have been charged, each at its worst case; None is unknown.
+        self.earlier: Decimal | None = Decimal(0)
+        self.answer: Answer | None = None
+        self.sent = False
+        self.crumb: Breadcrumb | None = None
+
+    def run(self) -> Outcome:
+        call, means = self.call, self.means
+        if call.max_cost is not None:
+            error = self._over_max_cost(call.max_cost)
+            if error:
+                self.outcome.error = error
+                self.record.update(status="refused", error=error.code, cost=Decimal(0), cost_source="price")
+                append_usage(means.log, usage_line(self.record))
+                return self.outcome
+        self.crumb = Breadcrumb.begin(means.inflight, self.record, means.log, self.until.timestamp())
+        try:
+            self._attempts()
+        except BaseException as stop:
+            self.outcome.error = stop
+            self._judge_stop(stop)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._record()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return self.outcome
+
+    # Before the request
+
+    def _dearest(self) -> Quote:
+        """The quote to reserve: of the models that may serve the request, the one with the highest worst case."""
+        request = self.call.request
+        quotes = [self.means.quote(model, request) for model in (request.model, *request.fallbacks)]
+        best = quotes[0]
+        for quote in quotes[1:]:
+            if quote.worst is None or (best.worst is not None and quote.worst > best.worst):
+                best = quote
+        return best
+
+    def _over_max_cost(self, limit: Decimal) -> Refused | None:
+        worst = self.quote.worst
+        if worst is None:
+            return Refused(
+                f"the price of {self.call.request.model} is unknown, so --max-cost {limit} cannot be kept",
+                f"set it with `callmeter prices set {self.call.request.model} --input … --output …`",
+                code="price_unknown",
+            )
+        if worst > limit:
+            return Refused(
+                f"this call may cost up to {shown(nano(worst))}, the limit is {shown(nano(limit))} (--max-cost)",
+                "shorten the prompt, lower `--max-tokens` or raise `--max-cost`",
+                code="max_cost",
+                limit=limit,
+                estimate=worst,
+            )
+        return None
+
+    # The attempts
+
+    def _attempts(self) -> None:
+        call, means = self.call, self.means
+        models = [call.request.model]
+        if call.provider.name != "openrouter":  # it falls back by itself: they travel in the request
+            models += call.request.fallbacks
+        keys = means.keys()
+        key = next(keys)
+        failures = 0
+        while True:
+            verdict = self._attempt(models[0], key)
+            if verdict.done:
+                return
+            if verdict.key_refused:
+                key = next(keys, None)
+                if key is not None:
+                    continue
+            elif verdict.retry and failures < call.retries:
+                failures += 1
+                if self._wait(verdict, failures):
+                    continue
+            if verdict.other_model and len(models) > 1:
+                models.pop(0)
+                failures = 0
+                continue
+            assert verdict.error is not None
+            raise verdict.error
+
+    def _attempt(self, model: str, key: Key | None) -> Verdict:
+        """One request. What it may have cost, if it failed, is added to `earlier`."""
+        call, means, record = self.call, self.means, self.record
+        attempts = record["attempts"]
+        assert isinstance(attempts, int)
+        record["attempts"] = attempts + 1
+        record["model"] = model
+        if key is not None:
+            record["key"] = key.label
+            record["key_fingerprint"] = key.fingerprint
+        request = call.request
+        if model != request.model:
+            request = Request(model, request.messages, max_tokens=request.max_tokens, options=request.options)
+        answer = self.answer = Answer(0, None)
+        self.sent = False
+        failure: WireError | None = None
+        response = None
+        secret = key.reveal() if key is not None else None
+        try:
+            response = means.transport.send(
+                "POST",
+                call.provider.base_url + "/chat/completions",
+                headers_of(call.provider, secret, call.tags, send_tags=call.send_tags),
+                body_of(request, call.provider, call.tags, send_tags=call.send_tags),
+                connect_timeout=call.connect_timeout,
+                deadline=self.deadline,
+                before_send=self._before_send,
+            )
+            answer.status = response.status
+            generation_id = response.headers.get("x-generation-id")
+            if generation_id:
+                answer.generation_id = generation_id[:200]
+                self._drop("generation", answer.generation_id)
+            read_answer(response, on_text=self._on_text, on_usage=self._on_usage, answer=answer)
+        except WireError as error:
+            failure = error
+            self.sent = error.sent
+        finally:
+            if response is not None:
+                response.close()
+        if answer.raw:
+            self.outcome.raw = answer.raw.replace(secret.encode(), b"***") if secret else answer.raw
+        if answer.failure is not None and secret:  # some endpoints quote the key that they refuse
+            answer.failure.message = answer.failure.message.replace(secret, "***")
+        verdict = judge(answer, failure, call.provider, key.label if key else "")
+        if verdict.charged and not verdict.done and verdict.retry:
+            worst = self.quote.worst
+            self.earlier = None if worst is None or self.earlier is None else self.earlier + worst
+        self.record["status"] = verdict.status
+        if verdict.code:
+            self.record["error"] = verdict.code
+        else:
+            self.record.pop("error", None)
+        self.charged = verdict.charged
+        return verdict
+
+    charged = False
+
+    def _before_send(self) -> None:
+        self.sent = True
+        worst = self.quote.worst
+        estimate = None if worst is None or self.earlier is None else worst + self.earlier
+        changes: dict[str, object] = {name: self.record[name] for name in ("model", "key", "key_fingerprint") if name in self.record}
+        assert self.crumb is not None
+        # Not to be skipped: without it on disk, nobody would know that this call may be charged.
+        changes.update(attempts=self.record["attempts"], estimate=estimate)
+        self.crumb.sent(changes)
+
+    def _on_text(self, text: str) -> None:
+        if "first_token_ms" not in self.record:
+            self.record["first_token_ms"] = self._elapsed_ms()
+        self.means.on_text(text)
+
+    def _on_usage(self, usage: Usage) -> None:
+        if usage.cost is not None or usage.tokens is not None:
+            self._drop("usage", usage.tokens, usage.cost)
+
+    def _drop(self, what: str, *values: object) -> None:
+        """Tell the breadcrumb. A full disk must not stop a call that is already being paid for."""
+        try:
+            getattr(self.crumb, what)(*values)
+        except FileProblem:
+            pass
+
+    def _wait(self, verdict: Verdict, failures: int) -> bool:
+        """Wait before another attempt; False when it would be too long."""
+        jitter = int.from_bytes(os.urandom(4), "big") / 2**32
+        seconds = retry_wait(verdict.retry_after, failures, jitter, self.means.now())
+        if seconds > self.call.max_retry_wait or self.means.monotonic() + seconds >= self.deadline:
+            if isinstance(verdict.error, Busy) and verdict.retry_after:
+                verdict.error.details["retry_after"] = int(seconds) + 1
+                verdict.error.hint = f"try again in {int(seconds) + 1} s"
+            return False
+        self.means.sleep(seconds)
+        return True
+
+    # The outcome
+
+    def _judge_stop(self, stop: BaseException) -> None:
+        """The record's status for whatever ended the attempts."""
+        if isinstance(stop, KeyboardInterrupt | Stopped):
+            self.record["status"] = "cancelled"
+            self.record["error"] = _signal_name(stop)
+            self.charged = self.sent
+        elif isinstance(stop, NoKey):
+            self.record["status"] = "error"
+            self.record["error"] = stop.code
+        elif not isinstance(stop, CallmeterError) or self.record["status"] == "unknown":
+            # stdout could not be written, a breadcrumb could not be laid, or a defect
+            self.record["status"] = "cancelled" if isinstance(stop, CallmeterError) else "error"
+            self.record["error"] = stop.code if isinstance(stop, CallmeterError) else "internal"
+            self.charged = self.sent
+
+    def _record(self) -> None:
+        record, answer, outcome = self.record, self.answer, self.outcome
+        if answer is not None:
+            outcome.text = "".join(answer.text)
+            for name in ("served_model", "finish_reason", "generation_id"):
+                value = getattr(answer, name)
+                if value:
+                    record[name] = value
+        record["duration_ms"] = self._elapsed_ms()
+        self._settle_cost()
+        try:
+            append_usage(self.means.log, usage_line(record))
+        except (FileProblem, Busy) as problem:
+            self._keep_for_later(problem)
+            return
+        assert self.crumb is not None
+        self.crumb.done()
+
+    def _settle_cost(self) -> None:
+        """The cost rule: what the endpoint says it charged, else tokens at the price, else the worst case."""
+        record, answer = self.record, self.answer
+        usage = answer.usage if answer is not None else None
+        cost: Decimal | None
+        if usage is not None and usage.tokens is not None:
+            record["tokens"] = usage.tokens
+        priced = self._cost_of(usage.tokens) if usage is not None and usage.tokens is not None else None
+        worst = self.quote.worst
+        if usage is not None and usage.cost is not None and self._is_suspicious(usage.cost):
+            self.outcome.warnings.append(
+                f"the endpoint says that this call cost {shown(nano(usage.cost))}; that is not believed, "
+                f"and counted as {shown(None if worst is None else nano(worst))}"
+            )
+            cost, source = worst, "estimate"
+        elif usage is not None and usage.cost is not None:
+            cost, source = usage.cost, "provider"
+        elif not self.charged and record["status"] not in ("ok", "truncated"):
+            cost, source = Decimal(0), "price"
+        elif priced is not None:
+            cost, source = priced, "price"
+        else:
+            cost, source = worst, "estimate"
+        if self.earlier is None or cost is None:
+            cost, source = None, "unknown"
+        else:
+            cost += self.earlier
+            if self.earlier:
+                source = "estimate"
+        record["cost"] = None if cost is None else usd(nano(cost))
+        record["cost_source"] = source
+
+    def _cost_of(self, tokens: dict[str, int]) -> Decimal | None:
+        served = self.answer.served_model if self.answer else None
+        model = str(self.record["model"])
+        for name in (served, model):
+            if name:
+                cost = self.means.quote(name, self.call.request).cost(tokens)
+                if cost is not None:
+                    return cost
+        return None
+
+    def _is_suspicious(self, cost: Decimal) -> bool:
+        worst = self.quote.worst
+        return cost > max(Decimal(1), (worst or Decimal(0)) * 100)
+
+    def _keep_for_later(self, problem: CallmeterError) -> None:
+        """The log does not take the line: the breadcrumb keeps it, and the next call or report appends it."""
+        assert self.crumb is not None
+        try:
+            self.crumb.final(self.record)
+            kept = "the line is kept and will be appended by the next call"
+        except FileProblem:
+            kept = "the next call will log it at its estimate"
+        self.crumb.leave()
+        if self.outcome.error is None:
+            self.outcome.error = FileProblem(f"{problem.message}; {kept}", problem.hint)
+        else:
+            self.outcome.warnings.append(f"{problem.message}; {kept}")
+
+    def _elapsed_ms(self) -> int:
+        return int((self.means.monotonic() - self.started) * 1000)
+
+
+def _signal_name(stop: BaseException) -> str:
+    if isinstance(stop, Stopped):
+        return {Exit.PIPE_CLOSED: "pipe_closed", Exit.TERMINATED: "terminated"}.get(stop.exit_status, "stopped")
+    return "interrupted"
