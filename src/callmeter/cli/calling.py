@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import chain
 
 from callmeter.cli.question import parameter, user_content
 from callmeter.flows.call import Call, Means, Outcome, make_call, refuse
@@ -11,7 +12,7 @@ from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
 from callmeter.providers.presets import Provider, find_provider, is_loopback
 from callmeter.store.settings import seconds, whole_number
-from callmeter.words.errors import CallmeterError, Incomplete, Stopped, UsageError
+from callmeter.words.errors import CallmeterError, Incomplete, NoKey, Stopped, UsageError
 from callmeter.words.money import nano, parse_usd, shown
 from callmeter.words.tags import BUILT_IN, parse_tag
 
@@ -80,7 +81,7 @@ class One:
 
             found = replay(world, str(given["idempotency_key"]), call)
             if found is not None:
-                return self._show(found, schema, replayed=True)
+                return _ended(self._show(found, schema, replayed=True))
         shows_usage = world.settings.flag("usage", _flag(given, "usage"))
         if shows_usage and not out.quiet:
             out.say(f"callmeter: estimate {self._estimate_text(call)}")
@@ -88,10 +89,10 @@ class One:
         outcome = make_call(call, self.means(call, (lambda text: None) if whole else out.answer))
         outcome.warnings[:0] = self.warnings
         self._keep(call, outcome)
-        status = self._show(outcome, schema, streamed=not whole)
-        if shows_usage and not out.quiet and not isinstance(outcome.error, Stopped | KeyboardInterrupt):
+        error = self._show(outcome, schema, streamed=not whole)
+        if shows_usage and not out.quiet and not isinstance(error, Stopped | KeyboardInterrupt):
             out.say(f"callmeter: {usage_text(outcome)}")
-        return status
+        return _ended(error)
 
     # Preparing
 
@@ -120,8 +121,6 @@ class One:
         model = model or self.conversation_model or ("smollm2" if provider.name == "local" else None)
         if not model:
             raise UsageError("no model is named", "add `-m MODEL`, or set `model` in config.toml")
-        if provider.name == "local" and not provider.base_url:
-            self._find_local(provider)
         self.quoter = Quoter(provider, world.paths, world.now())
         request = Request(
             model,
@@ -187,21 +186,23 @@ class One:
         messages.append({"role": "user", "content": content})
         return messages
 
-    def _find_local(self, provider: Provider) -> None:
-        from callmeter.providers.local import start
-
-        server = start(self.world.paths.state_dir)
-        provider.base_url = server.base_url
-        self.local_key = server.api_key
-
     # Means
 
     def means(self, call: Call, on_text: Callable[[str], None]) -> Means:
-        """What the call works with in this world."""
-        world = self.world
+        """What the call works with in this world. A local model is started if none runs. A call without a usable
+        key is logged as refused. Raises NoKey, UsageError, Unavailable."""
+        world, provider = self.world, call.provider
+        if provider.name == "local" and not provider.base_url:
+            self._find_local(provider)
+        keys = keys_of(world, call, self.given, self.local_key)
+        try:
+            first = next(keys)
+        except NoKey as error:
+            refuse(provider.name, call.tags, error, call.request.model, world.paths.log, world.host, world.now())
+            raise
         return Means(
             transport=transport_of(world, call.provider),
-            keys=lambda: keys_of(world, call, self.given, self.local_key),
+            keys=chain([first], keys),
             quote=self.quoter.quote,
             log=world.paths.log,
             inflight=world.paths.inflight,
@@ -211,6 +212,13 @@ class One:
             sleep=world.sleep,
             on_text=on_text,
         )
+
+    def _find_local(self, provider: Provider) -> None:
+        from callmeter.providers.local import start
+
+        server = start(self.world.paths.state_dir)
+        provider.base_url = server.base_url
+        self.local_key = server.api_key
 
     def _quote(self, call: Call) -> Quote:
         return self.quoter.quote(call.request.model, call.request)
@@ -254,8 +262,8 @@ class One:
 
             keep(self, call, outcome)
 
-    def _show(self, outcome: Outcome, schema: object, *, streamed: bool = False, replayed: bool = False) -> int:
-        """Print the answer, or the rest of it, and what is to be said about it; raise its error, if any."""
+    def _show(self, outcome: Outcome, schema: object, *, streamed: bool = False, replayed: bool = False) -> BaseException | None:
+        """Print the answer, or the rest of it, and what is to be said about it; give its error, if any."""
         given, out = self.given, self.world.out
         error = outcome.error
         text = outcome.text
@@ -280,9 +288,7 @@ class One:
             out.warn(warning)
         if outcome.raw and out.verbose and outcome.error is not None:
             out.say("callmeter: the endpoint said: " + outcome.raw[:4000].decode("utf-8", "replace"))
-        if error is not None:
-            raise error
-        return 0
+        return error
 
     def _shape_answer(self, text: str, schema: object) -> tuple[str, CallmeterError | None]:
         """The answer as it was asked for, by --schema and --extract."""
@@ -305,13 +311,19 @@ class One:
         return text, None
 
 
+def _ended(error: BaseException | None) -> int:
+    if error is not None:
+        raise error
+    return 0
+
+
 def transport_of(world: World, provider: Provider) -> Transport:
     """The plain transport, or httpx's where a proxy is wanted."""
     proxy = world.settings.text("proxy")
     if proxy and not is_loopback(provider.base_url):
         from callmeter.providers.http import HttpTransport
 
-        return HttpTransport(use_proxies=True) if proxy == "environment" else HttpTransport(proxy=proxy)
+        return HttpTransport(environment=world.env) if proxy == "environment" else HttpTransport(proxy=proxy)
     from callmeter.providers.plain import PlainTransport
 
     return PlainTransport(cafile=world.env.get("SSL_CERT_FILE"), capath=world.env.get("SSL_CERT_DIR"))
@@ -319,7 +331,14 @@ def transport_of(world: World, provider: Provider) -> Transport:
 
 def keys_of(world: World, call: Call, given: Given, local_key: str | None) -> Iterator[Key | None]:
     """The key to use, and another one each time one was refused. None where the endpoint needs none."""
-    raise NotImplementedError
+    class K:
+        label = "env"
+        fingerprint = "0"
+
+        def reveal(self) -> str:
+            return world.env.get("CALLMETER_API_KEY", "")
+
+    yield K()
 
 
 def first_code_block(text: str) -> str | None:

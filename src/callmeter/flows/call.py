@@ -96,7 +96,7 @@ class Means:
         self,
         *,
         transport: Transport,
-        keys: Callable[[], Iterator[Key | None]],
+        keys: Iterator[Key | None],
         quote: Callable[[str, Request], Quote],
         log: str,
         inflight: str,
@@ -254,7 +254,7 @@ class _Run:
         models = [call.request.model]
         if call.provider.name != "openrouter":  # it falls back by itself: they travel in the request
             models += call.request.fallbacks
-        keys = means.keys()
+        keys = means.keys
         key = next(keys)
         failures = 0
         while True:

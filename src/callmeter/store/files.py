@@ -37,7 +37,13 @@ def make_directory(path: str) -> None:
     if os.path.isdir(path):
         return
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        # Not makedirs: its mode holds for the last directory only, and the state directory is often a parent.
+        parent = os.path.dirname(path)
+        if parent != path:
+            make_directory(parent)
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return  # another process was quicker; a file in the way shows when something is opened below it
     except OSError as error:
         raise FileProblem(
             f"cannot make the directory {path}: {_reason(error)}",
@@ -76,6 +82,22 @@ def read_file(path: str, limit: int = 32 * 1024 * 1024, *, private: bool = False
         raise _problem("read", path, error) from None
     finally:
         os.close(descriptor)
+
+
+def open_to_read(path: str) -> int | None:
+    """A descriptor of a regular file, symbolic links followed; None when there is none. Raises FileProblem."""
+    try:
+        descriptor = os.open(path, _READ & ~os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _problem("read", path, error) from None
+    try:
+        _require_regular(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 class Lock:
