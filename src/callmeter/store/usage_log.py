@@ -1,0 +1,305 @@
+"""Reading the usage log: the live file and its closed segments as one, in any order of time, each call once.
+
+Whatever stands in a log, it is read to its end in constant memory: what is not a usage line is counted, and named
+by file and line number. Lines are bytes up to a newline; nothing else separates them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from callmeter.store.files import FileProblem, open_to_read
+from callmeter.store.seen_ids import SeenIds
+from callmeter.words.period import EVER, Period
+from callmeter.words.record import UsageRecord, parse_record
+from callmeter.words.usage import MAX_LINE
+
+_CHUNK = 1 << 20
+_MAX_LISTED = 1000
+_BOM = b"\xef\xbb\xbf"
+# usage-2026-10.jsonl.zst and usage-2026-10.2.jsonl.zst are ours; usage.jsonl.1.gz is logrotate's way.
+_SEGMENT = re.compile(r"(?P<log>.+)-(?P<month>\d{4}-\d{2})(\.\d+)?\.jsonl(\.zst|\.gz)?")
+_ROTATED = re.compile(r"(?P<log>.+)\.jsonl[.-]\d+(\.zst|\.gz)?")
+_ANY = re.compile(r".+\.jsonl([.-]\d+)?(\.zst|\.gz)?")
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """Something in a log that is not a usage line. `line` counts from 1, in the decompressed text."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class LogReader:
+    """The records of one or more logs. Iterating reads the files anew; the counts are those of the last reading.
+
+    `lines` and `bytes` are what was read; `bad` lists the first thousand of `bad_count` lines; `duplicates` counts
+    lines whose id was seen before and which were left out; `torn` names files that end in half a line.
+    """
+
+    def __init__(self, paths: Sequence[str], period: Period = EVER) -> None:
+        self.paths = paths
+        self.period = period
+        self._reset()
+
+    def _reset(self) -> None:
+        self.lines = 0
+        self.bytes = 0
+        self.records = 0
+        self.duplicates = 0
+        self.bad_count = 0
+        self.bad: list[BadLine] = []
+        self.torn: list[str] = []
+        self.files: list[str] = []
+        self.seen = SeenIds()
+
+    def __iter__(self) -> Iterator[UsageRecord]:
+        for record, _ in self.entries():
+            yield record
+
+    def entries(self) -> Iterator[tuple[UsageRecord, bytes]]:
+        """Each record with the line it was read from. Raises FileProblem for a file that cannot be opened."""
+        self._reset()
+        period = None if self.period.start is None and self.period.end is None else self.period
+        for path, file in open_logs(self.paths, self.period):
+            with file:
+                self.files.append(path)
+                for line in self._lines(path, file):
+                    record = self._parsed(path, line)
+                    if record is None or (period is not None and record.instant not in period):
+                        continue
+                    if not self.seen.add(record.id):
+                        self.duplicates += 1
+                        continue
+                    self.records += 1
+                    yield record, line
+
+    def _parsed(self, path: str, line: bytes) -> UsageRecord | None:
+        try:
+            return parse_record(line)
+        except ValueError as error:
+            self._fault(path, str(error))
+            return None
+
+    def _lines(self, path: str, file: BinaryIO) -> Iterator[bytes]:
+        """The lines that may be records; `_line` is the number of the one given out last."""
+        self._line = 0
+        for line, complete in split_lines(self._chunks(path, file)):
+            self._line += 1
+            if line is None:
+                self._fault(path, f"longer than {MAX_LINE} bytes")
+                continue
+            if self._line == 1:
+                line = line.removeprefix(_BOM)
+            if b"\0" in line:
+                # A power failure can leave a block of NULs where a line should be, or in front of a good one.
+                self._fault(path, "NUL bytes, as a power failure leaves them")
+                line = line.strip(b"\0")
+            line = line.removesuffix(b"\r")
+            if not line.strip():
+                continue
+            if not complete and not _is_record(line):
+                self.torn.append(path)
+                continue
+            yield line
+        self.lines += self._line
+
+    def _chunks(self, path: str, file: BinaryIO) -> Iterator[bytes]:
+        try:
+            for chunk in unpacked(path, file):
+                self.bytes += len(chunk)
+                yield chunk
+        except Damaged as error:
+            # The lines before this were read; whoever asks is told that there were more.
+            self._line += 1
+            self._fault(path, f"damaged from here on: {error}")
+
+    def _fault(self, path: str, reason: str) -> None:
+        self.bad_count += 1
+        if len(self.bad) < _MAX_LISTED:
+            self.bad.append(BadLine(path, self._line, reason))
+
+
+def read_records(paths: str | Sequence[str], period: Period = EVER) -> LogReader:
+    """The records of the logs at `paths`, each the path of a log (with its closed segments) or a glob of files.
+
+    Only those within `period`; segments of other months are not opened. A log that does not exist is empty.
+    """
+    return LogReader([paths] if isinstance(paths, str) else list(paths), period)
+
+
+def open_logs(paths: Iterable[str], period: Period = EVER) -> Iterator[tuple[str, BinaryIO]]:
+    """The files of the logs, opened one after the other, segments before the live file they came from.
+
+    A live file is opened before its segments are listed: when it is closed into one in between, its lines are
+    read twice and dropped once, never missed.
+    """
+    done: set[tuple[int, int]] = set()
+    for pattern in paths:
+        literal = os.path.exists(pattern) or not glob.has_magic(pattern)
+        names = [pattern] if literal else [name for name in glob.glob(pattern) if _ANY.fullmatch(name)]
+        done_with: set[str] = set()
+        for name in sorted(names, key=lambda name: (not _is_live(name), name)):
+            if name in done_with:
+                continue
+            live = _opened(name)
+            if live is None and not literal:
+                continue
+            for segment in segments_of(name):
+                done_with.add(segment)
+                if (literal or fnmatch.fnmatchcase(segment, pattern)) and _may_hold(segment, period):
+                    yield from _once(segment, _opened(segment), done)
+            if _may_hold(name, period):
+                yield from _once(name, live, done)
+            elif live is not None:
+                live.close()
+
+
+def segments_of(log_path: str) -> list[str]:
+    """The closed segments of a live log, oldest first; none for a path that is not a live log's."""
+    directory, name = os.path.split(log_path)
+    if not _is_live(name):
+        return []
+    stem = name.removesuffix(".jsonl")
+    try:
+        names = os.listdir(directory or ".")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FileProblem(f"cannot list {directory}: {(error.strerror or str(error)).lower()}") from None
+    found = []
+    for other in sorted(names):
+        match = _SEGMENT.fullmatch(other) or _ROTATED.fullmatch(other)
+        if match and match["log"] == stem:
+            found.append(os.path.join(directory, other))
+    return found
+
+
+def month_of(path: str) -> str | None:
+    """`2026-10` for `usage-2026-10.jsonl.zst`: all its records are of that month, UTC. None for other names."""
+    match = _SEGMENT.fullmatch(os.path.basename(path))
+    return match["month"] if match else None
+
+
+class Damaged(Exception):
+    """Compressed bytes that cannot be unpacked further."""
+
+
+def unpacked(path: str, file: BinaryIO) -> Iterator[bytes]:
+    """A file's text in bounded pieces. Raises Damaged, after what could be unpacked."""
+    if path.endswith(".zst"):
+        yield from _zstd(file)
+    elif path.endswith(".gz"):
+        yield from _gzip(file)
+    else:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes | None, bool]]:
+    """Lines without their newlines, and whether they had one; None for one too long to be ours, which is never
+    held in memory."""
+    rest = b""
+    skipping = False
+    for chunk in chunks:
+        first, newline, others = chunk.partition(b"\n")
+        if not newline:
+            if not skipping:
+                rest += first
+                skipping = len(rest) > MAX_LINE + len(_BOM)
+            if skipping:
+                rest = b""
+            continue
+        yield (None, True) if skipping else _bounded(rest + first, True)
+        skipping = False
+        *whole, rest = others.split(b"\n")
+        for line in whole:
+            yield _bounded(line, True)
+        if len(rest) > MAX_LINE + len(_BOM):
+            skipping, rest = True, b""
+    if skipping:
+        yield None, False
+    elif rest:
+        yield _bounded(rest, False)
+
+
+def _bounded(line: bytes, complete: bool) -> tuple[bytes | None, bool]:
+    return (line if len(line) <= MAX_LINE + len(_BOM) else None), complete
+
+
+def _zstd(file: BinaryIO) -> Iterator[bytes]:
+    import zstandard
+
+    head = file.read(32)
+    file.seek(0)
+    read = 0
+    try:
+        expected = zstandard.frame_content_size(head) if head else 0
+        with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False) as reader:
+            while chunk := reader.read(_CHUNK):
+                read += len(chunk)
+                yield chunk
+    except zstandard.ZstdError as error:
+        raise Damaged(str(error)) from None
+    # The library takes a file that was cut off for one that ends there.
+    if read < expected:
+        raise Damaged(f"{expected - read} of {expected} bytes are missing")
+
+
+def _gzip(file: BinaryIO) -> Iterator[bytes]:
+    import gzip
+    import zlib
+
+    try:
+        with gzip.GzipFile(fileobj=file) as unzipped:
+            while chunk := unzipped.read(_CHUNK):
+                yield chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise Damaged(str(error).lower()) from None
+
+
+def _opened(path: str) -> BinaryIO | None:
+    descriptor = open_to_read(path)
+    return None if descriptor is None else os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _is_live(path: str) -> bool:
+    return path.endswith(".jsonl") and not _SEGMENT.fullmatch(os.path.basename(path))
+
+
+def _once(path: str, file: BinaryIO | None, done: set[tuple[int, int]]) -> Iterator[tuple[str, BinaryIO]]:
+    if file is None:
+        return
+    found = os.fstat(file.fileno())
+    if (found.st_dev, found.st_ino) in done:  # two patterns, or two names, for one file
+        file.close()
+        return
+    done.add((found.st_dev, found.st_ino))
+    yield path, file
+
+
+def _may_hold(path: str, period: Period) -> bool:
+    """Whether a file can hold records of a period, as far as its name tells."""
+    month = month_of(path)
+    if month is None:
+        return True
+    # Periods are compared as months: text of one shape sorts by time.
+    first = "" if period.start is None else f"{period.start:%Y-%m}"
+    last = "9999-12" if period.end is None else f"{period.end:%Y-%m}"
+    return first <= month <= last
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        parse_record(line)
+    except ValueError:
+        return False
+    return True
