@@ -13,6 +13,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from callmeter.policy.prices import Price, Rate, amount_from
+from callmeter.words.errors import UsageError
 from callmeter.words.instant import parse_instant
 
 TYPE_CHECKING = False
@@ -62,6 +63,28 @@ def parse_overrides(document: Mapping[str, object]) -> dict[str, dict[str, Overr
         for model, entry in models.items():
             result.setdefault(provider, {})[model] = _override(entry, (provider, model))
     return result
+
+
+def override_entry(texts: Mapping[str, str | None], *, per_token: bool, date: str) -> dict[str, object]:
+    """An entry from what a person typed, by member; None was not given. Raises UsageError."""
+    entry: dict[str, object] = {"date": date}
+    for name, text in texts.items():
+        if text is None:
+            continue
+        try:
+            amount = amount_from(text, "request")
+        except ValueError:
+            raise UsageError(f"--{name.replace('_', '-')}: not a price in USD: {text!r}", "write `0.25`") from None
+        if per_token and name not in _PER_PIECE:
+            amount = amount.scaleb(6)
+        entry[name] = f"{amount.normalize():f}"
+    if "input" not in entry or "output" not in entry:
+        raise UsageError("a price needs --input and --output", "add both; 0 is a price too")
+    try:
+        _override(entry, ("", ""))
+    except BadOverride as error:
+        raise UsageError(str(error), "prices are in USD for a million tokens, or with `--per token` for one") from None
+    return entry
 
 
 def _override(entry: object, table: tuple[str, str]) -> Override:

@@ -8,19 +8,17 @@ callmeter prices set my-model --remove
 from __future__ import annotations
 
 import enum
-from decimal import Decimal
 from typing import Annotated
 
 import typer
 
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.world import World
-from callmeter.policy.price_overrides import BadOverride, parse_overrides
+from callmeter.policy.price_overrides import override_entry
 from callmeter.providers.presets import find_provider
 from callmeter.store.price_overrides import remove_override, set_override
 from callmeter.store.price_table import read_overrides
 from callmeter.words.errors import UsageError
-from callmeter.words.money import parse_usd
 
 
 class Per(enum.StrEnum):
@@ -28,9 +26,6 @@ class Per(enum.StrEnum):
 
     MILLION = "million"
     TOKEN = "token"
-
-
-Amount = Annotated[str | None, typer.Option(metavar="USD")]
 
 
 def prices_set(
@@ -62,35 +57,16 @@ def prices_set(
     given |= {"cache_write_1h": cache_write_1h, "reasoning": reasoning, "request": request}
     whose = find_provider(provider or world.settings.text("provider") or "", world.settings.providers, None)
     path = world.paths.prices
-    read_overrides(path, world.paths.cache)  # a damaged file is mended first, not written over
+    read_overrides(path, world.paths.cache)  # a damaged file is to be mended first
+    if remove and any(given.values()):
+        raise UsageError("--remove goes without prices", "leave out `--remove`, or the prices")
     if remove:
-        if any(amount is not None for amount in given.values()):
-            raise UsageError("--remove goes without prices", "leave the prices out, or `--remove`")
         if not remove_override(path, whose.name, model):
             raise UsageError(f"{path} has no price for {model} of {whose.name}", "see `callmeter prices show`")
-        world.out.note(f"callmeter: {path}: no price of your own for {model} any more")
-        return
-    entry: dict[str, object] = {
-        name: _amount(name, text, per if name != "request" else Per.MILLION)
-        for name, text in given.items()
-        if text is not None
-    }
-    if "input" not in entry or "output" not in entry:
-        raise UsageError(
-            "a price needs --input and --output", f"run `callmeter prices set {model} --input … --output …`"
+        world.out.note(f"callmeter: removed your price of {model} of {whose.name} from {path}")
+    else:
+        entry = override_entry(given, per_token=per is Per.TOKEN, date=world.now().date().isoformat())
+        replaced = set_override(path, whose.name, model, entry)
+        world.out.note(
+            f"callmeter: {'changed' if replaced else 'added'} the price of {model} of {whose.name} in {path}"
         )
-    entry["date"] = world.now().date()
-    try:
-        parse_overrides({whose.name: {model: {**entry, "date": str(entry["date"])}}})
-    except BadOverride as error:
-        raise UsageError(str(error), "prices are in USD for a million tokens, or `--per token`") from None
-    replaced = set_override(path, whose.name, model, entry)
-    world.out.note(f"callmeter: {path}: {'changed' if replaced else 'added'} the price of {model} of {whose.name}")
-
-
-def _amount(name: str, text: str, per: Per) -> str:
-    try:
-        amount = parse_usd(text)
-    except ValueError:
-        raise UsageError(f"--{name.replace('_', '-')}: not an amount in USD: {text!r}", "write `0.25`") from None
-    return f"{(amount.scaleb(6) if per is Per.TOKEN else amount).normalize():f}"
