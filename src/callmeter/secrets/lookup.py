@@ -1,0 +1,112 @@
+"""Which key a call uses, read from its store at the last moment."""
+
+from __future__ import annotations
+
+from callmeter.secrets.environment import variable_for
+from callmeter.secrets.file import FileStore
+from callmeter.secrets.open_store import open_store
+from callmeter.secrets.registry import Entry, check_entry, entry_for, origin_of
+from callmeter.secrets.secret import Secret
+from callmeter.words.errors import CallmeterError, NoKey
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+
+class Key:
+    """A key as a call uses it. `fingerprint` is made from the key itself, not taken from the registry."""
+
+    def __init__(self, label: str, secret: Secret, fingerprint: str) -> None:
+        self.label = label
+        self.secret = secret
+        self.fingerprint = fingerprint
+
+    def reveal(self) -> str:
+        """The key itself, for the header of a request."""
+        return self.secret.reveal()
+
+
+def key_for(
+    entries: Mapping[str, Entry],
+    env: Mapping[str, str],
+    *,
+    provider: str,
+    base_url: str,
+    agent: str,
+    environment: str = "",
+    label: str | None = None,
+    models: Sequence[str] = (),
+    now: datetime,
+    needed: bool = True,
+) -> Entry | None:
+    """The entry for a call to `base_url`: `label`, else the agent's own, else the provider's default, else an
+    entry made of an environment variable (its label is `env:VARIABLE`).
+
+    None only when `needed` is False and there is none. Raises NoKey and Refused with what to do about it.
+    A key only ever comes out of here for the scheme, host and port that it was registered for.
+    """
+    try:
+        origin = origin_of(base_url)
+    except ValueError as error:
+        raise NoKey(f"no key is sent there: {error}", "mend `base_url`", code="key_bound") from None
+    entry = entry_for(entries, provider=provider, origin=origin, agent=agent, environment=environment, label=label)
+    if entry is None:
+        variable = variable_for(env, origin)
+        if variable is not None:
+            reference = f"env:{variable}"
+            return Entry(reference, provider=provider, base_url=base_url, secret=reference)
+        if needed:
+            raise _no_key(entries, provider, agent, environment)
+        return None
+    check_entry(entry, models, now)
+    return entry
+
+
+def readings(entry: Entry, directory: str, env: Mapping[str, str]) -> Iterator[Key]:
+    """The key as it is now; and, each time another is asked for because that one was refused, the key as it is
+    then, if it has changed meanwhile. `directory` is the file store's. Raises NoKey when there is none."""
+    refused: list[Secret] = []
+    while True:
+        store, name = open_store(entry.secret, directory, env)
+        secret = store.read(name)
+        if secret is None and not refused:
+            raise NoKey(
+                f"the key {entry.label} is not where it should be: {store.describe(name)}",
+                f"add it again: `callmeter budget keys add --label {entry.label} --replace`",
+                code="key_missing",
+                key=entry.label,
+            )
+        if secret is None or secret in refused:
+            return
+        refused.append(secret)
+        yield Key(entry.label, secret, _fingerprint(entry, secret, directory))
+
+
+def _fingerprint(entry: Entry, secret: Secret, directory: str) -> str:
+    try:
+        return secret.fingerprint(FileStore(directory).salt())
+    except CallmeterError:
+        # Without a salt (a home that cannot be written to, and a key from the environment) there is none to
+        # compare with either.
+        return entry.fingerprint
+
+
+def _no_key(entries: Mapping[str, Entry], provider: str, agent: str, environment: str) -> NoKey:
+    import shlex
+
+    whose = f"agent {agent!r}" if agent else "a call without an agent"
+    where = f" in {environment}" if environment else ""
+    near = [
+        f"{entry.label} is only for {entry.environment or 'any environment'} at {entry.base_url}"
+        for entry in entries.values()
+        if entry.provider == provider and (entry.agent == agent or entry.default)
+    ]
+    who = shlex.quote(agent) if agent else "--default"
+    return NoKey(
+        f"there is no key of {provider} for {whose}{where}" + "".join(f"; {other}" for other in near),
+        f"run `callmeter budget keys add {who} --provider {shlex.quote(provider)}`",
+        agent=agent or None,
+        provider=provider,
+    )

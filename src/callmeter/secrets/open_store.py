@@ -1,0 +1,31 @@
+"""From a reference in the key registry to the store that it names."""
+
+from __future__ import annotations
+
+from callmeter.words.errors import Malformed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from callmeter.secrets.store import SecretStore
+
+
+def open_store(reference: str, directory: str, env: Mapping[str, str]) -> tuple[SecretStore, str]:
+    """The store and the name in it for `file:code@openrouter` or `env:CALLMETER_API_KEY`.
+
+    `directory` is the file store's. Raises Malformed for other stores and for names that lead out of it.
+    """
+    scheme, _, name = reference.partition(":")
+    if not name or name.startswith((".", "/")) or "/" in name or "\0" in name:
+        raise Malformed(f"{reference!r} is not a reference to a secret", "write `file:LABEL`")
+    match scheme:
+        case "file":
+            from callmeter.secrets.file import FileStore
+
+            return FileStore(directory), name
+        case "env":
+            from callmeter.secrets.environment import EnvironmentStore
+
+            return EnvironmentStore(env), name
+    raise Malformed(f"{reference!r}: there is no secret store {scheme!r}", "write `file:LABEL` or `env:VARIABLE`")

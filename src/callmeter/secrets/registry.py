@@ -1,0 +1,245 @@
+"""The key registry as it is read: which key belongs to whom, for what, where it may go, and where it lies.
+
+It holds no key. Each agent's call reads it, so this module only takes the parsed document (`store/toml.py` keeps
+that in a cache); `registry_file` changes it.
+"""
+
+from __future__ import annotations
+
+from callmeter.secrets.secret import looks_like_key
+from callmeter.words.errors import Malformed, NoKey, Refused, UsageError
+from callmeter.words.instant import parse_instant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+VERSION = 1
+RESERVED_ENDINGS = (".pending", ".previous")
+_MAX_LABEL = 128
+_TEXTS = (
+    "provider",
+    "base_url",
+    "agent",
+    "environment",
+    "owner",
+    "purpose",
+    "created",
+    "expires",
+    "secret",
+    "fingerprint",
+)
+_FLAGS = ("default", "shared")
+_NEEDED = ("provider", "base_url", "secret")
+
+
+class Entry:
+    """One registered key. Empty text is "not given"; `expires` None is never.
+
+    An `environment` binds the key to calls of that environment, `base_url` to that endpoint's scheme, host and
+    port. `allowed_models` are names, or beginnings of names ending in `*`; an empty list allows all. `secret` is
+    the reference to its store.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        provider: str,
+        base_url: str,
+        secret: str,
+        agent: str = "",
+        default: bool = False,
+        environment: str = "",
+        owner: str = "",
+        purpose: str = "",
+        allowed_models: Sequence[str] = (),
+        created: str = "",
+        expires: str = "",
+        fingerprint: str = "",
+        shared: bool = False,
+    ) -> None:
+        self.label = label
+        self.provider = provider
+        self.base_url = base_url
+        self.origin = origin_of(base_url)
+        self.secret = secret
+        self.agent = agent
+        self.default = default
+        self.environment = environment
+        self.owner = owner
+        self.purpose = purpose
+        self.allowed_models = tuple(allowed_models)
+        self.created = parse_instant(created) if created else None
+        self.expires = parse_instant(expires) if expires else None
+        self.fingerprint = fingerprint
+        self.shared = shared
+
+    def expired(self, now: datetime) -> bool:
+        """Whether its last moment has passed."""
+        return self.expires is not None and self.expires <= now
+
+    def allows(self, model: str) -> bool:
+        """Whether it is meant for a model."""
+        return not self.allowed_models or any(
+            model == allowed or (allowed.endswith("*") and model.startswith(allowed[:-1]))
+            for allowed in self.allowed_models
+        )
+
+
+def read_registry(document: Mapping[str, object], path: str) -> dict[str, Entry]:
+    """The entries by label, in the file's order. `path` is for messages. Raises Malformed."""
+    version = document.get("version", VERSION)
+    if version != VERSION:
+        raise Malformed(f"{path} has version {version!r}, this callmeter reads {VERSION}", "install a newer callmeter")
+    unknown = set(document) - {"version", "keys"}
+    if unknown:
+        raise Malformed(f"{path}: unknown entry `{min(unknown)}`", 'keys stand under `[keys."LABEL"]`')
+    tables = document.get("keys", {})
+    if not isinstance(tables, dict):
+        raise Malformed(f"{path}: `keys` is not a table", 'keys stand under `[keys."LABEL"]`')
+    return {label: _entry(label, table, f'{path}: [keys."{label}"]') for label, table in tables.items()}
+
+
+def _entry(label: str, table: object, where: str) -> Entry:
+    if not isinstance(table, dict):
+        raise Malformed(f"{where} is not a table", 'keys stand under `[keys."LABEL"]`')
+    fault = label_fault(label)
+    if fault:
+        raise Malformed(f"{where}: the label {fault}", "rename it")
+    for name, value in table.items():
+        if name in _TEXTS:
+            fits = isinstance(value, str)
+            wanted = "text"
+        elif name in _FLAGS:
+            fits, wanted = isinstance(value, bool), "`true` or `false`"
+        elif name == "allowed_models":
+            fits, wanted = isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of text"
+        else:
+            raise Malformed(f"{where}: unknown entry `{name}`{_did_you_mean(name)}", "mend or remove it")
+        if not fits:
+            raise Malformed(f"{where}: `{name}` is not {wanted}", "mend it")
+    for name in _NEEDED:
+        if not table.get(name):
+            raise Malformed(f"{where}: `{name}` is missing", f"run `callmeter budget keys remove {label}`, and add it")
+    try:
+        return Entry(label, **table)
+    except ValueError as error:
+        raise Malformed(f"{where}: {error}", "mend it") from None
+
+
+def label_fault(label: str) -> str:
+    """Why text cannot be a key's label, or nothing. A label is a file's name, and is offered on Tab."""
+    plain = label.translate({ord(mark): None for mark in "._@+-"})
+    if not label or len(label) > _MAX_LABEL:
+        return f"is not 1 to {_MAX_LABEL} characters long"
+    if not label.isascii() or not (plain.isalnum() and label[0].isalnum()):
+        return "is not made of letters, digits and `._@+-`, beginning with a letter or digit"
+    if label.lower().endswith(RESERVED_ENDINGS):
+        return f"ends in one of {', '.join(RESERVED_ENDINGS)}, which stand for a key in rotation"
+    return ""
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL, `https://openrouter.ai:443`, for comparing whom a key is sent to.
+
+    Takes only what every parser of URLs reads in the same way. Raises ValueError.
+    """
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    authority = rest.partition("/")[0].lower()
+    host, colon, port = authority.rpartition(":")
+    if not colon or not port.isdigit():
+        host, port = authority, {"http": "80", "https": "443"}.get(scheme, "")
+    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    allowed = ".-_:" if name != host else ".-_"
+    plain = name.translate({ord(mark): None for mark in allowed})
+    if not separator or not port or not url.isascii() or not plain.isalnum():
+        # The URL itself is not shown: somebody may have put a password or a key into it.
+        raise ValueError("the URL is not a plain http or https URL")
+    return f"{scheme}://{host}:{int(port)}"
+
+
+def entry_for(
+    entries: Mapping[str, Entry], *, provider: str, origin: str, agent: str, environment: str, label: str | None
+) -> Entry | None:
+    """The entry that a call uses: the one named by `label`, else the agent's own for the provider, else the
+    provider's default; None when there is none. Raises NoKey when a key is there but must not be used, or when
+    it is not clear which."""
+    if label is not None:
+        if looks_like_key(label):
+            raise UsageError(
+                "`--key` was given what looks like a key; it takes a label",
+                "the key was visible in the process list: rotate it, then `callmeter budget keys add`",
+                code="key_in_arguments",
+            )
+        if label not in entries:
+            raise NoKey(f"there is no key {label!r}", "see `callmeter budget keys list`", code="unknown_key")
+        entry = entries[label]
+        if entry.provider != provider or entry.origin != origin:
+            raise NoKey(
+                f"the key {label} is for {entry.provider} at {_shown(entry.origin)} and is not sent to {provider} at "
+                + _shown(origin),
+                "register a key for that endpoint: `callmeter budget keys add … --base-url …`",
+                code="key_bound",
+                key=label,
+            )
+        return entry
+    suiting = [entry for entry in entries.values() if entry.provider == provider and entry.origin == origin]
+    own = _one([entry for entry in suiting if agent and entry.agent == agent], environment, f"agent {agent!r}")
+    return own or _one([entry for entry in suiting if entry.default], environment, "the default")
+
+
+def check_entry(entry: Entry, models: Sequence[str], now: datetime) -> None:
+    """Raises NoKey when the key has expired, Refused when it is not meant for one of the models."""
+    if entry.expires is not None and entry.expired(now):
+        raise NoKey(
+            f"the key {entry.label} expired on {entry.expires:%Y-%m-%d %H:%M} UTC",
+            f"add a new one: `callmeter budget keys add --label {entry.label} --replace`",
+            code="key_expired",
+            key=entry.label,
+        )
+    for model in models:
+        if not entry.allows(model):
+            raise Refused(
+                f"the key {entry.label} is not meant for the model {model} (only {', '.join(entry.allowed_models)})",
+                "use one of those, or another key with `--key`",
+                code="model_not_allowed",
+                key=entry.label,
+            )
+
+
+def _one(entries: list[Entry], environment: str, whose: str) -> Entry | None:
+    """The one for an environment: a key of that environment before one of none; never another environment's."""
+    for wanted in (environment, ""):
+        found = [entry for entry in entries if entry.environment == wanted]
+        if len(found) > 1:
+            raise _unclear(found, whose)
+        if found:
+            return found[0]
+    if not environment and entries:
+        if len(entries) > 1:
+            raise _unclear(entries, whose)
+        return entries[0]
+    return None
+
+
+def _unclear(entries: list[Entry], whose: str) -> NoKey:
+    labels = ", ".join(entry.label for entry in entries)
+    return NoKey(
+        f"several keys are {whose}'s: {labels}",
+        "name one with `--key`, or say which by `--environment`",
+        code="key_unclear",
+    )
+
+
+def _shown(origin: str) -> str:
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+
+
+def _did_you_mean(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, [*_TEXTS, *_FLAGS, "allowed_models"], 1)
+    return f", did you mean `{close[0]}`?" if close else ""
