@@ -127,8 +127,8 @@ def test_show_says_unknown_and_how_to_set_it(invoke: Invoke) -> None:
 
 def test_show_tells_what_changes_a_price(invoke: Invoke) -> None:
     text = " ".join(invoke("show", "gpt-5.4", "--provider", "openai").stdout.split())
-    assert "prompts of more than 272,000 tokens: in $5.00" in text
-    assert "in the service tier flex: in $1.25" in text
+    assert "prompts of more than 272,000 tokens: input $5.00" in text
+    assert "in the service tier flex: input $1.25" in text
 
 
 def test_show_as_of_an_earlier_day_has_that_days_price(invoke: Invoke, home: Path) -> None:

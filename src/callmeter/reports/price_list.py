@@ -37,6 +37,7 @@ COLUMNS = (
 )
 # With more models than this, what changes their prices by hour or size is left out of the notes.
 _NOTED = 10
+_TITLES = {"in": "input", "out": "output", "cache_write": "cache write", "cache_write_1h": "cache write for an hour"}
 
 
 def price_list(provider: str, found: Mapping[str, Found | None], at: datetime) -> Report:
@@ -75,7 +76,7 @@ def _variations(price: Price, at: datetime) -> list[str]:
         when = _when(rate)
         if when and rate.valid(at, rate.service):
             amounts = ", ".join(
-                f"{name} {shown(nano(amount.scaleb(6) if name in PER_TOKEN else amount))}"
+                f"{_TITLES.get(name, name)} {shown(nano(amount.scaleb(6) if name in PER_TOKEN else amount))}"
                 for name, amount in rate.amounts.items()
             )
             texts.append(f"{when}: {amounts}")

@@ -24,7 +24,7 @@ from callmeter.words.instant import parse_instant
 def prices_show(
     ctx: typer.Context,
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models; `*` matches. All, if none is named.")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Models; `*` matches. All, if none is named.")
     ] = None,
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="NAME", help="Whose prices; the setting `provider` else.")
