@@ -11,8 +11,13 @@ from callmeter.flows.pricing import Quote, Quoter
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
 from callmeter.providers.presets import Provider, find_provider, is_loopback
+from callmeter.secrets.environment import hint_once
+from callmeter.secrets.lookup import Key, key_for, readings
+from callmeter.secrets.registry import read_registry
+from callmeter.secrets.secret import Secret
 from callmeter.store.settings import seconds, whole_number
-from callmeter.words.errors import CallmeterError, Incomplete, NoKey, Stopped, UsageError
+from callmeter.store.toml import read_toml
+from callmeter.words.errors import CallmeterError, Incomplete, NoKey, Refused, Stopped, UsageError
 from callmeter.words.money import nano, parse_usd, shown
 from callmeter.words.tags import BUILT_IN, parse_tag
 
@@ -22,7 +27,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from callmeter.cli.world import World
-    from callmeter.flows.call import Key
     from callmeter.providers.wire import Transport
 
     Value = TypeVar("Value")
@@ -190,14 +194,14 @@ class One:
 
     def means(self, call: Call, on_text: Callable[[str], None]) -> Means:
         """What the call works with in this world. A local model is started if none runs. A call without a usable
-        key is logged as refused. Raises NoKey, UsageError, Unavailable."""
+        key is logged as refused. Raises NoKey, Refused, UsageError, Unavailable."""
         world, provider = self.world, call.provider
         if provider.name == "local" and not provider.base_url:
             self._find_local(provider)
         keys = keys_of(world, call, self.given, self.local_key)
         try:
             first = next(keys)
-        except NoKey as error:
+        except (NoKey, Refused) as error:
             refuse(provider.name, call.tags, error, call.request.model, world.paths.log, world.host, world.now())
             raise
         return Means(
@@ -227,6 +231,8 @@ class One:
 
     def _estimate_text(self, call: Call) -> str:
         quote = self._quote(call)
+        if quote.expected is None:
+            return f"unknown: {call.request.model} has no price"
         return f"{_money(quote.expected)} expected, at most {_money(quote.worst)}"
 
     def _show_dry_run(self, call: Call) -> None:
@@ -262,7 +268,9 @@ class One:
 
             keep(self, call, outcome)
 
-    def _show(self, outcome: Outcome, schema: object, *, streamed: bool = False, replayed: bool = False) -> BaseException | None:
+    def _show(
+        self, outcome: Outcome, schema: object, *, streamed: bool = False, replayed: bool = False
+    ) -> BaseException | None:
         """Print the answer, or the rest of it, and what is to be said about it; give its error, if any."""
         given, out = self.given, self.world.out
         error = outcome.error
@@ -331,14 +339,39 @@ def transport_of(world: World, provider: Provider) -> Transport:
 
 def keys_of(world: World, call: Call, given: Given, local_key: str | None) -> Iterator[Key | None]:
     """The key to use, and another one each time one was refused. None where the endpoint needs none."""
-    class K:
-        label = "env"
-        fingerprint = "0"
-
-        def reveal(self) -> str:
-            return world.env.get("CALLMETER_API_KEY", "")
-
-    yield K()
+    provider, settings = call.provider, world.settings
+    if local_key is not None:
+        yield Key("local", Secret(local_key), "")
+        return
+    places = world.paths
+    entry = key_for(
+        read_registry(read_toml(places.keys, places.cache), places.keys),
+        world.env,
+        provider=provider.name,
+        base_url=provider.base_url,
+        agent=call.tags.get("agent", ""),
+        environment=call.tags.get("environment", ""),
+        label=settings.text("key", _text(given, "key")),
+        models=(call.request.model, *call.request.fallbacks),
+        now=world.now(),
+        needed=not (provider.free or is_loopback(provider.base_url)),
+    )
+    if entry is None:
+        yield None
+        return
+    if not (
+        provider.base_url.startswith("https://") or is_loopback(provider.base_url) or settings.flag("allow_plain_http")
+    ):
+        raise NoKey(
+            f"the key {entry.label} is not sent over plain HTTP to {provider.base_url}",
+            "use https, or set `allow_plain_http = true` in config.toml",
+            code="plain_http",
+        )
+    if entry.secret.startswith("env:") and not world.out.quiet:
+        hint = hint_once(places.state_dir, entry.secret[4:], provider.name)
+        if hint:
+            world.out.say(f"callmeter: hint: {hint}")
+    yield from readings(entry, places.secrets, world.env)
 
 
 def first_code_block(text: str) -> str | None:
