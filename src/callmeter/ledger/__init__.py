@@ -1,0 +1,1 @@
+"""Floor 2: the transactional store of reservations and running totals. Derived: it can be rebuilt from the log."""
