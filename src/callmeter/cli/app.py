@@ -85,6 +85,11 @@ class Group(TyperGroup):
 def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extra: dict[str, Any]) -> int:
     from typer._click.exceptions import ClickException
 
+    if arguments[:2] == ["budget", "keys"]:
+        # Here, because the parser's own messages repeat what they do not understand.
+        from callmeter.cli.secret_input import refuse_keys
+
+        refuse_keys(arguments)
     try:
         # The name is fixed: error messages and completion must not depend on how Python was started.
         status = parent(arguments, "callmeter", "_CALLMETER_COMPLETE", standalone_mode=False, obj=world, **extra)

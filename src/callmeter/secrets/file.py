@@ -126,6 +126,8 @@ class FileStore:
         return directory
 
     def _path(self, name: str) -> str:
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError("a name of a secret leads out of the store")
         return os.path.join(self.directory, name)
 
 

@@ -12,13 +12,11 @@ if TYPE_CHECKING:
 
 
 def open_store(reference: str, directory: str, env: Mapping[str, str]) -> tuple[SecretStore, str]:
-    """The store and the name in it for `file:code@openrouter` or `env:CALLMETER_API_KEY`.
+    """The store and the name in it for a registry entry's `file:code@openrouter` or `env:CALLMETER_API_KEY`.
 
-    `directory` is the file store's. Raises Malformed for other stores and for names that lead out of it.
+    `directory` is the file store's. Raises Malformed for other stores.
     """
     scheme, _, name = reference.partition(":")
-    if not name or name.startswith((".", "/")) or "/" in name or "\0" in name:
-        raise Malformed(f"{reference!r} is not a reference to a secret", "write `file:LABEL`")
     match scheme:
         case "file":
             from callmeter.secrets.file import FileStore
@@ -28,4 +26,4 @@ def open_store(reference: str, directory: str, env: Mapping[str, str]) -> tuple[
             from callmeter.secrets.environment import EnvironmentStore
 
             return EnvironmentStore(env), name
-    raise Malformed(f"{reference!r}: there is no secret store {scheme!r}", "write `file:LABEL` or `env:VARIABLE`")
+    raise Malformed("a key's `secret` names no store that this callmeter knows", "write `file:LABEL`")

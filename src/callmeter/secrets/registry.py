@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 VERSION = 1
+STORES = ("file", "env")
 RESERVED_ENDINGS = (".pending", ".previous")
 _MAX_LABEL = 128
 _TEXTS = (
@@ -99,15 +100,17 @@ def read_registry(document: Mapping[str, object], path: str) -> dict[str, Entry]
     tables = document.get("keys", {})
     if not isinstance(tables, dict):
         raise Malformed(f"{path}: `keys` is not a table", 'keys stand under `[keys."LABEL"]`')
-    return {label: _entry(label, table, f'{path}: [keys."{label}"]') for label, table in tables.items()}
+    return {label: _entry(label, table, path) for label, table in tables.items()}
 
 
-def _entry(label: str, table: object, where: str) -> Entry:
-    if not isinstance(table, dict):
-        raise Malformed(f"{where} is not a table", 'keys stand under `[keys."LABEL"]`')
+def _entry(label: str, table: object, path: str) -> Entry:
     fault = label_fault(label)
     if fault:
-        raise Malformed(f"{where}: the label {fault}", "rename it")
+        # Somebody may have put the key there, or below as the reference: neither is shown.
+        raise Malformed(f"{path}: a label {fault}", f"rename it in {path}")
+    where = f'{path}: [keys."{label}"]'
+    if not isinstance(table, dict):
+        raise Malformed(f"{where} is not a table", 'keys stand under `[keys."LABEL"]`')
     for name, value in table.items():
         if name in _TEXTS:
             fits = isinstance(value, str)
@@ -123,6 +126,11 @@ def _entry(label: str, table: object, where: str) -> Entry:
     for name in _NEEDED:
         if not table.get(name):
             raise Malformed(f"{where}: `{name}` is missing", f"run `callmeter budget keys remove {label}`, and add it")
+    store, _, name = table["secret"].partition(":")
+    if store not in STORES or not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise Malformed(
+            f"{where}: `secret` is not a reference such as `file:{label}`", "mend it; a key is not kept here"
+        )
     try:
         return Entry(label, **table)
     except ValueError as error:
@@ -134,6 +142,8 @@ def label_fault(label: str) -> str:
     plain = label.translate({ord(mark): None for mark in "._@+-"})
     if not label or len(label) > _MAX_LABEL:
         return f"is not 1 to {_MAX_LABEL} characters long"
+    if looks_like_key(label):
+        return "looks like a key itself"
     if not label.isascii() or not (plain.isalnum() and label[0].isalnum()):
         return "is not made of letters, digits and `._@+-`, beginning with a letter or digit"
     if label.lower().endswith(RESERVED_ENDINGS):

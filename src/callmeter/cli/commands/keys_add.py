@@ -1,0 +1,89 @@
+"""`callmeter budget keys add`: register a key.
+
+callmeter budget keys add code --provider openrouter --owner alice --expires 90d
+pass show openrouter/code | callmeter budget keys add code --provider openrouter
+callmeter budget keys add --default --provider openai --models 'gpt-5-mini,gpt-5-nano' --fd 3 3< key.txt
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from callmeter.cli.key_options import address_of, audit, expiry, label_for, model_list
+from callmeter.cli.options import Quiet, Verbose
+from callmeter.cli.secret_input import read_secret
+from callmeter.cli.world import World
+from callmeter.flows.keys import add_key
+from callmeter.words.instant import text_of
+from callmeter.words.tags import tag_value
+
+
+def keys_add(
+    ctx: typer.Context,
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent whose own key it is.")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="LABEL", help="Its name; AGENT@PROVIDER if you give none.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Whose key it is; the setting `provider` else.")
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help="The only address it is sent to; the provider's else."),
+    ] = None,
+    environment: Annotated[
+        str | None, typer.Option("--environment", metavar="NAME", help="Only for calls with this tag: prod, dev.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option("--owner", metavar="WHO", help="Who answers for it.")] = None,
+    purpose: Annotated[str | None, typer.Option("--purpose", metavar="TEXT", help="What it is for.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", metavar="LIST", help="Models it may call, with commas; `anthropic/*` for a family."),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="WHEN", help="Not used from then on: `90d`, `12w`, a date.")
+    ] = None,
+    default: Annotated[
+        bool, typer.Option("--default", help="For the provider's calls by agents without a key of their own.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of the key with this label.")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Another label has this key too, and that is meant.")
+    ] = False,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the key from standard input, which is no terminal.")
+    ] = False,
+    fd: Annotated[int | None, typer.Option("--fd", metavar="N", min=0, help="Read the key from descriptor N.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Register a key: read without echo from a terminal, or from stdin."""
+    world: World = ctx.obj
+    world.out.shape(quiet=quiet, verbose=verbose)
+    given: dict[str, Any] = {
+        "agent": agent and tag_value("agent", agent),
+        "environment": environment and tag_value("environment", environment),
+        "owner": owner,
+        "purpose": purpose,
+        "allowed_models": model_list(models),
+        "expires": expires and expiry(expires, world.now(), world.policy.time_zone),
+        "default": default or None,
+        "shared": shared or None,
+    }
+    address = address_of(world, provider, base_url)
+    if provider or base_url:
+        given |= address
+    label = label_for(label, agent, environment, address["provider"], default)
+    done, entry = add_key(
+        world.paths.keys,
+        world.paths.secrets,
+        label,
+        read_secret(world, label, stdin=stdin, fd=fd),
+        audit(world),
+        given={name: value for name, value in given.items() if value is not None},
+        otherwise={**address, "created": text_of(world.now())},
+        replace=replace,
+    )
+    world.out.note(f"callmeter: the key {label} is {done}; it is sent to {entry.base_url} only")

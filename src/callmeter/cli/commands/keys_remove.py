@@ -1,0 +1,36 @@
+"""`callmeter budget keys remove`: forget a key.
+
+callmeter budget keys remove code@openrouter
+callmeter budget keys remove code@openrouter --yes
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from callmeter.cli.key_options import audit
+from callmeter.cli.options import Quiet, Verbose
+from callmeter.cli.world import World
+from callmeter.flows.keys import remove_key
+from callmeter.words.errors import UsageError
+
+
+def keys_remove(
+    ctx: typer.Context,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="The key's label.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Forget a key: its registry entry and its secret."""
+    world: World = ctx.obj
+    world.out.shape(quiet=quiet, verbose=verbose)
+    if not yes:
+        stdin = world.stdin
+        if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
+            raise UsageError("nobody is there to confirm that the key is to be removed", "add `--yes`")
+        typer.confirm(f"Remove the key {label}, which then exists at the provider only?", abort=True, err=True)
+    remove_key(world.paths.keys, world.paths.secrets, label, audit(world), world.env)
+    world.out.note(f"callmeter: removed the key {label}; it stays valid at the provider until it is revoked there")

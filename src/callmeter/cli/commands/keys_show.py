@@ -1,0 +1,55 @@
+"""`callmeter budget keys show`: one key's registry entry.
+
+callmeter budget keys show code@openrouter
+callmeter budget keys show code@openrouter --format json
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from callmeter.cli.options import Format, Quiet, Shape, Verbose
+from callmeter.cli.world import World
+from callmeter.flows.keys import state_of, unknown_key, where_it_lies
+from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.secrets.registry import read_registry
+from callmeter.store.toml import read_toml
+from callmeter.words.instant import text_of
+
+
+def keys_show(
+    ctx: typer.Context,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="The key's label.")],
+    format: Format = Shape.TEXT,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """One key's registry entry; never the key."""
+    world: World = ctx.obj
+    world.out.shape(format, quiet=quiet, verbose=verbose)
+    paths = world.paths
+    entry = read_registry(read_toml(paths.keys, paths.cache), paths.keys).get(label)
+    if entry is None:
+        raise unknown_key(label)
+    facts = {
+        "label": entry.label,
+        "state": state_of(entry, paths.secrets, world.env, world.now()),
+        "provider": entry.provider,
+        "sent only to": entry.base_url,
+        "agent": entry.agent,
+        "default": "yes" if entry.default else "no",
+        "environment": entry.environment or "any",
+        "owner": entry.owner,
+        "purpose": entry.purpose,
+        "allowed models": ", ".join(entry.allowed_models) or "all",
+        "created": text_of(entry.created) if entry.created else "",
+        "expires": text_of(entry.expires) if entry.expires else "never",
+        "fingerprint": entry.fingerprint,
+        "shared": "yes" if entry.shared else "no",
+        "where": where_it_lies(entry, paths.secrets, world.env),
+    }
+    columns = [Column("entry", "entry", Kind.TEXT), Column("value", "value", Kind.TEXT)]
+    rows = [Row({"entry": name, "value": value}) for name, value in facts.items()]
+    world.out.report(Report(f"Key {label}", columns, rows))

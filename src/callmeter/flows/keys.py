@@ -1,0 +1,157 @@
+"""Registering and forgetting a key: what is written in which order, so that a crash at any moment is harmless.
+
+    add      checks -> audit -> secret -> registry      removed by `remove`: audit -> registry -> secret
+
+The audit log comes first, so that no change goes without its record. The secret is there before an entry points
+to it, and leaves after. Whatever was interrupted, the same command run again completes it: each step finds its
+work done, or does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from callmeter.secrets.file import FileStore
+from callmeter.secrets.open_store import open_store
+from callmeter.secrets.registry import Entry, label_fault
+from callmeter.secrets.registry_file import RegistryFile
+from callmeter.secrets.secret import Secret
+from callmeter.words.errors import NoKey, UsageError
+
+# Writes one line of the audit log: the event's name, and what it was about.
+Audit = Callable[[str, dict[str, object]], None]
+
+
+def add_key(
+    registry_path: str,
+    directory: str,
+    label: str,
+    secret: Secret,
+    audit: Audit,
+    *,
+    given: Mapping[str, Any],
+    otherwise: Mapping[str, Any],
+    replace: bool,
+) -> tuple[str, Entry]:
+    """Store a key and register it: `added`, `replaced`, or `unchanged` when the very same is there already.
+
+    `given` are an Entry's members that were asked for. The others come from the entry that is replaced, save its
+    dates, or else from `otherwise`. `shared` allows a key that another label has.
+
+    Raises UsageError when it would take the place of another key or be some agent's second one, and NoKey,
+    Unavailable, FileProblem or Malformed: then the registry is as it was.
+    """
+    store = FileStore(directory)
+    with RegistryFile(registry_path) as registry:
+        before = registry.entries.get(label)
+        members = {**otherwise, **(_inherited(before) if before else {}), **given}
+        fingerprint = secret.fingerprint(store.salt())
+        entry = Entry(label, **members, secret=f"file:{label}", fingerprint=fingerprint)
+        if before is not None and not replace:
+            if before.fingerprint != fingerprint or _inherited(before) != _inherited(entry):
+                raise UsageError(
+                    f"there is a key {label} already", "add `--replace`, or choose another `--label`", code="key_exists"
+                )
+            if store.read(label) == secret:
+                return "unchanged", before
+        if before is not None and (before.provider, before.origin) != (entry.provider, entry.origin):
+            # In between, the new secret would stand under the old address.
+            raise UsageError(
+                f"the key {label} is for {before.provider} at {before.base_url}, which a replacement cannot change",
+                f"run `callmeter budget keys remove {label}` first, or choose another `--label`",
+            )
+        _require_free(registry.entries, entry)
+        if before is None and not replace and store.read(label) not in (None, secret):
+            # Left by a registry that was lost or restored: it may be the only copy.
+            raise UsageError(
+                f"there is another key already at {store.describe(label)}, which is not registered",
+                "add `--replace` if it is not needed, or choose another `--label`",
+            )
+        audit("key.replace" if before else "key.add", _facts(entry))
+        store.write(label, secret)
+        registry.put(entry)
+    return "replaced" if before else "added", entry
+
+
+def remove_key(registry_path: str, directory: str, label: str, audit: Audit, env: Mapping[str, str]) -> None:
+    """Forget a key: its entry, then its secret. Raises NoKey when there is neither."""
+    store = FileStore(directory)
+    with RegistryFile(registry_path) as registry:
+        entry = registry.entries.get(label)
+        if entry is None:
+            if label_fault(label):
+                raise unknown_key(label)
+            # A run that was interrupted has left the secret without its entry.
+            if not store.delete(label):
+                raise unknown_key(label)
+            audit("key.remove", {"key": label})
+            return
+        audit("key.remove", _facts(entry))
+        registry.remove(label)
+        shared = any(other.secret == entry.secret for other in registry.entries.values())
+        if entry.secret.startswith("file:") and not shared:
+            open_store(entry.secret, directory, env)[0].delete(entry.secret.partition(":")[2])
+
+
+def unknown_key(label: str) -> NoKey:
+    """The error for a label that the registry does not have."""
+    return NoKey(f"there is no key {label!r}", "see `callmeter budget keys list`", code="unknown_key")
+
+
+def state_of(entry: Entry, directory: str, env: Mapping[str, str], now: datetime) -> str:
+    """`ok`, `expired`, `missing` (no secret where the entry says), `changed` (another key than the registered one),
+    or `unsafe` (others may have read it: it is not used)."""
+    if entry.expired(now):
+        return "expired"
+    store, name = open_store(entry.secret, directory, env)
+    try:
+        secret = store.read(name)
+        if secret is None:
+            return "missing"
+        changed = entry.fingerprint and secret.fingerprint(FileStore(directory).salt()) != entry.fingerprint
+    except NoKey:
+        return "unsafe"
+    return "changed" if changed else "ok"
+
+
+def where_it_lies(entry: Entry, directory: str, env: Mapping[str, str]) -> str:
+    """The place of an entry's secret, for a person."""
+    store, name = open_store(entry.secret, directory, env)
+    return store.describe(name)
+
+
+def _inherited(entry: Entry) -> dict[str, Any]:
+    names = ("provider", "base_url", "agent", "default", "environment", "owner", "purpose", "allowed_models")
+    return {name: getattr(entry, name) for name in names}
+
+
+def _require_free(entries: Mapping[str, Entry], entry: Entry) -> None:
+    for other in entries.values():
+        if other.label == entry.label:
+            continue
+        if other.label.lower() == entry.label.lower():
+            raise UsageError(
+                f"the labels {other.label} and {entry.label} differ in case only", "choose another `--label`"
+            )
+        if other.fingerprint == entry.fingerprint and not entry.shared:
+            raise UsageError(
+                f"this key is registered already, as {other.label}: its spending could not be told apart",
+                "make a key of its own at the provider, or add `--shared` to share it knowingly",
+                code="key_shared",
+            )
+        rival = (other.provider, other.origin, other.environment) == (entry.provider, entry.origin, entry.environment)
+        if rival and (other.agent == entry.agent != "" or (other.default and entry.default)):
+            whose = f"agent {entry.agent}" if other.agent == entry.agent != "" else "the default"
+            raise UsageError(
+                f"{other.label} is {whose}'s key of {entry.provider} already, for the same environment",
+                f"replace it with `--label {other.label} --replace`, or give `--environment`",
+                code="key_exists",
+            )
+
+
+def _facts(entry: Entry) -> dict[str, object]:
+    facts = {"key": entry.label, "fingerprint": entry.fingerprint, "provider": entry.provider, "agent": entry.agent}
+    facts |= {"environment": entry.environment, "owner": entry.owner, "secret": entry.secret}
+    return {name: value for name, value in facts.items() if value}
