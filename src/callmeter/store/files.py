@@ -168,6 +168,22 @@ class Lock:
             signal.signal(signal.SIGALRM, previous)
 
 
+def is_locked(path: str) -> bool:
+    """Whether a process holds the Lock on `path` at this moment. A lock ends with its process, however it died."""
+    try:
+        descriptor = os.open(path, _READ)
+    except OSError:
+        return False
+    try:
+        # Shared: two who ask at once do not see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 class _PatienceOver(Exception):
     pass
 
