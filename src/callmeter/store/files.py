@@ -135,6 +135,10 @@ class Lock:
         except BaseException:
             os.close(descriptor)
             raise
+        if not os.fstat(descriptor).st_nlink:
+            # A sweep removed it between our opening and our locking: lock the one that others see.
+            os.close(descriptor)
+            return self.__enter__()
         self._descriptor = descriptor
         return self
 
