@@ -8,6 +8,7 @@ from itertools import chain
 from callmeter.cli.question import parameter, user_content
 from callmeter.flows.call import Call, Means, Outcome, make_call, refuse
 from callmeter.flows.pricing import Quote, Quoter
+from callmeter.flows.recovery import recover
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
 from callmeter.providers.presets import Provider, find_provider, is_loopback
@@ -42,6 +43,10 @@ def run(world: World, given: Given) -> int:
         import os.path
 
         world.paths.log = os.path.abspath(os.path.expanduser(str(given["log"])))
+    if not given["dry_run"]:
+        # Calls of processes that died get their lines from whoever comes next; usually there is nothing to do.
+        for problem in recover(world.paths.inflight, world.now(), limit=64).problems:
+            out.warn(problem)
     if given["batch"] is not None:
         from callmeter.cli.batching import run_batch
 
