@@ -1,0 +1,190 @@
+"""Finishing the calls of processes that died: each gets the line in the usage log that it could not write.
+
+Every call begins with a look at the breadcrumbs, so no daemon is needed; with nothing to do it costs one listing.
+Whatever a search needs is imported when a dead call is found.
+"""
+
+from __future__ import annotations
+
+import os
+
+from callmeter.store.files import FileProblem, HeldFile
+from callmeter.store.inflight import SUFFIX, VERSION, boot_id
+from callmeter.words.errors import CallmeterError
+from callmeter.words.jsontext import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_MAX_BREADCRUMB = 1 << 20
+
+
+class Recovery:
+    """What `recover` did: `records` that it appended, `problems` (sentences) that it could not solve."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, object]] = []
+        self.problems: list[str] = []
+
+
+def recover(directory: str, now: datetime, limit: int | None = None) -> Recovery:
+    """Finish the calls whose breadcrumbs in `directory` nobody holds any more.
+
+    A call that was not sent leaves nothing. One that was sent gets one line: its own, when only the log failed it,
+    else one with status `unknown` and, as cost, what the provider had said so far, or the estimate. Safe to run in
+    many processes at once and after being killed at any point. With `limit`, looks at so many breadcrumbs only,
+    other ones each time. A call of another machine is left alone until its deadline has passed.
+    """
+    recovery = Recovery()
+    try:
+        names = [name for name in os.listdir(directory) if name.endswith(SUFFIX)]
+    except FileNotFoundError:
+        return recovery
+    except OSError as error:
+        recovery.problems.append(f"cannot list {directory}: {(error.strerror or str(error)).lower()}")
+        return recovery
+    if limit is not None and len(names) > limit:
+        first = os.getpid() % len(names)
+        names = (names[first:] + names[:first])[:limit]
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            held = HeldFile.take(path)
+            if held is not None:
+                try:
+                    _finish(held, now, recovery)
+                finally:
+                    held.close()
+        except (CallmeterError, ValueError, KeyError, TypeError) as error:
+            recovery.problems.append(f"the call of {path} cannot be finished: {error}")
+    return recovery
+
+
+def _finish(held: HeldFile, now: datetime, recovery: Recovery) -> None:
+    trail = _Trail(held.read(_MAX_BREADCRUMB))
+    if trail.elsewhere(now):
+        return
+    record = trail.record(now)
+    if record is not None and not _logged(trail, str(record["id"])):
+        from callmeter.store.usage_append import append_usage
+        from callmeter.words.usage import usage_line
+
+        append_usage(trail.log, usage_line(record))
+        recovery.records.append(record)
+    held.remove()
+
+
+class _Trail:
+    """A breadcrumb as it was found. Raises ValueError, KeyError or TypeError when it cannot be understood."""
+
+    def __init__(self, data: bytes) -> None:
+        lines = data.split(b"\n")[:-1]  # half a line at the end: its writer died before it went on
+        self.begun = bool(lines)
+        self.log = self.month = ""
+        self.sent = False
+        self.final: dict[str, object] | None = None
+        self.spent: object = None
+        if not lines:
+            return
+        head = _object(lines[0])
+        if head["v"] != VERSION:
+            raise ValueError(f"it is of version {head['v']}, this program knows {VERSION}")
+        self.log = str(head["log"])
+        self.log_extent = (head["log_size"], head["log_inode"])
+        self._owner = (head["host"], head["boot"], head["deadline"])
+        self._record = _members(head["record"])
+        self.month = str(self._record["timestamp"])[:7]
+        for line in lines[1:]:
+            self._follow(_object(line))
+
+    def _follow(self, step: dict[str, object]) -> None:
+        if "sent" in step:
+            self.sent = True
+            self.spent = None  # the new attempt's estimate covers what the earlier ones cost
+            self._record.update(_members(step["sent"]))
+        elif "generation_id" in step:
+            self._record["generation_id"] = step["generation_id"]
+        elif "cost" in step:
+            self.spent = step["cost"]
+            if step["tokens"] is not None:
+                self._record["tokens"] = step["tokens"]
+        elif "final" in step:
+            self.final = _members(step["final"])
+
+    def elsewhere(self, now: datetime) -> bool:
+        """Whether another machine may still be at work on it: there its lock is not seen."""
+        if not self.begun:
+            return False
+        host, boot, deadline = self._owner
+        if host == os.uname().nodename or boot == boot_id():
+            return False
+        return not isinstance(deadline, int) or now.timestamp() < deadline
+
+    def record(self, now: datetime) -> dict[str, object] | None:
+        """The line that is owed, or None."""
+        if self.final is not None or not self.sent:
+            return self.final
+        from callmeter.words.instant import text_of
+
+        record = dict(self._record)
+        estimate = record.get("estimate")
+        record["cost"] = estimate if self.spent is None else self.spent
+        record["cost_source"] = "provider" if self.spent is not None else "unknown" if estimate is None else "estimate"
+        record["status"] = "unknown"
+        record["recorded_at"] = text_of(now)
+        record["note"] = "its process ended before the outcome was logged"
+        return record
+
+
+def _logged(trail: _Trail, id: str) -> bool:
+    """Whether the log has a line of this call: in what was appended since it began, or, if the log was closed or
+    replaced since, anywhere. The live log is opened first: a line only ever moves from there into a segment."""
+    from callmeter.store.files import open_to_read
+    from callmeter.store.usage_log import Damaged, month_of, segments_of, split_lines, unpacked
+
+    needle = b'"%b"' % id.encode("ascii")
+
+    def found_in(path: str, descriptor: int | None, start: int = 0) -> bool:
+        if descriptor is None:
+            return False
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            file.seek(start)
+            try:
+                return any(
+                    line is not None and needle in line and _is_of(line, id)
+                    for line, _ in split_lines(unpacked(path, file))
+                )
+            except Damaged as error:
+                raise FileProblem(f"{path} is damaged: {error}") from None
+
+    descriptor = open_to_read(trail.log)
+    size, inode = trail.log_extent
+    if descriptor is not None:
+        found = os.fstat(descriptor)
+        if isinstance(size, int) and found.st_ino == inode and found.st_size >= size:
+            return found_in(trail.log, descriptor, size)
+    if found_in(trail.log, descriptor):
+        return True
+    return any(
+        found_in(segment, open_to_read(segment))
+        for segment in segments_of(trail.log)
+        if month_of(segment) in (None, trail.month)
+    )
+
+
+def _is_of(line: bytes, id: str) -> bool:
+    try:
+        return _object(line).get("id") == id
+    except ValueError:
+        return False
+
+
+def _object(line: bytes) -> dict[str, object]:
+    return _members(loads(line))
+
+
+def _members(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("it is not a breadcrumb")
+    return value
