@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import TypeVar
+
+from callmeter.words.period import Period
 
 Cell = str | int | Decimal | None
 
@@ -16,7 +19,9 @@ class Kind(enum.Enum):
     TEXT = "text"
     COUNT = "count"  # int
     MONEY = "money"  # int, nano-dollars; None is unknown
-    SHARE = "share"  # Decimal from 0 to 1
+    RATE = "rate"  # int, nano-dollars for so much of something; None when there is none of it
+    SHARE = "share"  # Decimal from 0 to 1; text draws a bar beside it
+    CHANGE = "change"  # Decimal, 0.12 is 12 % more; None when there is nothing to compare with
     MILLISECONDS = "milliseconds"  # int
     INSTANT = "instant"  # str, RFC 3339
 
@@ -25,28 +30,35 @@ class Kind(enum.Enum):
 class Column:
     """`name` is the key in JSON and the CSV header; `title` stands over the column in a table.
 
-    `optional` columns give way first on a narrow terminal, the highest number first.
+    `optional` columns give way first on a narrow terminal, the highest number first. `quiet` ones are left out of
+    text and Markdown as long as they hold nothing but zeros.
     """
 
     name: str
     title: str
     kind: Kind
     optional: int = 0
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """`depth` is the place in a tree (0 outermost); `subtotal` rows repeat the sum of deeper rows below them."""
+    """`depth` is the place in a tree (0 outermost); `subtotal` rows repeat the sum of deeper rows below them;
+    `rest` rows stand for several that are not shown."""
 
     cells: Mapping[str, Cell]
     depth: int = 0
     subtotal: bool = False
+    rest: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
     """`total` has the columns' names; `notes` are sentences under the table; `facts` are further figures that
-    machine formats give beside the rows (JSON only)."""
+    machine formats give beside the rows (JSON only).
+
+    The first `tree` columns are levels of one tree: text shows them as one indented column.
+    """
 
     title: str
     columns: Sequence[Column]
@@ -54,3 +66,30 @@ class Report:
     total: Mapping[str, Cell] | None = None
     notes: Sequence[str] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    tree: int = 1
+    period: Period | None = None
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Board:
+    """Several reports on one page, by name: a JSON object holds them under `sections`, the lines of the other
+    machine formats begin with the section's name."""
+
+    title: str
+    sections: Mapping[str, Report]
+    notes: Sequence[str] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+_Page = TypeVar("_Page", Report, Board)
+
+
+def with_reading(page: _Page, bad_lines: int, duplicates: int) -> _Page:
+    """The page with what its reader left out of the log: nobody should take a sum for more than it is."""
+    notes = list(page.notes)
+    if bad_lines:
+        lines = "1 line" if bad_lines == 1 else f"{bad_lines:,} lines"
+        notes.append(f"{lines} of the log could not be read and count nowhere: see `callmeter budget log verify`.")
+    log = {"bad_lines": bad_lines, "duplicates": duplicates}
+    return replace(page, notes=notes, facts={**page.facts, "log": log})

@@ -1,0 +1,191 @@
+"""A report in the chosen format: the same rows in each. What a terminal changes is colour and width, never shape.
+
+Text from tags, models and log lines is data: nothing in it reaches a terminal, a spreadsheet or a Markdown page as
+anything but text. Machine formats give exact values: USD as JSON numbers, times in RFC 3339, milliseconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
+
+from callmeter.cli.tables import Look, escaped, look_of, shown_column, table, visible
+from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
+from callmeter.words.instant import text_of
+from callmeter.words.jsontext import dumps
+from callmeter.words.money import usd
+
+# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width twins included.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_MARKDOWN = re.compile(r"([\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+
+
+def render(report: Report | Board, shape: str, stream: TextIO | None, env: Mapping[str, str]) -> str:
+    """The whole text of a report, newline at its end, for a stream that may be a terminal."""
+    match shape:
+        case "json":
+            return dumps(_object(report)) + "\n"
+        case "jsonl":
+            return "".join(dumps(line) + "\n" for line in _records(report))
+        case "csv":
+            return _csv(report)
+        case "tsv":
+            return _tsv(report)
+        case "markdown":
+            return _markdown(report)
+        case _:
+            return _text(report, look_of(stream, env))
+
+
+def _text(report: Report | Board, look: Look) -> str:
+    if isinstance(report, Board):
+        parts = [look.bold(escaped(report.title)), *(_text(each, look) for each in report.sections.values())]
+        return "\n\n".join([*(part.rstrip("\n") for part in parts), *_notes(report.notes, look)]) + "\n"
+    heading = [look.bold(escaped(report.title))]
+    if report.period is not None:
+        heading.append(look.dim(_span(report)))
+    parts = ["\n".join(heading), table(report, look) or "(nothing)"]
+    return "\n\n".join([*parts, *_notes(report.notes, look)]) + "\n"
+
+
+def _notes(notes: Sequence[str], look: Look) -> list[str]:
+    import textwrap
+
+    fold = textwrap.TextWrapper(look.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return ["\n".join(look.dim(line) for note in notes for line in fold.wrap(escaped(note)))] if notes else []
+
+
+def _span(report: Report) -> str:
+    return f"{report.period.label if report.period else ''} ({report.zone})"
+
+
+def _object(report: Report | Board) -> dict[str, object]:
+    if isinstance(report, Board):
+        return {
+            "title": report.title,
+            "sections": {name: _object(each) for name, each in report.sections.items()},
+            "notes": list(report.notes),
+            "facts": dict(report.facts),
+        }
+    period = report.period
+    return {
+        "title": report.title,
+        "period": None
+        if period is None
+        else {
+            "label": period.label,
+            "start": None if period.start is None else text_of(period.start),
+            "end": None if period.end is None else text_of(period.end),
+            "zone": report.zone,
+        },
+        "rows": [_record(report, row) for row in report.rows],
+        "total": None if report.total is None else _values(report, report.total),
+        "notes": list(report.notes),
+        "facts": dict(report.facts),
+    }
+
+
+def _records(report: Report | Board) -> Iterator[dict[str, object]]:
+    """Each row, and the total as the last one, as an object."""
+    if isinstance(report, Board):
+        for name, each in report.sections.items():
+            for record in _records(each):
+                yield {"section": name, **record}
+        return
+    for row in report.rows:
+        yield _record(report, row)
+    if report.total is not None:
+        yield {"row": "total", **_values(report, report.total)}
+
+
+def _record(report: Report, row: Row) -> dict[str, object]:
+    """A row by its columns' names. Where some rows repeat what others hold, `row` tells them apart."""
+    values = _values(report, row.cells)
+    if report.total is None:
+        return values
+    return {"row": "rest" if row.rest else "subtotal" if row.subtotal else "group", **values}
+
+
+def _values(report: Report, cells: Mapping[str, Cell]) -> dict[str, object]:
+    return {column.name: _value(column, cells.get(column.name)) for column in report.columns}
+
+
+def _value(column: Column, cell: Cell) -> Cell:
+    if column.kind in (Kind.MONEY, Kind.RATE) and isinstance(cell, int):
+        return usd(cell)
+    return cell
+
+
+def _lines(report: Report | Board) -> list[list[str]]:
+    """Header and rows for the formats that are one table. A board is one table of all its sections' columns."""
+    records = list(_records(report))
+    header: dict[str, None] = {}
+    for each in [report] if isinstance(report, Report) else report.sections.values():
+        header.update(dict.fromkeys(column.name for column in each.columns))
+    names = [*(["section"] if isinstance(report, Board) else []), *(["row"] if _is_marked(report) else []), *header]
+    return [names, *([_cell(record.get(name)) for name in names] for record in records)]
+
+
+def _is_marked(report: Report | Board) -> bool:
+    if isinstance(report, Board):
+        return any(_is_marked(each) for each in report.sections.values())
+    return report.total is not None
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        text = escaped(value)
+        return f"'{text}" if value.startswith(_FORMULA) else text
+    return dumps(value)
+
+
+def _csv(report: Report | Board) -> str:
+    """RFC 4180, every cell quoted."""
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(_lines(report))
+    return text.getvalue()
+
+
+def _tsv(report: Report | Board) -> str:
+    """One line a row; tabs and newlines within cells are escapes such as `\\t`."""
+    return "".join("\t".join(line) + "\n" for line in _lines(report))
+
+
+def _markdown(report: Report | Board, level: int = 2) -> str:
+    """A GitHub table; the levels of a tree are columns of their own, subtotals and the total are bold."""
+    heading = f"{'#' * level} {_marked_up(report.title)}\n"
+    notes = "".join(f"- {_marked_up(note)}\n" for note in report.notes)
+    if isinstance(report, Board):
+        parts = [heading, *(_markdown(each, level + 1) for each in report.sections.values()), notes]
+        return "\n".join(part for part in parts if part)
+    span = f"{_marked_up(_span(report))}\n" if report.period is not None else ""
+    columns = visible(report)
+    every = [row.cells for row in report.rows]
+    strong = [row.subtotal for row in report.rows]
+    if report.total is not None:
+        every.append({**report.total, columns[0].name: "total"})
+        strong.append(True)
+    cells = [
+        [_marked_up(text) for text in shown_column(column, [each.get(column.name) for each in every])]
+        for column in columns
+    ]
+    lines = [
+        [_marked_up(column.title) for column in columns],
+        ["---" if column.kind in (Kind.TEXT, Kind.INSTANT) else "---:" for column in columns],
+        *(
+            [f"**{cell}**" if bold and cell else cell for cell in line]
+            for bold, line in zip(strong, zip(*cells, strict=True), strict=True)
+        ),
+    ]
+    rows = "".join("| " + " | ".join(line) + " |\n" for line in lines) if report.rows else "(nothing)\n"
+    return "\n".join(part for part in (heading, span, rows, notes) if part)
+
+
+def _marked_up(text: str) -> str:
+    """Text that Markdown and HTML show as it is."""
+    return _MARKDOWN.sub(r"\\\1", escaped(text).replace("&", "&amp;")).replace("\\<", "&lt;").replace("\\>", "&gt;")

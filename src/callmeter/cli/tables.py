@@ -1,0 +1,287 @@
+"""Tables of text for people: aligned cells, trees by indentation, bars, whatever the width.
+
+On a narrow terminal optional columns give way first, the bar shrinks and goes, then long names are cut in the middle
+and sentences folded. Without a terminal the width is that of COLUMNS, or 100.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TextIO
+
+from callmeter.reports.report import Cell, Column, Kind, Report
+from callmeter.words.money import shown
+
+_GUTTER = 2
+_NAME = 24  # a longer name does not make columns give way: it is cut
+_NARROWEST = 8
+_BAR = Column("", "", Kind.TEXT, optional=3)
+_BAR_WIDTHS = (6, 20)
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEFT = (Kind.TEXT, Kind.INSTANT)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a stream can show: its width in cells, colour, and block characters."""
+
+    width: int = 100
+    colour: bool = False
+    blocks: bool = True
+
+    def bold(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self.colour and text else text
+
+    def dim(self, text: str) -> str:
+        return f"\x1b[2m{text}\x1b[0m" if self.colour and text else text
+
+
+def look_of(stream: TextIO | None, env: Mapping[str, str]) -> Look:
+    """The look for a stream: colour only on a terminal, and not with NO_COLOR or TERM=dumb."""
+    terminal = stream is not None and stream.isatty()
+    columns = env.get("COLUMNS", "")
+    width = int(columns) if columns.isascii() and columns.isdigit() and len(columns) < 6 else 0
+    if not width and terminal and stream is not None:
+        try:
+            width = os.get_terminal_size(stream.fileno()).columns
+        except (OSError, ValueError):
+            width = 80
+    try:
+        "█─…".encode(getattr(stream, "encoding", None) or "ascii")
+        blocks = True
+    except (UnicodeError, LookupError):
+        blocks = False
+    colour = terminal and not env.get("NO_COLOR") and env.get("TERM", "") != "dumb"
+    return Look(max(width or 100, 20), colour, blocks)
+
+
+def escaped(text: str) -> str:
+    """Text on one line that cannot drive a terminal: control, bidirectional and invisible characters as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def visible(report: Report) -> list[Column]:
+    """The columns for people: quiet ones only when they hold something."""
+    every = [row.cells for row in report.rows] + ([report.total] if report.total else [])
+    return [column for column in report.columns if not column.quiet or any(cells.get(column.name) for cells in every)]
+
+
+def shown_column(column: Column, cells: Sequence[Cell]) -> list[str]:
+    """A column's cells as people read them; amounts of money with the same number of decimal places."""
+    if column.kind in (Kind.MONEY, Kind.RATE):
+        amounts = [cell for cell in cells if isinstance(cell, int)]
+        none = "unknown" if column.kind is Kind.MONEY else ""
+        places = _places(amounts)
+        return [_money(cell, places) if isinstance(cell, int) else none for cell in cells]
+    return ["" if column.quiet and cell == 0 else _shown(column.kind, cell) for cell in cells]
+
+
+def table(report: Report, look: Look) -> str:
+    """The rows of a report with their header and total; empty without rows."""
+    if not report.rows:
+        return ""
+    columns = visible(report)
+    tree, others = columns[: report.tree], columns[report.tree :]
+    every = [row.cells for row in report.rows] + ([report.total] if report.total else [])
+    names = [
+        _Name(escaped(str(row.cells.get(columns[row.depth].name) or "")), 2 * row.depth) for row in report.rows
+    ] + ([_Name("total", 0)] if report.total else [])
+    first = replace(tree[0], title=" / ".join(column.title for column in tree))
+    drawn = [_Drawn(first, [" " * name.indent + name.text for name in names], [name.indent for name in names])]
+    for column in others:
+        cells = [each.get(column.name) for each in every]
+        drawn.append(_Drawn(column, shown_column(column, cells)))
+        if column.kind is Kind.SHARE:
+            shares = [cell if isinstance(cell, Decimal) else Decimal(0) for cell in cells]
+            drawn.append(_Bars(shares[: len(report.rows)], len(cells), look.blocks))
+    drawn = _fitted(drawn, look)
+    lines = [look.dim(_line(drawn, [[each.column.title] for each in drawn]))]
+    for index, row in enumerate(report.rows):
+        text = _line(drawn, [each.lines(index, look) for each in drawn])
+        lines.append(look.bold(text) if row.subtotal else look.dim(text) if row.rest else text)
+    if report.total is not None:
+        lines.append(look.dim(("─" if look.blocks else "-") * min(look.width, _width(drawn))))
+        lines.append(look.bold(_line(drawn, [each.lines(len(report.rows), look) for each in drawn])))
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Name:
+    text: str
+    indent: int
+
+
+class _Drawn:
+    """A column as text, and the width it has been given."""
+
+    def __init__(self, column: Column, texts: Sequence[str], indents: Sequence[int] = ()) -> None:
+        self.column = column
+        self.texts = texts
+        self.indents = indents
+        self.natural = max(map(cells_of, [column.title, *texts]))
+        self.width = self.natural
+
+    @property
+    def wanted(self) -> int:
+        """The width without which optional columns give way."""
+        return min(self.natural, _NAME) if self.column.kind is Kind.TEXT else self.natural
+
+    def lines(self, index: int, look: Look) -> list[str]:
+        """The lines of one cell."""
+        text = self.texts[index]
+        if cells_of(text) <= self.width:
+            return [text]
+        if self.indents:
+            indent = min(self.indents[index], self.width - 4)
+            return [" " * indent + cut(text.lstrip(" "), self.width - indent, look)]
+        if " " in text and self.column.kind is Kind.TEXT:
+            return _folded(text, self.width, look)
+        return [cut(text, self.width, look)]
+
+
+class _Bars(_Drawn):
+    """Bars for shares, the longest as wide as the column."""
+
+    def __init__(self, shares: Sequence[Decimal], count: int, blocks: bool) -> None:
+        super().__init__(_BAR, [""] * count)
+        self._shares = [*shares, *[Decimal(0)] * (count - len(shares))]
+        self._most = max(self._shares)
+        self._blocks = blocks
+        self.natural = self.width = _BAR_WIDTHS[0] if self._most > 0 else 0
+
+    @property
+    def wanted(self) -> int:
+        return self.natural
+
+    def lines(self, index: int, look: Look) -> list[str]:
+        share = self._shares[index]
+        if share <= 0:
+            return [""]
+        eighths = int(share / self._most * self.width * 8)
+        if not self._blocks:
+            return ["#" * max(eighths // 8, 1)]
+        return ["█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip() or _EIGHTHS[1]]
+
+
+def _fitted(drawn: list[_Drawn], look: Look) -> list[_Drawn]:
+    """The columns that find room, with their widths."""
+    drawn = [each for each in drawn if each.natural]
+
+    def needed(width: Callable[[_Drawn], int]) -> int:
+        return sum(width(each) for each in drawn) + _GUTTER * (len(drawn) - 1)
+
+    while needed(lambda each: each.wanted) > look.width and any(each.column.optional for each in drawn):
+        drawn.remove(max(reversed(drawn), key=lambda each: each.column.optional))
+    texts = [each for each in drawn if each.column.kind is Kind.TEXT and not isinstance(each, _Bars)]
+    while needed(lambda each: each.width) > look.width:
+        widest = max(texts, key=lambda each: each.width)
+        if widest.width <= _NARROWEST:
+            break
+        widest.width -= 1
+    for bars in drawn:
+        if isinstance(bars, _Bars):
+            bars.width = min(bars.width + max(look.width - needed(lambda each: each.width), 0), _BAR_WIDTHS[1])
+    return drawn
+
+
+def _width(drawn: Sequence[_Drawn]) -> int:
+    return sum(each.width for each in drawn) + _GUTTER * (len(drawn) - 1)
+
+
+def _line(drawn: Sequence[_Drawn], cells: Sequence[Sequence[str]]) -> str:
+    lines = []
+    for level in range(max(map(len, cells))):
+        parts = []
+        for each, texts in zip(drawn, cells, strict=True):
+            text = texts[level] if level < len(texts) else ""
+            padding = " " * (each.width - cells_of(text))
+            parts.append(text + padding if each.column.kind in _LEFT else padding + text)
+        lines.append((" " * _GUTTER).join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def cut(text: str, width: int, look: Look) -> str:
+    """Text in so many cells, its middle left out: both ends of a model's or a session's name tell it apart."""
+    if cells_of(text) <= width:
+        return text
+    mark = "…" if look.blocks else ".."
+    room = max(width - len(mark), 0)
+    head, tail = "", ""
+    for character in text:
+        if cells_of(head + character) > (room + 1) // 2:
+            break
+        head += character
+    for character in reversed(text):
+        if cells_of(character + tail) > room - cells_of(head):
+            break
+        tail = character + tail
+    return head + mark + tail
+
+
+def cells_of(text: str) -> int:
+    """How many cells a terminal needs for a text."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _folded(text: str, width: int, look: Look) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        word = cut(word, width, look)
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if cells_of(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _shown(kind: Kind, cell: Cell) -> str:
+    if cell is None:
+        return ""
+    match kind, cell:
+        case Kind.COUNT, int():
+            return f"{cell:,}"
+        case Kind.SHARE, Decimal():
+            return f"{cell * 100:.1f}%"
+        case Kind.CHANGE, Decimal():
+            return f"{cell * 100:+,.0f}%"
+        case Kind.MILLISECONDS, int():
+            return f"{cell} ms" if cell < 1000 else f"{Decimal(cell) / 1000:,.{2 if cell < 10_000 else 1}f} s"
+        case Kind.INSTANT, str():
+            return escaped(_instant(cell))
+        case _:
+            return escaped(str(cell))
+
+
+def _instant(text: str) -> str:
+    """`2026-11-21 09:30:01Z` for `2026-11-21T09:30:01.123Z`."""
+    date, _, time = text.partition("T")
+    seconds, dot, rest = time.partition(".")
+    return f"{date} {seconds}{rest.lstrip('0123456789') if dot else ''}"
+
+
+def _places(amounts: Sequence[int]) -> int:
+    """Decimal places for a column: three digits of its largest amount, up to two more for its smallest."""
+    sizes = [abs(amount) for amount in amounts if amount]
+    if not sizes:
+        return 2
+    most, least = 2, 2
+    while most < 9 and max(sizes) < 10 ** (11 - most):
+        most += 1
+    while least < 9 and min(sizes) < 10 ** (9 - least):
+        least += 1
+    return min(max(most, least), most + 2, 9)
+
+
+def _money(nano: int, places: int) -> str:
+    least = 10 ** (9 - places)
+    if nano and abs(nano) * 2 < least:
+        return f"{'-' if nano < 0 else ''}<{shown(least, places)}"
+    return shown(nano, places)
