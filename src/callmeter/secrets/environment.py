@@ -57,12 +57,14 @@ def variable_for(env: Mapping[str, str], origin: str) -> str | None:
     """The variable whose key may go to this origin (`https://openrouter.ai:443`), if one is set."""
     if env.get(OWN_VARIABLE):
         return OWN_VARIABLE
-    scheme, _, authority = origin.partition("://")
-    host = authority.rpartition(":")[0]
-    for variable, owner in _VARIABLES.items():
-        if env.get(variable) and scheme == "https" and (host == owner or host.endswith("." + owner)):
+    for variable, host in _VARIABLES.items():
+        if env.get(variable) and (origin == f"https://{host}:443" or _is_below(origin, host)):
             return variable
     return None
+
+
+def _is_below(origin: str, host: str) -> bool:
+    return origin.startswith("https://") and origin.endswith(f".{host}:443")
 
 
 def hint_once(state_dir: str, variable: str, provider: str) -> str | None:

@@ -40,10 +40,11 @@ class FileStore:
 
     def write(self, name: str, secret: Secret) -> None:
         """Replace the key: readers get the old one or the new one. Raises NoKey, Unavailable."""
-        self._write(name, secret.reveal().encode("ascii") + b"\n")
+        self._write(name, secret)
 
     def delete(self, name: str) -> bool:
         """Remove the key. False when there was none."""
+        _require_name(name)
         if not os.path.lexists(self.directory):
             return False
         with _Writing(self) as directory:
@@ -64,13 +65,14 @@ class FileStore:
         """This installation's salt, made when it is first asked for. Raises NoKey, Unavailable, FileProblem."""
         salt = self._read(_SALT)
         if salt is None:
-            self._write(_SALT, os.urandom(16).hex().encode("ascii") + b"\n", replace=False)
+            self._write(_SALT, Secret(os.urandom(16).hex()), replace=False)
             salt = self._read(_SALT)
         if salt is None or len(salt) < 32:
             raise NoKey(f"{self._path(_SALT)} is damaged", "restore it, or remove it and add the keys again")
         return salt.strip()
 
     def _read(self, name: str) -> bytes | None:
+        _require_name(name)
         try:
             directory = self._open()
         except FileNotFoundError:
@@ -91,7 +93,8 @@ class FileStore:
         finally:
             os.close(descriptor)
 
-    def _write(self, name: str, data: bytes, *, replace: bool = True) -> None:
+    def _write(self, name: str, secret: Secret, *, replace: bool = True) -> None:
+        _require_name(name)
         make_directory(self.directory)
         with _Writing(self) as directory:
             temporary = f".{name}.tmp"
@@ -101,7 +104,8 @@ class FileStore:
                 descriptor = os.open(temporary, _WRITE, 0o600, dir_fd=directory)
                 try:
                     os.fchmod(descriptor, 0o600)  # a umask such as 777 takes the owner's own rights
-                    if os.write(descriptor, data) != len(data):
+                    # No variable holds the key: whoever shows the locals of a traceback shows no key.
+                    if os.write(descriptor, secret.reveal().encode("ascii") + b"\n") <= len(secret.reveal()):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     os.fsync(descriptor)
                 finally:
@@ -126,8 +130,6 @@ class FileStore:
         return directory
 
     def _path(self, name: str) -> str:
-        if "/" in name or name in ("", ".", ".."):
-            raise ValueError("a name of a secret leads out of the store")
         return os.path.join(self.directory, name)
 
 
@@ -160,6 +162,11 @@ class _Writing:
         for name in os.listdir(self._directory):
             if name.startswith(".") and name.endswith(".tmp"):
                 os.unlink(name, dir_fd=self._directory)
+
+
+def _require_name(name: str) -> None:
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError("a name that leads out of the secret store")
 
 
 def _require_own_file(path: str, found: os.stat_result) -> None:

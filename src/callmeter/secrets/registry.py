@@ -72,8 +72,8 @@ class Entry:
         self.owner = owner
         self.purpose = purpose
         self.allowed_models = tuple(allowed_models)
-        self.created = parse_instant(created) if created else None
-        self.expires = parse_instant(expires) if expires else None
+        self.created = _instant("created", created)
+        self.expires = _instant("expires", expires)
         self.fingerprint = fingerprint
         self.shared = shared
 
@@ -135,6 +135,13 @@ def _entry(label: str, table: object, path: str) -> Entry:
         return Entry(label, **table)
     except ValueError as error:
         raise Malformed(f"{where}: {error}", "mend it") from None
+
+
+def _instant(name: str, text: str) -> datetime | None:
+    try:
+        return parse_instant(text) if text else None
+    except ValueError:
+        raise ValueError(f"`{name}` is not a date or time") from None
 
 
 def label_fault(label: str) -> str:
