@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from callmeter.store.places import Places
 
 
+_UNBOUNDED = ("plugins", "web_search_options")
+
+
 class Quote:
     """A model's price for one request: `expected` and `worst` in USD, None when unknown."""
 
-    def __init__(self, found: PriceFound | None, request: Request, prompt: Prompt, at: datetime, service: str) -> None:
+    def __init__(
+        self, found: PriceFound | None, model: str, request: Request, prompt: Prompt, at: datetime, service: str
+    ) -> None:
         self.found = found
         self._at = at
         self._service = service
@@ -30,12 +35,14 @@ class Quote:
             prompt,
             request.max_tokens,
             at,
-            model=request.model,
+            model=model,
             context=found.context if found else None,
             service=service,
         )
         self.expected = figures.expected
-        self.worst = figures.worst if found is not None and found.bounded else None
+        # What the endpoint may add by itself (search results, files) has no bound that could be known here.
+        bounded = found is not None and found.bounded and not any(name in request.options for name in _UNBOUNDED)
+        self.worst = figures.worst if bounded else None
         self.input_tokens = figures.input_tokens
 
     def cost(self, tokens: dict[str, int]) -> Decimal | None:
@@ -73,4 +80,6 @@ class Quoter:
             further = [dumps(request.options[name]) for name in ("tools", "response_format") if name in request.options]
             self._prompt = (request, measure(request.messages, further))
         service = request.options.get("service_tier")
-        return Quote(self.price(model), request, self._prompt[1], self._at, service if isinstance(service, str) else "")
+        return Quote(
+            self.price(model), model, request, self._prompt[1], self._at, service if isinstance(service, str) else ""
+        )

@@ -19,7 +19,8 @@ CEILINGS = ("max_tokens", "max_completion_tokens")
 
 class Provider:
     """An endpoint. `ceiling` is its name for the output ceiling; `send` where it takes tags; `headers` are
-    templates over the tags (`{agent}`), `price_as` the provider whose prices hold, `free` prices all at 0."""
+    templates over the tags (`{agent}`), `price_as` the provider whose listed prices hold (the one of the same name
+    unless said; "" for none), `free` prices all at 0."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Provider:
         self.base_url = base_url
         self.ceiling = ceiling
         self.send = send
-        self.price_as = price_as or name
+        self.price_as = name if price_as is None else price_as
         self.headers = headers or {}
         self.free = free
 
@@ -50,7 +51,10 @@ def _presets() -> dict[str, Provider]:
             send=PLACES_FOR_TAGS,
         ),
         "openai": Provider(
-            "openai", "https://api.openai.com/v1", ceiling="max_completion_tokens", send=("headers", "user")
+            "openai",
+            "https://api.openai.com/v1",
+            ceiling="max_completion_tokens",
+            send=("headers", "user"),
         ),
         "anthropic": Provider("anthropic", "https://api.anthropic.com/v1", send=("headers",)),
         "local": Provider("local", "", send=("headers",), free=True),
@@ -69,7 +73,7 @@ def find_provider(name: str, tables: Mapping[str, Mapping[str, object]], base_ur
     if table is not None:
         provider = _from_table(name, table, provider)
     if provider is None:
-        known = ", ".join([*presets, *tables])
+        known = ", ".join(provider_names(tables))
         raise UsageError(
             f"unknown provider {name!r}", f"use one of {known}, or add `[providers.{name}]` to config.toml"
         )
@@ -77,6 +81,11 @@ def find_provider(name: str, tables: Mapping[str, Mapping[str, object]], base_ur
         provider.base_url = base_url
     provider.base_url = provider.base_url.rstrip("/")
     return provider
+
+
+def provider_names(tables: Mapping[str, object]) -> list[str]:
+    """What a provider can be called: the presets, then the tables of config.toml, each once."""
+    return list(dict.fromkeys([*_presets(), *tables]))
 
 
 def _from_table(name: str, table: Mapping[str, object], preset: Provider | None) -> Provider:

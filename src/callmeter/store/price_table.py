@@ -73,17 +73,15 @@ def find_price(
     *,
     overrides: str,
     cache_dir: str,
-    price_as: str = "",
+    price_as: str | None = None,
     free: bool = False,
 ) -> PriceFound | None:
     """What a model cost at an instant; None is unknown.
 
     `overrides` is the path of prices.toml. `price_as` names the provider whose part of the shipped table holds for
-    this one, where it has another name. `free` (and the provider `local`) prices everything at 0. Raises Malformed
-    for a prices.toml that is wrong.
+    this one, where it is not its own; with "" none does. `free` (and the provider `local`) prices at 0 what has no
+    price of one's own. Raises Malformed for a prices.toml that is wrong.
     """
-    if free or provider == "local":
-        return PriceFound(FREE, model, "local")
     names = list(_names(provider, model))
     own = read_overrides(overrides, cache_dir).get(provider, {})
     found = None
@@ -93,7 +91,10 @@ def find_price(
             found = PriceFound(override.price, name, "override", override.date)
             break
     else:
-        for source, date, line in _lines(provider, price_as or provider, names, at, cache_dir):
+        if free or provider == "local":
+            return PriceFound(FREE, model, "local")
+        table = provider if price_as is None else price_as
+        for source, date, line in _lines(provider, table, names, at, cache_dir):
             found = _found(line, source, date)
             break
     if found is not None and provider == "openrouter" and model.endswith(":online"):
@@ -101,7 +102,9 @@ def find_price(
     return found
 
 
-def all_prices(provider: str, at: datetime, *, overrides: str, cache_dir: str, price_as: str = "") -> list[PriceFound]:
+def all_prices(
+    provider: str, at: datetime, *, overrides: str, cache_dir: str, price_as: str | None = None
+) -> list[PriceFound]:
     """Every model with a price, by name: one's own and the provider's listing, or the shipped table without one."""
     own = read_overrides(overrides, cache_dir).get(provider, {})
     result = {
@@ -114,7 +117,7 @@ def all_prices(provider: str, at: datetime, *, overrides: str, cache_dir: str, p
         source, date, lines = "provider", listing[0], list(listing[1].values())
     else:
         data = _shipped()
-        source, date, lines = "table", _date_of(data), list(_section(data, price_as or provider))
+        source, date, lines = "table", _date_of(data), list(_section(data, provider if price_as is None else price_as))
     for line in lines:
         found = _found(line, source, date)
         if found is not None:
