@@ -17,6 +17,10 @@ def llm_call() -> None:
 
 def start(arguments: list[str]) -> int:
     """Run a command line and give its exit status."""
+    if arguments[:1] == ["__complete"]:  # asked by the completion scripts; no command, so that no help lists it
+        from callmeter.cli.completing import offer
+
+        return offer(arguments[1:])
     from callmeter.cli.stopping import install
 
     install()
