@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from callmeter.cli.world import World
 from callmeter.flows.keys import Audit
 from callmeter.providers.presets import find_provider
 from callmeter.secrets.registry import label_fault, origin_of
+from callmeter.store.audit import append_event
 from callmeter.words.errors import UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.period import moment, zone_named
@@ -64,4 +65,8 @@ def model_list(texts: Sequence[str] | None) -> list[str] | None:
 
 def audit(world: World) -> Audit:
     """Writes what happens to keys into the audit log."""
-    return lambda event, facts: None
+
+    def append(event: str, facts: Mapping[str, object]) -> None:
+        append_event(world.paths.audit, event, world.now(), world.who, facts)
+
+    return append

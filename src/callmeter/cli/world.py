@@ -83,3 +83,14 @@ class World:
     def host(self) -> str:
         """This host's name in the usage log: the setting `host`, else the system's, up to its first dot."""
         return self.settings.text("host") or os.uname().nodename.partition(".")[0] or "localhost"
+
+    @property
+    def who(self) -> str:
+        """Who runs this, for the audit log: `alice@build7`. The name comes from the uid: variables can say anything."""
+        import pwd
+
+        try:
+            name = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:  # a container's arbitrary uid
+            name = str(os.geteuid())
+        return f"{name}@{self.host}"

@@ -21,7 +21,7 @@ from callmeter.secrets.secret import Secret
 from callmeter.words.errors import NoKey, UsageError
 
 # Writes one line of the audit log: the event's name, and what it was about.
-Audit = Callable[[str, dict[str, object]], None]
+Audit = Callable[[str, Mapping[str, object]], None]
 
 
 def add_key(

@@ -1,12 +1,12 @@
 """`callmeter budget keys show`: one key's registry entry.
 
 callmeter budget keys show code@openrouter
-callmeter budget keys show code@openrouter --format json
+callmeter budget keys show code@openrouter --format json | jq -r .facts.expires
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,23 +33,29 @@ def keys_show(
     entry = read_registry(read_toml(paths.keys, paths.cache), paths.keys).get(label)
     if entry is None:
         raise unknown_key(label)
-    facts = {
+    facts: dict[str, Any] = {
         "label": entry.label,
         "state": state_of(entry, paths.secrets, world.env, world.now()),
         "provider": entry.provider,
-        "sent only to": entry.base_url,
-        "agent": entry.agent,
-        "default": "yes" if entry.default else "no",
-        "environment": entry.environment or "any",
-        "owner": entry.owner,
-        "purpose": entry.purpose,
-        "allowed models": ", ".join(entry.allowed_models) or "all",
-        "created": text_of(entry.created) if entry.created else "",
-        "expires": text_of(entry.expires) if entry.expires else "never",
+        "base_url": entry.base_url,
+        "agent": entry.agent or None,
+        "default": entry.default,
+        "environment": entry.environment or None,
+        "owner": entry.owner or None,
+        "purpose": entry.purpose or None,
+        "allowed_models": list(entry.allowed_models),
+        "created": text_of(entry.created) if entry.created else None,
+        "expires": text_of(entry.expires) if entry.expires else None,
         "fingerprint": entry.fingerprint,
-        "shared": "yes" if entry.shared else "no",
+        "shared": entry.shared,
         "where": where_it_lies(entry, paths.secrets, world.env),
     }
     columns = [Column("entry", "entry", Kind.TEXT), Column("value", "value", Kind.TEXT)]
-    rows = [Row({"entry": name, "value": value}) for name, value in facts.items()]
-    world.out.report(Report(f"Key {label}", columns, rows))
+    rows = [Row({"entry": name, "value": _shown(value)}) for name, value in facts.items()]
+    world.out.report(Report(f"Key {label}", columns, rows, facts=facts))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else str(value or "")
