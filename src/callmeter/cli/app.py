@@ -65,6 +65,8 @@ class Group(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not isinstance(command, TyperGroup):
             command = load(" ".join([*ctx.command_path.split()[1:], command.name or ""]))
+            # As they were typed: in what order different options came is lost by the time a command runs.
+            ctx.meta["callmeter.arguments"] = tuple(rest)
         return name, command, rest
 
     def main(self, args: Any = None, prog_name: Any = None, *_: Any, obj: World | None = None, **extra: Any) -> Any:

@@ -38,6 +38,7 @@ Last = Annotated[str | None, typer.Option("--last", metavar="SPAN", help="The la
 ThisWeek = Annotated[bool, typer.Option("--this-week", help="Since Monday.")]
 LastWeek = Annotated[bool, typer.Option("--last-week", help="Last week, Monday to Sunday.")]
 ThisMonth = Annotated[bool, typer.Option("--this-month", help="Since the first of the month.")]
+LastMonth = Annotated[bool, typer.Option("--last-month", help="The calendar month before this one.")]
 Month = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="One month.")]
 Today = Annotated[bool, typer.Option("--today", help="Since midnight.")]
 Yesterday = Annotated[bool, typer.Option("--yesterday", help="Yesterday.")]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from callmeter.cli.world import World
-    from callmeter.reports.report import Report
+    from callmeter.reports.report import Board, Report
 
 
 class Output:
@@ -72,8 +72,8 @@ class Output:
         """A result as one line of JSON; Decimal is written as an exact number."""
         self._write(dumps(value) + "\n")
 
-    def report(self, report: Report) -> None:
-        """A report in the chosen format."""
+    def report(self, report: Report | Board) -> None:
+        """A report, or several on one page, in the chosen format."""
         from callmeter.cli.rendering import render
 
         self.text(render(report, self.format, self.stdout, self._world.env))

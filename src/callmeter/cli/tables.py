@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TextIO
 
-from callmeter.reports.report import Cell, Column, Kind, Report
+from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.words.money import shown
 
 _GUTTER = 2
-_NAME = 24  # a longer name does not make columns give way: it is cut
+_NAME = 20  # a longer name does not make columns give way: it is cut
 _NARROWEST = 8
 _BAR = Column("", "", Kind.TEXT, optional=3)
 _BAR_WIDTHS = (6, 20)
@@ -86,9 +86,7 @@ def table(report: Report, look: Look) -> str:
     columns = visible(report)
     tree, others = columns[: report.tree], columns[report.tree :]
     every = [row.cells for row in report.rows] + ([report.total] if report.total else [])
-    names = [
-        _Name(escaped(str(row.cells.get(columns[row.depth].name) or "")), 2 * row.depth) for row in report.rows
-    ] + ([_Name("total", 0)] if report.total else [])
+    names = [_tree_name(tree[row.depth], row) for row in report.rows] + ([_Name("total", 0)] if report.total else [])
     first = replace(tree[0], title=" / ".join(column.title for column in tree))
     drawn = [_Drawn(first, [" " * name.indent + name.text for name in names], [name.indent for name in names])]
     for column in others:
@@ -112,6 +110,10 @@ def table(report: Report, look: Look) -> str:
 class _Name:
     text: str
     indent: int
+
+
+def _tree_name(column: Column, row: Row) -> _Name:
+    return _Name(_shown(column.kind, row.cells.get(column.name)), 2 * row.depth)
 
 
 class _Drawn:
@@ -268,14 +270,14 @@ def _instant(text: str) -> str:
 
 
 def _places(amounts: Sequence[int]) -> int:
-    """Decimal places for a column: three digits of its largest amount, up to two more for its smallest."""
+    """Decimal places for a column: three digits of its largest amount; up to two more, for two of its smallest."""
     sizes = [abs(amount) for amount in amounts if amount]
     if not sizes:
         return 2
     most, least = 2, 2
     while most < 9 and max(sizes) < 10 ** (11 - most):
         most += 1
-    while least < 9 and min(sizes) < 10 ** (9 - least):
+    while least < 9 and min(sizes) < 10 ** (10 - least):
         least += 1
     return min(max(most, least), most + 2, 9)
 

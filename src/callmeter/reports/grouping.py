@@ -84,32 +84,35 @@ def within(period: Period, as_of: datetime | None) -> Callable[[UsageRecord], bo
     """What tells whether a record lies in the period and was known at `as_of`; None when every record does."""
     if period.start is None and period.end is None and as_of is None:
         return None
-    start = None if period.start is None else _up(period.start)
-    end = None if period.end is None else _up(period.end)
+    start = None if period.start is None else bound_text(period.start)
+    end = None if period.end is None else bound_text(period.end)
     if as_of is not None:
         after = as_of + timedelta(microseconds=1)
-        end = _up(after) if period.end is None or after < period.end else end
+        end = bound_text(after) if period.end is None or after < period.end else end
 
     def inside(record: UsageRecord) -> bool:
         if as_of is not None and record.recorded_at is not None and _instant(record.recorded_at, as_of) > as_of:
             return False
-        time = record.timestamp
-        if not _is_plain(time):
-            time = text_of(parse_instant(time))
-        # Text of this one shape sorts by time.
+        time = time_text(record)
         return (start is None or start <= time) and (end is None or time < end)
 
     return inside
 
 
+def time_text(record: UsageRecord) -> str:
+    """When a call began, in the one shape that sorts by time."""
+    time = record.timestamp
+    return time if _is_plain(time) else text_of(parse_instant(time))
+
+
+def bound_text(bound: datetime) -> str:
+    """A bound to compare `time_text` with: the first millisecond that is not before it."""
+    return text_of(bound if bound.microsecond % 1000 == 0 or bound.year == 9999 else bound + _MILLISECOND)
+
+
 def _is_plain(time: str) -> bool:
     """Whether a time is written as callmeter writes it: `2026-11-21T09:30:01.123Z`."""
     return len(time) == 24 and time[23] == "Z" and time[10] == "T" and time[5] != "W"
-
-
-def _up(bound: datetime) -> str:
-    """A bound for times that are cut to milliseconds: the first of them that is not before it."""
-    return text_of(bound if bound.microsecond % 1000 == 0 or bound.year == 9999 else bound + _MILLISECOND)
 
 
 def _instant(text: str, default: datetime) -> datetime:

@@ -89,7 +89,7 @@ def with_reading(page: _Page, bad_lines: int, duplicates: int) -> _Page:
     """The page with what its reader left out of the log: nobody should take a sum for more than it is."""
     notes = list(page.notes)
     if bad_lines:
-        lines = "1 line" if bad_lines == 1 else f"{bad_lines:,} lines"
-        notes.append(f"{lines} of the log could not be read and count nowhere: see `callmeter budget log verify`.")
+        lines = "1 line is" if bad_lines == 1 else f"{bad_lines:,} lines are"
+        notes.append(f"{lines} left out, being no usage records: see `callmeter budget log verify`.")
     log = {"bad_lines": bad_lines, "duplicates": duplicates}
     return replace(page, notes=notes, facts={**page.facts, "log": log})

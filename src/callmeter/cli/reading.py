@@ -1,0 +1,41 @@
+"""What the commands that read the usage log share: which log, whose zone, which now."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, tzinfo
+from typing import TypeVar
+
+from callmeter.cli.world import World
+from callmeter.reports.report import Board, Report, with_reading
+from callmeter.store.usage_log import LogReader, read_records
+from callmeter.words.errors import UsageError
+from callmeter.words.period import Period, as_of, zone_named
+
+_Page = TypeVar("_Page", Report, Board)
+
+
+class Clock:
+    """`zone` is the policy's; `now` the world's or `--as-of`'s instant; `as_of` None unless that was given."""
+
+    def __init__(self, world: World, text: str | None) -> None:
+        self.zone: tzinfo = zone_named(world.policy.time_zone)
+        self.as_of: datetime | None = None if text is None else as_of(text, self.zone)
+        self.now: datetime = self.as_of or world.now()
+
+
+def open_log(world: World, log: str | None, period: Period, clock: Clock) -> LogReader:
+    """The lines of the period that had been written at `--as-of`, from `--log` or the settings' log."""
+    end = period.end
+    if clock.as_of is not None:
+        after = clock.as_of + timedelta(microseconds=1)
+        end = after if end is None else min(end, after)
+    return read_records(log or world.paths.log, Period(period.start, end, period.label))
+
+
+def show(world: World, page: _Page, reader: LogReader, log: str | None) -> None:
+    """Show what was made of a log that has been read to its end. Raises UsageError when `--log` names no file."""
+    if log is not None and not reader.files:
+        raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
+    if not reader.files or not reader.lines:
+        world.out.note("the usage log is empty: make a call with `callmeter llm-call`, or run `callmeter demo`")
+    world.out.report(with_reading(page, reader.bad_count, reader.duplicates))

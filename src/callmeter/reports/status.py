@@ -1,0 +1,272 @@
+"""Where we stand: spend so far, by agent, how fast it goes, and the last calls that failed.
+
+"Before" is the same stretch of the period before: until this time yesterday, this weekday and time last week, this
+day and time last month. The straight line to the month's end takes the month so far and nothing else.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+
+from callmeter.reports.grouping import bound_text, reader_of, time_text, within
+from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
+from callmeter.reports.sums import FAILED, Sums, apportion, merged, share_of
+from callmeter.reports.tally import Group, Tally
+from callmeter.words.instant import parse_instant, text_of
+from callmeter.words.period import Period, bucket
+from callmeter.words.record import UsageRecord
+
+_TICK = timedelta(microseconds=1)
+_DAY = timedelta(days=1)
+_AGENTS = 10
+_ERRORS = 5
+_SPANS = {"today": "day", "this week": "week", "this month": "month"}
+
+
+class Spans:
+    """The stretches of time that a status is made of, around `now`."""
+
+    def __init__(self, now: datetime, zone: tzinfo) -> None:
+        self.now = now
+        self.zone = zone
+        self.named = {name: bucket(now, unit, zone) for name, unit in _SPANS.items()}
+        self.before = {name: self._before(*self.named[name], unit) for name, unit in _SPANS.items()}
+        self.day = (now - _DAY, now + _TICK)
+        today = self.named["today"][0]
+        days = [today]
+        for _ in range(7):
+            days.append(bucket(days[-1] - _TICK, "day", zone)[0])
+        self.days = days[::-1]  # midnights, from seven days ago to today's
+
+    @property
+    def all(self) -> list[tuple[datetime, datetime]]:
+        """Every stretch."""
+        return [*self.named.values(), *self.before.values(), self.day, *zip(self.days, self.days[1:], strict=False)]
+
+    @property
+    def whole(self) -> Period:
+        """From the earliest of them to the latest: what of the log has to be read."""
+        return Period(min(start for start, _ in self.all), max(end for _, end in self.all), "")
+
+    def _before(self, start: datetime, end: datetime, unit: str) -> tuple[datetime, datetime]:
+        first, last = bucket(start - _TICK, unit, self.zone)
+        return first, min(first + (self.now - start) + _TICK, last)
+
+
+def status(records: Iterable[UsageRecord], spans: Spans, as_of: datetime | None = None) -> Board:
+    """The status at `spans.now`, from records of at least `spans.whole`, in one pass."""
+    inside = within(spans.whole, as_of)
+    errors: list[tuple[str, str, UsageRecord]] = []
+    sums = _Stretches(filter(inside, records), spans, errors)
+    month = sums.of(spans.named["this month"])
+    died = [group for group in sums.groups if group[0][2] == "unknown"]
+    recovered = sums.of(spans.named["this month"], died).calls
+    notes = []
+    if month.unknown:
+        notes.append(f"This month the cost of {_calls(month.unknown)} is unknown and in no sum.")
+    if recovered:
+        notes.append(f"This month {_calls(recovered)} had to be recovered: the process died, or no outcome arrived.")
+    if month.refused:
+        notes.append(f"This month {_calls(month.refused)} refused before anything was sent.")
+    return Board(
+        title=f"Where we stand, {_local(spans.now, spans.zone):%Y-%m-%d %H:%M} ({spans.zone})",
+        sections={
+            "spend": _spend(sums, spans),
+            "agents": _agents(sums, spans),
+            "rate": _rate(sums, spans),
+            "errors": _errors(errors, spans.zone),
+        },
+        notes=notes,
+        facts={
+            "now": text_of(spans.now),
+            "zone": str(spans.zone),
+            "unknown_calls": month.unknown,
+            "recovered_calls": recovered,
+            "refused_calls": month.refused,
+        },
+    )
+
+
+class _Stretches:
+    """Sums for any stretch whose ends are among the spans': the log is counted between neighbouring ends.
+
+    `groups` are by that piece of time, agent and status; `first` is when the first call of all began.
+    """
+
+    def __init__(
+        self, records: Iterable[UsageRecord], spans: Spans, errors: list[tuple[str, str, UsageRecord]]
+    ) -> None:
+        self._ends = sorted({end for span in spans.all for end in span})
+        bounds = [bound_text(end) for end in self._ends]
+        self.first: str | None = None
+
+        def piece(record: UsageRecord) -> str:
+            return str(bisect_right(bounds, time_text(record)) - 1)
+
+        readers = [piece, reader_of("agent", UTC), reader_of("status", UTC)]
+        self.groups: list[Group] = Tally().count(self._watched(records, errors), readers)
+
+    def of(self, span: tuple[datetime, datetime], groups: Sequence[Group] | None = None) -> Sums:
+        """The sums of a stretch, over all groups or some of them."""
+        first, last = self._ends.index(span[0]), self._ends.index(span[1])
+        chosen = self.groups if groups is None else groups
+        return merged([sums for (piece, _, _), sums in chosen if first <= int(piece) < last])
+
+    def by_agent(self) -> dict[str, list[Group]]:
+        """The groups of each agent."""
+        found: dict[str, list[Group]] = {}
+        for group in self.groups:
+            found.setdefault(group[0][1], []).append(group)
+        return found
+
+    def _watched(
+        self, records: Iterable[UsageRecord], errors: list[tuple[str, str, UsageRecord]]
+    ) -> Iterator[UsageRecord]:
+        for record in records:
+            time = time_text(record)
+            if self.first is None or time < self.first:
+                self.first = time
+            if record.status in FAILED and record.corrects is None:
+                keep = heapq.heappush if len(errors) < _ERRORS else heapq.heappushpop
+                keep(errors, (time, record.id, record))
+            yield record
+
+
+def _spend(sums: _Stretches, spans: Spans) -> Report:
+    rows = []
+    for name, span in spans.named.items():
+        now, before = sums.of(span), sums.of(spans.before[name])
+        change = Decimal(now.nano - before.nano) / before.nano if before.nano > 0 and now.cost is not None else None
+        rows.append(
+            Row(
+                {
+                    "period": name,
+                    "cost": now.cost,
+                    "unknown": now.unknown,
+                    "calls": now.calls,
+                    "errors": now.errors,
+                    "before": before.cost if before.calls else None,
+                    "change": change and change.quantize(Decimal("0.001")),
+                }
+            )
+        )
+    columns = [
+        Column("period", "period", Kind.TEXT),
+        Column("cost", "cost", Kind.MONEY),
+        Column("unknown", "unknown", Kind.COUNT, quiet=True),
+        Column("calls", "calls", Kind.COUNT),
+        Column("errors", "errors", Kind.COUNT),
+        Column("before", "before", Kind.RATE, optional=1, quiet=True),
+        Column("change", "change", Kind.CHANGE, optional=2, quiet=True),
+    ]
+    return Report("Spend", columns, rows)
+
+
+def _agents(sums: _Stretches, spans: Spans) -> Report:
+    every = [
+        (agent, [sums.of(span, groups) for span in spans.named.values()]) for agent, groups in sums.by_agent().items()
+    ]
+    found = sorted(
+        ((agent, each) for agent, each in every if any(part.calls or part.nano for part in each)),
+        key=lambda group: (-group[1][2].nano, -group[1][1].nano, -group[1][2].calls, group[0]),
+    )
+    shown, rest = found[:_AGENTS], found[_AGENTS:]
+    if rest:
+        parts = [merged([each[index] for _, each in rest]) for index in range(len(_SPANS))]
+        shown.append((f"other ({len(rest)})", parts))
+    whole = sum(each[2].nano for _, each in shown)
+    shares = apportion([each[2].nano for _, each in shown], whole, 1000) if whole else [None] * len(shown)
+    rows = [
+        Row(_agent_cells(each, share) | {"agent": agent}, rest=bool(rest) and index == _AGENTS)
+        for index, ((agent, each), share) in enumerate(zip(shown, shares, strict=True))
+    ]
+    columns = [
+        Column("agent", "agent", Kind.TEXT),
+        Column("today", "today", Kind.MONEY, optional=2),
+        Column("this_week", "this week", Kind.MONEY, optional=3),
+        Column("this_month", "this month", Kind.MONEY),
+        Column("unknown", "unknown", Kind.COUNT, quiet=True),
+        Column("share", "share", Kind.SHARE, optional=1),
+        Column("calls", "calls", Kind.COUNT, optional=4),
+    ]
+    total = _agent_cells([sums.of(span) for span in spans.named.values()], 1000 if whole else None)
+    return Report("By agent", columns, rows, total=total)
+
+
+def _agent_cells(each: Sequence[Sums], share: int | None) -> dict[str, Cell]:
+    today, week, month = each
+    return {
+        "today": today.cost,
+        "this_week": week.cost,
+        "this_month": month.cost,
+        "unknown": month.unknown,
+        "share": None if share is None or month.cost is None else share_of(share),
+        "calls": month.calls,
+    }
+
+
+def _rate(sums: _Stretches, spans: Spans) -> Report:
+    day = sums.of(spans.day)
+    rows = [_rate_row("last 24 hours", day, Decimal(1) / 24, "hour")]
+    # A log that begins within the week is not diluted by the days before it.
+    days = [
+        start for start, end in zip(spans.days, spans.days[1:], strict=False) if (sums.first or "~") < bound_text(end)
+    ]
+    if days:
+        name = "last complete day" if len(days) == 1 else f"last {len(days)} complete days"
+        rows.append(_rate_row(name, sums.of((days[0], spans.days[-1])), Decimal(1) / len(days), "day"))
+    start, end = spans.named["this month"]
+    month = sums.of((start, end))
+    gone, length = spans.now - start + _TICK, end - start
+    rows.append(_rate_row("this month so far", month, Decimal(length // _TICK) / (gone // _TICK), "month"))
+    note = (
+        f"The month's figure is a straight line: {Decimal(gone // _TICK) / (_DAY // _TICK):.1f} of "
+        f"{Decimal(length // _TICK) / (_DAY // _TICK):.0f} days are over."
+    )
+    columns = [
+        Column("basis", "basis", Kind.TEXT),
+        Column("spent", "spent", Kind.MONEY),
+        Column("rate", "comes to", Kind.MONEY),
+        Column("per", "per", Kind.TEXT),
+    ]
+    return Report("Burn rate", columns, rows, notes=[note])
+
+
+def _rate_row(basis: str, sums: Sums, factor: Decimal, per: str) -> Row:
+    rate = None if sums.cost is None else int((sums.nano * factor).to_integral_value())
+    return Row({"basis": basis, "spent": sums.cost, "rate": rate, "per": per})
+
+
+def _errors(errors: Sequence[tuple[str, str, UsageRecord]], zone: tzinfo) -> Report:
+    rows = [
+        Row(
+            {
+                "time": _local(parse_instant(time), zone).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "agent": record.tags.get("agent"),
+                "model": record.model,
+                "status": record.status,
+                "error": record.error,
+            }
+        )
+        for time, _, record in sorted(errors, key=lambda each: each[:2], reverse=True)
+    ]
+    columns = [
+        Column("time", "time", Kind.INSTANT),
+        Column("agent", "agent", Kind.TEXT),
+        Column("model", "model", Kind.TEXT, optional=1),
+        Column("status", "status", Kind.TEXT),
+        Column("error", "error", Kind.TEXT, quiet=True),
+    ]
+    return Report("Last errors", columns, rows)
+
+
+def _local(instant: datetime, zone: tzinfo) -> datetime:
+    return instant.astimezone(zone)
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'s' * (count != 1)}"
