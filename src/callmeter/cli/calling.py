@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeVar
 
+    from callmeter.cli.replaying import Recording
     from callmeter.cli.world import World
     from callmeter.providers.wire import Transport
 
@@ -65,11 +66,13 @@ class One:
         self.given = given
         self.tags: dict[str, str] = {}
         self.template_tags: list[tuple[str, str]] = []
+        self.line_tags: list[tuple[str, str]] = []
         self.warnings: list[str] = []
         self.history: list[dict[str, object]] = []
+        self.conversation: str | None = None
         self.conversation_model: str | None = None
         self.local_key: str | None = None
-        self.schema: object = None
+        self.schema: dict[str, object] | None = None
 
     def run(self) -> int:
         """Everything, with output. Gives the exit status."""
@@ -81,24 +84,28 @@ class One:
         elif given["param"]:
             raise UsageError("-p goes with a template", "add `-t NAME`")
         call = self.prepare()
-        schema = self.schema
         if given["dry_run"]:
-            self._show_dry_run(call)
+            out.object(self.preview(call))
             return 0
-        if given["idempotency_key"] is not None:
-            from callmeter.cli.replaying import replay
+        if given["idempotency_key"] is None:
+            return self._make(call)
+        from callmeter.cli.replaying import Recording
 
-            found = replay(world, str(given["idempotency_key"]), call)
-            if found is not None:
-                return _ended(self._show(found, schema, replayed=True))
+        with Recording(world, str(given["idempotency_key"]), call) as recording:
+            if recording.outcome is not None:
+                return _ended(self._show(recording.outcome, replayed=True))
+            return self._make(call, recording)
+
+    def _make(self, call: Call, recording: Recording | None = None) -> int:
+        given, world, out = self.given, self.world, self.world.out
         shows_usage = world.settings.flag("usage", _flag(given, "usage"))
         if shows_usage and not out.quiet:
             out.say(f"callmeter: estimate {self._estimate_text(call)}")
-        whole = bool(given["no_stream"] or given["json"] or given["extract"] or schema is not None)
+        whole = bool(given["no_stream"] or given["json"] or given["extract"] or self.schema is not None)
         outcome = make_call(call, self.means(call, (lambda text: None) if whole else out.answer))
         outcome.warnings[:0] = self.warnings
-        self._keep(call, outcome)
-        error = self._show(outcome, schema, streamed=not whole)
+        self._keep(call, outcome, recording)
+        error = self._show(outcome, streamed=not whole)
         if shows_usage and not out.quiet and not isinstance(error, Stopped | KeyboardInterrupt):
             out.say(f"callmeter: {usage_text(outcome)}")
         return _ended(error)
@@ -112,22 +119,25 @@ class One:
         settings = world.settings
         options = dict(parameter(text) for text in _texts(given, "option"))
         if given["schema"] is not None:
+            from callmeter.cli.question import schema_text
             from callmeter.policy.answer_schema import parse_schema, response_format
 
-            self.schema = parse_schema(str(given["schema"]))
+            self.schema = parse_schema(schema_text(str(given["schema"])))
             options["response_format"] = response_format(self.schema)
-        model = settings.text("model", _text(given, "model"))
         name = settings.text("provider", _text(given, "provider")) or "openrouter"
         provider = find_provider(name, settings.providers, settings.text("base_url", _text(given, "base_url")))
         try:
             self.tags = self._settle_tags()
         except TagsRefused as error:
             # The policy's refusal is an outcome of a call; it is logged at no cost.
-            refuse(provider.name, error.tags, error, model or "", world.paths.log, world.host, world.now())
+            named = settings.text("model", _text(given, "model")) or ""
+            refuse(provider.name, error.tags, error, named, world.paths.log, world.host, world.now())
             raise
         self.history = self._history()
         messages = self._messages()
-        model = model or self.conversation_model or ("smollm2" if provider.name == "local" else None)
+        # A conversation goes on with its model, unless the call itself names another.
+        model = settings.text("model", _text(given, "model") or self.conversation_model)
+        model = model or ("smollm2" if provider.name == "local" else None)
         if not model:
             raise UsageError("no model is named", "add `-m MODEL`, or set `model` in config.toml")
         self.quoter = Quoter(provider, world.paths, world.now())
@@ -159,7 +169,7 @@ class One:
             (by_settings if origin == "config.toml" else by_variable).append((name, value))
         by_option = [(name, str(given[name])) for name in BUILT_IN if given[name] is not None]
         by_option += [parse_tag(text) for text in _texts(given, "tag")]
-        return settle_tags([by_settings, by_variable, self.template_tags, by_option], self.world.policy)
+        return settle_tags([by_settings, by_variable, self.template_tags, by_option, self.line_tags], self.world.policy)
 
     def _ceiling(self, model: str) -> int:
         """The output ceiling: what is asked for, lowered to what the policy allows and the model can give."""
@@ -186,13 +196,17 @@ class One:
 
     def _messages(self) -> list[dict[str, object]]:
         given = self.given
-        content = user_content(self.world, _text(given, "prompt"), _texts(given, "file"), _texts(given, "attachment"))
+        prompt, images = _text(given, "prompt"), _texts(given, "attachment")
+        in_batch = given["batch"] is not None
         messages = list(self.history)
         system = _text(given, "system")
         if system:
             messages = [message for message in messages if message["role"] != "system"]
             messages.insert(0, {"role": "system", "content": system})
-        messages.append({"role": "user", "content": content})
+        # A batch's line may bring messages instead of a prompt; standard input is then the batch, or nobody's.
+        if prompt is not None or not (in_batch and self.history):
+            content = user_content(self.world, prompt, _texts(given, "file"), images, piped=not in_batch)
+            messages.append({"role": "user", "content": content})
         return messages
 
     # Means
@@ -240,55 +254,49 @@ class One:
             return f"unknown: {call.request.model} has no price"
         return f"{_money(quote.expected)} expected, at most {_money(quote.worst)}"
 
-    def _show_dry_run(self, call: Call) -> None:
+    def preview(self, call: Call) -> dict[str, object]:
+        """What --dry-run shows."""
         from callmeter.words.jsontext import loads
 
         quote = self._quote(call)
         body = loads(body_of(call.request, call.provider, call.tags, send_tags=call.send_tags))
-        self.world.out.object(
-            {
-                "dry_run": True,
-                "url": call.provider.base_url + "/chat/completions",
-                "request": body,
-                "tags": call.tags,
-                "estimate": {"expected": quote.expected, "worst_case": quote.worst, "currency": "USD"},
-                "warnings": self.warnings,
-            }
-        )
+        return {
+            "dry_run": True,
+            "url": call.provider.base_url + "/chat/completions",
+            "request": body,
+            "tags": call.tags,
+            "estimate": {"expected": quote.expected, "worst_case": quote.worst, "currency": "USD"},
+            "warnings": self.warnings,
+        }
 
-    def _keep(self, call: Call, outcome: Outcome) -> None:
+    def _keep(self, call: Call, outcome: Outcome, recording: Recording | None) -> None:
         """Keep what later calls may need: the conversation, the answer under its idempotency key."""
         if outcome.error is not None:
             return
-        if self.given["idempotency_key"] is not None:
-            from callmeter.cli.replaying import remember
+        given = self.given
+        try:
+            if recording is not None:
+                recording.remember(outcome)
+            if (
+                given["continue_"]
+                or given["conversation"] is not None
+                or self.world.settings.flag("keep_conversations")
+            ):
+                from callmeter.cli.conversing import keep
 
-            remember(self.world, str(self.given["idempotency_key"]), call, outcome)
-        if (
-            self.given["continue_"]
-            or self.given["conversation"] is not None
-            or self.world.settings.flag("keep_conversations")
-        ):
-            from callmeter.cli.conversing import keep
+                keep(self, call, outcome)
+        except CallmeterError as problem:
+            # The answer is there and paid for; it is not lost because its copy cannot be kept.
+            outcome.warnings.append(f"this answer is not kept for later calls: {problem.message}")
 
-            keep(self, call, outcome)
-
-    def _show(
-        self, outcome: Outcome, schema: object, *, streamed: bool = False, replayed: bool = False
-    ) -> BaseException | None:
+    def _show(self, outcome: Outcome, *, streamed: bool = False, replayed: bool = False) -> BaseException | None:
         """Print the answer, or the rest of it, and what is to be said about it; give its error, if any."""
         given, out = self.given, self.world.out
-        error = outcome.error
         text = outcome.text
-        shown_text = text
-        if error is None:
-            shown_text, error = self._shape_answer(text, schema)
-            if error is None and outcome.record.get("finish_reason") == "length":
-                ceiling = "the answer stops at the output ceiling"
-                if given["strict"]:
-                    error = Incomplete(ceiling, "raise `--max-tokens`", code="length")
-                else:
-                    out.note(f"callmeter: note: {ceiling}; raise `--max-tokens` for more")
+        shown_text, error = self.shape(outcome)
+        if error is None and outcome.record.get("finish_reason") == "length":
+            out.note("callmeter: note: the answer stops at the output ceiling; raise `--max-tokens` for more")
+        _note_finish(outcome)
         if given["json"]:
             if error is None or isinstance(error, Incomplete):
                 out.object(as_json(outcome, shown_text, replayed=replayed))
@@ -303,8 +311,16 @@ class One:
             out.say("callmeter: the endpoint said: " + outcome.raw[:4000].decode("utf-8", "replace"))
         return error
 
-    def _shape_answer(self, text: str, schema: object) -> tuple[str, CallmeterError | None]:
-        """The answer as it was asked for, by --schema and --extract."""
+    def shape(self, outcome: Outcome) -> tuple[str, BaseException | None]:
+        """The answer as it was asked for, by --schema, --extract and --strict, and what is wrong with it."""
+        if outcome.error is not None:
+            return outcome.text, outcome.error
+        text, error = self._shape_answer(outcome.text, self.schema)
+        if error is None and self.given["strict"] and outcome.record.get("finish_reason") == "length":
+            error = Incomplete("the answer stops at the output ceiling", "raise `--max-tokens`", code="length")
+        return text, error
+
+    def _shape_answer(self, text: str, schema: dict[str, object] | None) -> tuple[str, CallmeterError | None]:
         if self.given["extract"]:
             block = first_code_block(text)
             if block is None:
@@ -322,6 +338,14 @@ class One:
                     faults=found,
                 )
         return text, None
+
+
+def _note_finish(outcome: Outcome) -> None:
+    reason = outcome.record.get("finish_reason")
+    if reason == "content_filter":
+        outcome.warnings.append("the endpoint's content filter stopped the answer")
+    elif reason in ("tool_calls", "function_call"):
+        outcome.warnings.append("the model asks for a tool to be called, which llm-call does not do")
 
 
 def _ended(error: BaseException | None) -> int:

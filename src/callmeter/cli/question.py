@@ -21,29 +21,45 @@ _MARKS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
 
 def user_content(
-    world: World, prompt: str | None, files: Sequence[str], attachments: Sequence[str]
+    world: World, prompt: str | None, files: Sequence[str], attachments: Sequence[str], *, piped: bool = True
 ) -> str | list[dict[str, object]]:
-    """The user's message: files, then standard input, then the prompt, separated by blank lines; with images, the
-    text and the images as parts. Raises UsageError when there is nothing to ask, or input is not text."""
-    stdin_named = "-" in files or "-" in attachments
-    parts = [_stdin_text(world) if path == "-" else _file_text(path) for path in files]
-    if not stdin_named:
-        piped = _stdin_text(world)
-        if piped.strip():
-            parts.append(piped)
-    if prompt is not None:
-        parts.append(prompt)
-    text = "\n\n".join(part.strip("\n") for part in parts if part.strip())
+    """The user's message: `input_text`, and with images, the text and the images as parts. Raises UsageError when
+    there is nothing to ask, or input is not text."""
+    text = input_text(world, prompt, files, attachments, piped=piped)
     if not text.strip() and not attachments:
         raise UsageError("there is no prompt", 'give one: `llm-call "…"`, `llm-call < FILE`, `llm-call -f FILE`')
-    # argv that is not UTF-8 arrives as lone surrogates, which no endpoint takes.
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if not attachments:
         return text
     content: list[dict[str, object]] = [{"type": "text", "text": text}] if text.strip() else []
     for attachment in attachments:
         content.append({"type": "image_url", "image_url": {"url": _image_url(world, attachment)}})
     return content
+
+
+def input_text(
+    world: World, prompt: str | None, files: Sequence[str], attachments: Sequence[str], *, piped: bool = True
+) -> str:
+    """Files, then standard input (unless it is named among files or images, or not `piped`), then the prompt,
+    separated by blank lines; empty when there is none of them. Raises UsageError when input is not text."""
+    parts = [_stdin_text(world) if path == "-" else _file_text(path) for path in files]
+    if piped and "-" not in files and "-" not in attachments:
+        parts.append(_stdin_text(world))
+    if prompt is not None:
+        parts.append(prompt)
+    text = "\n\n".join(part.strip("\n") for part in parts if part.strip())
+    # argv that is not UTF-8 arrives as lone surrogates, which no endpoint takes.
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def schema_text(text: str) -> str:
+    """A --schema: what a file of this name holds, else the text itself. Raises UsageError."""
+    if text.lstrip().startswith(("{", "[")) or "\n" in text:
+        return text
+    if os.path.exists(text):
+        return _file_text(text)
+    if "/" in text or text.endswith(".json"):
+        raise UsageError(f"--schema: there is no file {text}", "give a file, a JSON Schema, or `name, age int`")
+    return text
 
 
 def _stdin_text(world: World) -> str:

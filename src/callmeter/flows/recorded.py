@@ -1,0 +1,46 @@
+"""A whole answer as it is recorded, and what makes another request the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+
+from callmeter.flows.call import Call, Outcome
+from callmeter.words.jsontext import dumps
+
+
+def fingerprint(call: Call) -> str:
+    """What tells one request from another, as 64 hexadecimal digits."""
+    request, provider = call.request, call.provider
+    # A local model gets another port each time it is started.
+    place = provider.name if provider.name == "local" else f"{provider.name} {provider.base_url}"
+    content = [
+        place,
+        request.model,
+        list(request.fallbacks),
+        request.messages,
+        request.max_tokens,
+        dict(sorted(request.options.items())),
+    ]
+    return hashlib.sha256(dumps(content).encode("ascii")).hexdigest()
+
+
+def as_kept(outcome: Outcome) -> dict[str, object]:
+    """A whole answer as a JSON value."""
+    return {"text": outcome.text, "record": outcome.record, "warnings": outcome.warnings}
+
+
+def from_kept(kept: object) -> Outcome | None:
+    """The answer that `as_kept` wrote; None when it is something else."""
+    if not isinstance(kept, dict):
+        return None
+    text, record, warnings = kept.get("text"), kept.get("record"), kept.get("warnings")
+    if not isinstance(text, str) or not isinstance(record, dict) or not isinstance(warnings, list):
+        return None
+    for name in ("cost", "estimate"):
+        if isinstance(record.get(name), int):  # as JSON, 2 USD is a whole number
+            record[name] = Decimal(record[name])
+    outcome = Outcome(record)
+    outcome.text = text
+    outcome.warnings = [str(warning) for warning in warnings]
+    return outcome
