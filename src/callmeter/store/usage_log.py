@@ -168,19 +168,19 @@ def segments_of(log_path: str) -> list[str]:
     directory, name = os.path.split(log_path)
     if not _is_live(name):
         return []
-    stem = name.removesuffix(".jsonl")
     try:
         names = os.listdir(directory or ".")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise FileProblem(f"cannot list {directory}: {(error.strerror or str(error)).lower()}") from None
-    found = []
-    for other in sorted(names):
-        match = _SEGMENT.fullmatch(other) or _ROTATED.fullmatch(other)
-        if match and match["log"] == stem:
-            found.append(os.path.join(directory, other))
-    return found
+    return [os.path.join(directory, other) for other in sorted(names) if is_segment(other, name)]
+
+
+def is_segment(name: str, log_name: str) -> bool:
+    """Whether a file's name is that of a closed segment of a log."""
+    match = _SEGMENT.fullmatch(name) or _ROTATED.fullmatch(name)
+    return match is not None and match["log"] + ".jsonl" == log_name
 
 
 def month_of(path: str) -> str | None:
