@@ -214,17 +214,31 @@ def test_a_key_typed_on_a_terminal_is_never_shown_and_in_no_process_list(
     assert (home / "secrets/code@openrouter").read_text() == KEY + "\n"
 
 
-def test_ctrl_c_at_the_prompt_gives_the_echo_back_and_stores_nothing(
-    terminal: Callable[..., Terminal], home: Path
+@pytest.mark.parametrize(("end", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_prompt_gives_the_echo_back_and_stores_nothing(
+    terminal: Callable[..., Terminal], home: Path, end: signal.Signals, status: int
 ) -> None:
     screen = terminal("budget", "keys", "add", "code")
     screen.wait_for(b"(not shown): ")
     screen.type(KEY[:20])
-    screen.type("\x03")
-    assert screen.status() == 130
+    if end == signal.SIGINT:
+        screen.type("\x03")
+    else:
+        os.kill(screen.pid, end)
+    assert screen.status() == status
     assert screen.echoes
     assert KEY[:12].encode() not in screen.screen
     assert not (home / "keys.toml").exists() and not (home / "secrets").exists()
+
+
+def test_a_key_that_the_terminal_cuts_is_refused(terminal: Callable[..., Terminal], home: Path) -> None:
+    screen = terminal("budget", "keys", "add", "code")
+    screen.wait_for(b"(not shown): ")
+    screen.type("k" * 5000)
+    screen.type("\n")
+    assert screen.status() == 6
+    assert b"longer than a terminal's line" in screen.screen
+    assert not (home / "secrets").exists()
 
 
 def test_on_a_terminal_stdin_cannot_be_asked_for_since_it_would_show_the_key(
