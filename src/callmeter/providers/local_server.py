@@ -90,6 +90,7 @@ def _server(path: str, name: str, host: str, port: int, key: str, log: str) -> A
     parameters.api_keys = [key]
     parameters.n_parallel = SLOTS
     parameters.n_ctx = SLOTS * CONTEXT
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = _threads()
     parameters.n_threads_http = _HTTP_THREADS
     parameters.cache_ram_mib = 0
     parameters.warmup = False
@@ -104,6 +105,12 @@ def _server(path: str, name: str, host: str, port: int, key: str, log: str) -> A
             raise Unavailable(f"cannot listen on {host} port {port}", "name another port with `--port`") from None
         reason = said.partition(" E ")[2].partition("\n")[0] or str(error)
         raise Unavailable(f"llama.cpp cannot serve {path}: {reason}", "name another GGUF file with `--model`") from None
+
+
+def _threads() -> int:
+    """Half of the processors. llama.cpp's threads wait for each other by spinning: with one on each of two processors,
+    two other busy processes made it eight times slower, while one thread did not notice them."""
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def _watch(server: Any, path: str, idle: int) -> None:
