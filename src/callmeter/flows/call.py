@@ -338,7 +338,9 @@ class _Run:
         self.sent = True
         worst = self.quote.worst
         estimate = None if worst is None or self.earlier is None else worst + self.earlier
-        changes: dict[str, object] = {name: self.record[name] for name in ("model", "key", "key_fingerprint") if name in self.record}
+        changes: dict[str, object] = {
+            name: self.record[name] for name in ("model", "key", "key_fingerprint") if name in self.record
+        }
         assert self.crumb is not None
         # Not to be skipped: without it on disk, nobody would know that this call may be charged.
         changes.update(attempts=self.record["attempts"], estimate=estimate)
@@ -366,8 +368,9 @@ class _Run:
         seconds = retry_wait(verdict.retry_after, failures, jitter, self.means.now())
         if seconds > self.call.max_retry_wait or self.means.monotonic() + seconds >= self.deadline:
             if isinstance(verdict.error, Busy) and verdict.retry_after:
-                verdict.error.details["retry_after"] = int(seconds) + 1
-                verdict.error.hint = f"try again in {int(seconds) + 1} s"
+                whole = int(min(seconds, 1e9)) + 1
+                verdict.error.details["retry_after"] = whole
+                verdict.error.hint = f"try again in {whole} s"
             return False
         self.means.sleep(seconds)
         return True

@@ -151,7 +151,7 @@ def _error(status: int, failure: Failure, provider: Provider, key_label: str, co
         key = f"the key {key_label}" if key_label else "a call without a key"
         return NoKey(
             f"{name} does not accept {key}: {said}",
-            f"replace it with `callmeter budget keys add --label {key_label} --replace`" if key_label else "",
+            _key_hint(key_label),
             code="key_refused",
         )
     if status == 402 and failure.retry_after:
@@ -165,6 +165,8 @@ def _error(status: int, failure: Failure, provider: Provider, key_label: str, co
             code="limit_exceeded",
             **details,
         )
+    if status == 403 and failure.metadata.get("reasons"):
+        return Unavailable(f"{name} refuses this content: {said}", "change the prompt", code=code)
     if status == 403 and ("limit" in failure.message.lower() or details):
         return Refused(
             f"{name}: the limit of the key {key_label or '(none)'} is spent: {said}",
@@ -181,6 +183,12 @@ def _error(status: int, failure: Failure, provider: Provider, key_label: str, co
     if status >= 500:
         return Unavailable(f"{name} failed (status {status}): {said}", "run it again later", code=code)
     return Unavailable(f"{name} refuses this request (status {status}): {said}", code=code)
+
+
+def _key_hint(key_label: str) -> str:
+    if key_label.startswith("env:"):
+        return f"put a valid key into `{key_label[4:]}`"
+    return f"replace it with `callmeter budget keys add --label {key_label} --replace`" if key_label else ""
 
 
 def _limit_details(failure: Failure) -> dict[str, Any]:
@@ -222,8 +230,8 @@ def retry_wait(retry_after: str, failures: int, jitter: float, now: datetime) ->
 def _parse_retry_after(text: str, now: datetime) -> float | None:
     milliseconds = text.startswith("ms:")
     digits = text.removeprefix("ms:")
-    if digits.isascii() and digits.replace(".", "", 1).isdigit() and len(digits) <= 12:
-        return float(digits) / (1000 if milliseconds else 1)
+    if digits.isascii() and digits.replace(".", "", 1).isdigit():
+        return float(digits[:300]) / (1000 if milliseconds else 1)
     if not text or milliseconds or not text[:1].isalpha():
         return None
     from email.utils import parsedate_to_datetime

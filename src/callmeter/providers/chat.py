@@ -8,6 +8,7 @@ null, and success needs a finish reason.
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import chain
 
 from callmeter.providers.events import events
 from callmeter.providers.presets import Provider
@@ -176,16 +177,20 @@ def read_answer(
         answer.raw = _bounded(response.chunks(), MAX_ERROR)
         answer.failure = _failure_of_body(response, answer.raw)
         return
+    chunks = response.chunks()
     if media == "text/event-stream":
-        _read_events(response.chunks(), on_text, on_usage, answer)
-        return
-    answer.raw = _bounded(response.chunks(), MAX_DOCUMENT, strict=True)
+        first = next(chunks, b"")
+        if not first.lstrip().startswith(b"{"):
+            _read_events(chain((first,), chunks), on_text, on_usage, answer)
+            return
+        chunks = chain((first,), chunks)  # a document under the wrong name
+    answer.raw = _bounded(chunks, MAX_DOCUMENT, strict=True)
     start = answer.raw.lstrip()[:6]
     if start.startswith((b"data:", b":", b"event:")):  # a stream under the wrong name
         _read_events(iter([answer.raw]), on_text, on_usage, answer)
         return
     try:
-        document = loads(answer.raw)
+        document = loads(answer.raw, lenient=True)
     except ValueError:
         document = None
     if not isinstance(document, dict):
@@ -204,7 +209,7 @@ def _read_events(
         if not data.strip():
             continue
         try:
-            chunk = loads(data)
+            chunk = loads(data, lenient=True)
         except ValueError as error:
             answer.raw = data.encode("utf-8", "backslashreplace")[:MAX_ERROR]
             raise WireError("protocol", f"a chunk of the stream is not JSON: {error}", sent=True) from None
@@ -357,7 +362,7 @@ def _failure_of(error: object) -> Failure:
 
 def _failure_of_body(response: Response, raw: bytes) -> Failure:
     try:
-        document = loads(raw)
+        document = loads(raw, lenient=True)
     except ValueError:
         document = None
     failure = None

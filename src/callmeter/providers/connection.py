@@ -111,6 +111,8 @@ class Connection:
             data = bytes(self._early[:size])
             del self._early[:size]
             return data
+        if monotonic() >= self.deadline:  # one who never stops sending never makes anybody wait
+            raise WireError("timeout", f"{self.name} did not come to an end in time", sent=self.sent)
         try:
             with self._in_use:
                 data = self._repeat(self._socket.recv, (size,), select.POLLIN, self.deadline)

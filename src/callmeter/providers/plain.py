@@ -283,7 +283,7 @@ class _Reader:
                 break
             self._fill()
         if end < 0 or end > limit:
-            raise WireError("too_large", f"a line or the head of the answer is longer than {limit} bytes", sent=True)
+            raise WireError("too_large", "a line or the head of the answer is too long", sent=True)
         line = bytes(self._buffer[: end - 1 if self._buffer[:end].endswith(b"\r") else end])
         del self._buffer[: end + 1]
         return line

@@ -34,17 +34,17 @@ def dumps(value: object) -> str:
     raise TypeError(f"not a JSON value here: {type(value).__name__}")
 
 
-def loads(text: str | bytes, *, unique_keys: bool = False) -> object:
+def loads(text: str | bytes, *, unique_keys: bool = False, lenient: bool = False) -> object:
     """Strict JSON: numbers with a fraction or exponent become Decimal; NaN and Infinity are refused.
 
-    With `unique_keys`, a repeated key is an error. Raises ValueError for everything that is not JSON, text
+    With `unique_keys`, a repeated key is an error. With `lenient`, for what others write, NaN and Infinity are None. Raises ValueError for everything that is not JSON, text
     that is not UTF-8, integers of thousands of digits and nesting too deep to read.
     """
     pairs = _unique if unique_keys else None
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(text, parse_float=_decimal, parse_constant=_refuse, object_pairs_hook=pairs)
+        return json.loads(text, parse_float=_decimal, parse_constant=_nothing if lenient else _refuse, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -55,6 +55,10 @@ def _decimal(text: str) -> Decimal:
     if abs(number.adjusted()) > 400:
         raise ValueError(f"number out of range: {text[:40]}")
     return number
+
+
+def _nothing(name: str) -> None:
+    return None
 
 
 def _refuse(name: str) -> object:
