@@ -268,16 +268,24 @@ class _Run:
             elif verdict.retry and failures < call.retries:
                 failures += 1
                 if self._wait(verdict, failures):
+                    self._count(verdict)
                     continue
             if verdict.other_model and len(models) > 1:
                 models.pop(0)
                 failures = 0
+                self._count(verdict)
                 continue
             assert verdict.error is not None
             raise verdict.error
 
+    def _count(self, verdict: Verdict) -> None:
+        """Another attempt follows one that may have been charged: its worst case stays in the cost."""
+        if verdict.charged:
+            worst = self.quote.worst
+            self.earlier = None if worst is None or self.earlier is None else self.earlier + worst
+
     def _attempt(self, model: str, key: Key | None) -> Verdict:
-        """One request. What it may have cost, if it failed, is added to `earlier`."""
+        """One request, and the verdict on it."""
         call, means, record = self.call, self.means, self.record
         attempts = record["attempts"]
         assert isinstance(attempts, int)
@@ -321,9 +329,6 @@ class _Run:
         if answer.failure is not None and secret:  # some endpoints quote the key that they refuse
             answer.failure.message = answer.failure.message.replace(secret, "***")
         verdict = judge(answer, failure, call.provider, key.label if key else "")
-        if verdict.charged and not verdict.done and verdict.retry:
-            worst = self.quote.worst
-            self.earlier = None if worst is None or self.earlier is None else self.earlier + worst
         self.record["status"] = verdict.status
         if verdict.code:
             self.record["error"] = verdict.code
