@@ -270,14 +270,14 @@ def _instant(text: str) -> str:
 
 
 def _places(amounts: Sequence[int]) -> int:
-    """Decimal places for a column: three digits of its largest amount; up to two more, for two of its smallest."""
+    """Decimal places for a column: three digits of its largest amount, up to two more for its smallest."""
     sizes = [abs(amount) for amount in amounts if amount]
     if not sizes:
         return 2
     most, least = 2, 2
     while most < 9 and max(sizes) < 10 ** (11 - most):
         most += 1
-    while least < 9 and min(sizes) < 10 ** (10 - least):
+    while least < 9 and min(sizes) < 10 ** (9 - least):
         least += 1
     return min(max(most, least), most + 2, 9)
 

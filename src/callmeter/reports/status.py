@@ -6,7 +6,6 @@ day and time last month. The straight line to the month's end takes the month so
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -24,6 +23,7 @@ _TICK = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
 _AGENTS = 10
 _ERRORS = 5
+_Error = tuple[str, str, UsageRecord]  # when, id, the line
 _SPANS = {"today": "day", "this week": "week", "this month": "month"}
 
 
@@ -60,7 +60,7 @@ class Spans:
 def status(records: Iterable[UsageRecord], spans: Spans, as_of: datetime | None = None) -> Board:
     """The status at `spans.now`, from records of at least `spans.whole`, in one pass."""
     inside = within(spans.whole, as_of)
-    errors: list[tuple[str, str, UsageRecord]] = []
+    errors: list[_Error] = []
     sums = _Stretches(filter(inside, records), spans, errors)
     month = sums.of(spans.named["this month"])
     died = [group for group in sums.groups if group[0][2] == "unknown"]
@@ -97,9 +97,7 @@ class _Stretches:
     `groups` are by that piece of time, agent and status; `first` is when the first call of all began.
     """
 
-    def __init__(
-        self, records: Iterable[UsageRecord], spans: Spans, errors: list[tuple[str, str, UsageRecord]]
-    ) -> None:
+    def __init__(self, records: Iterable[UsageRecord], spans: Spans, errors: list[_Error]) -> None:
         self._ends = sorted({end for span in spans.all for end in span})
         bounds = [bound_text(end) for end in self._ends]
         self.first: str | None = None
@@ -123,17 +121,20 @@ class _Stretches:
             found.setdefault(group[0][1], []).append(group)
         return found
 
-    def _watched(
-        self, records: Iterable[UsageRecord], errors: list[tuple[str, str, UsageRecord]]
-    ) -> Iterator[UsageRecord]:
+    def _watched(self, records: Iterable[UsageRecord], errors: list[_Error]) -> Iterator[UsageRecord]:
         for record in records:
             time = time_text(record)
             if self.first is None or time < self.first:
                 self.first = time
             if record.status in FAILED and record.corrects is None:
-                keep = heapq.heappush if len(errors) < _ERRORS else heapq.heappushpop
-                keep(errors, (time, record.id, record))
+                errors.append((time, record.id, record))
+                if len(errors) > 10 * _ERRORS:
+                    errors[:] = _newest(errors)
             yield record
+
+
+def _newest(errors: Sequence[_Error]) -> list[_Error]:
+    return sorted(errors, key=lambda error: error[:2], reverse=True)[:_ERRORS]
 
 
 def _spend(sums: _Stretches, spans: Spans) -> Report:
@@ -241,7 +242,7 @@ def _rate_row(basis: str, sums: Sums, factor: Decimal, per: str) -> Row:
     return Row({"basis": basis, "spent": sums.cost, "rate": rate, "per": per})
 
 
-def _errors(errors: Sequence[tuple[str, str, UsageRecord]], zone: tzinfo) -> Report:
+def _errors(errors: Sequence[_Error], zone: tzinfo) -> Report:
     rows = [
         Row(
             {
@@ -252,7 +253,7 @@ def _errors(errors: Sequence[tuple[str, str, UsageRecord]], zone: tzinfo) -> Rep
                 "error": record.error,
             }
         )
-        for time, _, record in sorted(errors, key=lambda each: each[:2], reverse=True)
+        for time, _, record in _newest(errors)
     ]
     columns = [
         Column("time", "time", Kind.INSTANT),

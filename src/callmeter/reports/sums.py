@@ -97,8 +97,8 @@ class Sums:
 
     @property
     def cost(self) -> int | None:
-        """Nano-dollars, exact; None when there is not one known cost among calls."""
-        return None if self.unknown and not self.priced else self.nano
+        """Nano-dollars, exact; None when the costs of all calls are unknown."""
+        return None if self.unknown and not self.priced and not self.nano else self.nano
 
     @property
     def per_1k(self) -> int | None:
