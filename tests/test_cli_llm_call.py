@@ -344,7 +344,8 @@ def test_a_signal_stops_the_meter_and_leaves_a_line(
 def test_when_the_reader_goes_away_the_call_is_stopped_and_logged(
     environment: dict[str, str], server: MisbehavingServer, home: Path
 ) -> None:
-    script = f'llm-call --base-url {server.base_url("endless-tokens")} -m openai/gpt-4o-mini Hi | head -c 3; echo " ${{PIPESTATUS[0]}}"'
+    script = f"llm-call --base-url {server.base_url('endless-tokens')} -m openai/gpt-4o-mini Hi | head -c 3"
+    script += '; echo " ${PIPESTATUS[0]}"'
     env = {**environment, "CALLMETER_API_KEY": KEY}
     done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=30)
     assert done.stdout == "and 141\n"

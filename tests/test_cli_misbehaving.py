@@ -3,6 +3,8 @@
 The columns: exit status; status, error, cost and its source in the usage line; requests that were made; scenarios.
 """
 
+# ruff: noqa: E501 - a table
+
 from __future__ import annotations
 
 import json
@@ -129,7 +131,15 @@ EXPECTED = [
     ),
     (8, "error", "402", 0, "price", 3, """402-in-flight"""),
     (8, "error", "429", 0, "price", 1, """429-huge"""),
-    (8, "error", "429", 0, "price", 3, """429 429-date 429-milliseconds 429-negative 429-none 429-nonsense 429-upstream gzip-429"""),
+    (
+        8,
+        "error",
+        "429",
+        0,
+        "price",
+        3,
+        """429 429-date 429-milliseconds 429-negative 429-none 429-nonsense 429-upstream gzip-429""",
+    ),
     (9, "error", "502", 0.0096, "provider", 1, """error-choice"""),
     (9, "error", "provider_unavailable", ESTIMATE, "estimate", 1, """error-mid-stream"""),
     (9, "error", "server_error", ESTIMATE, "estimate", 1, """error-mid-code"""),
@@ -164,8 +174,8 @@ def results(server: MisbehavingServer, tmp_path_factory: pytest.TempPathFactory)
     def call(scenario: str) -> Result:
         log = home / f"{scenario}.jsonl"
         done = subprocess.run(
-            [SCRIPTS / "llm-call", "--base-url", server.base_url(scenario), "-m", "openai/gpt-4o-mini"]
-            + ["--timeout", "3" if scenario in ENDLESS else "60", "--log", str(log), "-v", "Hi"],
+            [SCRIPTS / "llm-call", "--base-url", server.base_url(scenario), "-m", "openai/gpt-4o-mini", "-v", "Hi"]
+            + ["--timeout", "3" if scenario in ENDLESS else "60", "--log", str(log)],  # noqa: RUF005
             env={"PATH": "/usr/bin:/bin", "CALLMETER_HOME": str(home), "CALLMETER_API_KEY": KEY},
             stdin=subprocess.DEVNULL,
             capture_output=True,
