@@ -77,7 +77,7 @@ class One:
     def run(self) -> int:
         """Everything, with output. Gives the exit status."""
         given, world, out = self.given, self.world, self.world.out
-        if given["template"]:
+        if given["template"] is not None:
             from callmeter.cli.templates import apply_template
 
             self.template_tags = apply_template(world, given)
