@@ -3,7 +3,7 @@
 The columns: exit status; status, error, cost and its source in the usage line; requests that were made; scenarios.
 """
 
-# ruff: noqa: E501 - a table
+# ruff: noqa: E501, RUF005 - a table; a command line in two parts
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def results(server: MisbehavingServer, tmp_path_factory: pytest.TempPathFactory)
         log = home / f"{scenario}.jsonl"
         done = subprocess.run(
             [SCRIPTS / "llm-call", "--base-url", server.base_url(scenario), "-m", "openai/gpt-4o-mini", "-v", "Hi"]
-            + ["--timeout", "3" if scenario in ENDLESS else "60", "--log", str(log)],  # noqa: RUF005
+            + ["--timeout", "3" if scenario in ENDLESS else "60", "--log", str(log)],
             env={"PATH": "/usr/bin:/bin", "CALLMETER_HOME": str(home), "CALLMETER_API_KEY": KEY},
             stdin=subprocess.DEVNULL,
             capture_output=True,
