@@ -199,6 +199,15 @@ def test_interim_answers_without_end_are_refused(wire: Transport, server: Misbeh
     assert failure(wire, server.url("endless-interim")).kind in ("protocol", "too_large")
 
 
+@pytest.mark.parametrize(("length", "fits"), [(60_000, True), (70_000, False)])
+def test_the_head_has_a_limit_of_its_own(wire: Transport, server: MisbehavingServer, length: int, fits: bool) -> None:
+    with Playing(lambda client: client.answer(200, b"hello", f"X-Long: {'a' * length}")) as name:
+        if fits:
+            assert read(send(wire, server.url(name))) == b"hello"
+        else:
+            assert failure(wire, server.url(name)).kind == "too_large"
+
+
 def test_an_answer_stops_at_the_limit_and_not_before(wire: Transport, server: MisbehavingServer) -> None:
     received = 0
     with pytest.raises(WireError):

@@ -14,16 +14,25 @@ import trustme
 from callmeter.providers.http import HttpTransport
 from callmeter.providers.plain import PlainTransport
 from servers.http2 import http2_server
-from servers.misbehaving import MisbehavingServer
+from servers.misbehaving import Client, MisbehavingServer
 from servers.pieces import whole
 from servers.proxy import proxy_to
-from servers.wires import KEY, STREAM, failure, make, read, resolve_to, secure, send, server, wire
+from servers.wires import KEY, STREAM, Playing, failure, make, read, resolve_to, secure, send, server, wire
 
 # --- only the plain wire
 
 
 def test_the_plain_wire_refuses_folded_headers(server: MisbehavingServer) -> None:
     assert failure(PlainTransport(), server.url("folded")).kind == "protocol"
+
+
+def test_the_plain_wire_bounds_what_stands_beside_a_chunk(server: MisbehavingServer) -> None:
+    def play(client: Client) -> None:
+        client.stream()
+        client.write(b"5;" + b"x" * 5000 + b"\r\nhello\r\n0\r\n\r\n")
+
+    with Playing(play) as name:
+        assert failure(PlainTransport(), server.url(name)).kind == "too_large"
 
 
 def test_the_plain_wire_imports_next_to_nothing(server: MisbehavingServer) -> None:

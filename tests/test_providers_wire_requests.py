@@ -119,6 +119,7 @@ def test_a_header_cannot_become_two(wire: Transport, server: MisbehavingServer, 
 def test_a_url_that_could_mislead_is_refused_and_not_repeated(wire: Transport, url: str) -> None:
     error = failure(wire, url)
     assert (error.kind, error.sent) == ("bad_url", False)
+    assert ("user name" in error.message) == (url.startswith("http://") and "@127" in url)
 
 
 def test_a_method_is_one_word(wire: Transport, server: MisbehavingServer) -> None:

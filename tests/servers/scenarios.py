@@ -28,7 +28,7 @@
 | `close-head`, `close-mid-head`, `reset-head`, `reset-unread` | the end before a head; inside it; RST; RST without reading the body |
 | `close-mid-chunk`, `close-mid-event`, `close-early`, `reset-mid-stream` | the end inside a chunk; between chunks; before Content-Length; RST |
 | `until-close-cut` | an unframed stream that is cut (over TLS: without a farewell) |
-| `stall-head`, `stall-body`, `stall-mid-stream` | silence before the head; after it; after some text |
+| `stall-head`, `stall-body`, `stall-mid-stream`, `stall-unframed` | silence before the head; after it; after some text; the same without chunks |
 | `drip`, `drip-head`, `drip-comments`, `slow-interim` | a byte at a time; the head too; comments for ever; 100 Continue for ever |
 | **more than anyone can take** | |
 | `endless-comments`, `endless-tokens`, `endless-line`, `endless-json` | a stream without an end, without a newline; a JSON body |

@@ -35,7 +35,8 @@ class Connection:
     """A connected socket, with TLS over it once `start_tls` returned.
 
     Whoever speaks HTTP over it sets `sent` before the request's first byte; errors repeat it. One thread sends
-    and receives; any thread may close.
+    and receives; any thread may close. The deadline ends waiting: what has arrived by then can still be read, so
+    that a process which was stopped for a while does not lose an answer that is paid for.
     """
 
     def __init__(self, sock: socket.socket, name: str, deadline: float) -> None:
@@ -122,16 +123,13 @@ class Connection:
             raise WireError(
                 "reset", f"{self.name} broke off the connection: {_reason(error)}", sent=self.sent
             ) from None
-        finally:
-            if self._closed:
-                self.close()
         self._check_open()
         self.ended = not data
         return data
 
     def close(self) -> None:
-        """End it now. While another thread waits on the socket, only that wait is ended, and the thread closes:
-        a number that is closed under a waiting thread may already belong to another file."""
+        """End it now. While another thread waits on the socket, only that wait is ended, with a WireError, and
+        that thread has to close: a number closed under a waiting thread may already belong to another file."""
         self._closed = True
         try:
             # Not the TLS object's own shutdown: it would let a thread inside `recv` read on without TLS.

@@ -51,7 +51,7 @@ class Response(Protocol):
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it arrives, decoded from its framing, never an empty chunk. Raises WireError when it is
-        cut before its declared end, grows past MAX_BODY, or the deadline passes."""
+        compressed, cut before its declared end, grows past MAX_BODY, or the deadline passes."""
 
     def close(self) -> None:
         """End the exchange at once; at most providers this stops the meter. Idempotent, callable from a signal
