@@ -101,7 +101,8 @@ class One:
         shows_usage = world.settings.flag("usage", _flag(given, "usage"))
         if shows_usage and not out.quiet:
             out.say(f"callmeter: estimate {self._estimate_text(call)}")
-        whole = bool(given["no_stream"] or given["json"] or given["extract"] or self.schema is not None)
+        no_stream = world.settings.flag("no_stream", _flag(given, "no_stream") or None)
+        whole = bool(no_stream or given["json"] or given["extract"] or self.schema is not None)
         outcome = make_call(call, self.means(call, (lambda text: None) if whole else out.answer))
         outcome.warnings[:0] = self.warnings
         self._keep(call, outcome, recording)
@@ -145,7 +146,7 @@ class One:
             model,
             messages,
             max_tokens=self._ceiling(model),
-            fallbacks=tuple(_texts(given, "fallback_model")),
+            fallbacks=tuple(self._fallbacks()),
             options=options,
         )
         limit = settings.text("max_cost", _text(given, "max_cost"))
@@ -170,6 +171,11 @@ class One:
         by_option = [(name, str(given[name])) for name in BUILT_IN if given[name] is not None]
         by_option += [parse_tag(text) for text in _texts(given, "tag")]
         return settle_tags([by_settings, by_variable, self.template_tags, by_option, self.line_tags], self.world.policy)
+
+    def _fallbacks(self) -> list[str]:
+        by_option = _texts(self.given, "fallback_model")
+        by_setting = (self.world.settings.text("fallback_model") or "").split(",")
+        return by_option or [name.strip() for name in by_setting if name.strip()]
 
     def _ceiling(self, model: str) -> int:
         """The output ceiling: what is asked for, lowered to what the policy allows and the model can give."""
@@ -199,7 +205,7 @@ class One:
         prompt, images = _text(given, "prompt"), _texts(given, "attachment")
         in_batch = given["batch"] is not None
         messages = list(self.history)
-        system = _text(given, "system")
+        system = self.world.settings.text("system", _text(given, "system"))
         if system:
             messages = [message for message in messages if message["role"] != "system"]
             messages.insert(0, {"role": "system", "content": system})
@@ -316,7 +322,8 @@ class One:
         if outcome.error is not None:
             return outcome.text, outcome.error
         text, error = self._shape_answer(outcome.text, self.schema)
-        if error is None and self.given["strict"] and outcome.record.get("finish_reason") == "length":
+        strict = self.world.settings.flag("strict", _flag(self.given, "strict") or None)
+        if error is None and strict and outcome.record.get("finish_reason") == "length":
             error = Incomplete("the answer stops at the output ceiling", "raise `--max-tokens`", code="length")
         return text, error
 

@@ -180,8 +180,9 @@ def llm_call(
 ) -> None:
     """Make one tagged call to a model and print the answer.
 
-    stdout carries the answer and nothing else. Every outcome is a line in the usage log. Each option has a variable
-    (CALLMETER_MODEL, CALLMETER_AGENT, …) and a setting in config.toml; the option wins.
+    stdout carries the answer and nothing else. Every outcome is a line in the usage log. What is not
+    about one call alone has a variable too (CALLMETER_MODEL, CALLMETER_AGENT, …) and a setting in config.toml; the
+    option wins.
 
     \b
     llm-call -m openai/gpt-4o-mini --agent code --purpose triage "Sort these" < issues.txt
