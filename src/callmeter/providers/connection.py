@@ -50,6 +50,7 @@ class Connection:
         self._in_use = _thread.allocate_lock()
         self._want_read: tuple[type[BaseException], ...] = ()
         self._want_write: tuple[type[BaseException], ...] = (BlockingIOError,)
+        _open.add(self)
 
     def start_tls(self, context: ssl.SSLContext, host: str, timeout: float) -> None:
         """Shake hands; the certificate must be trusted and name `host`. Raises WireError."""
@@ -131,6 +132,7 @@ class Connection:
         """End it now. While another thread waits on the socket, only that wait is ended, with a WireError, and
         that thread has to close: a number closed under a waiting thread may already belong to another file."""
         self._closed = True
+        _open.discard(self)
         try:
             # Not the TLS object's own shutdown: it would let a thread inside `recv` read on without TLS.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
@@ -176,6 +178,15 @@ class Connection:
     def _check_open(self) -> None:
         if self._closed:
             raise WireError("reset", f"the connection to {self.name} was closed on this side", sent=self.sent)
+
+
+_open: set[Connection] = set()
+
+
+def close_all() -> None:
+    """End every connection of this process, as `Connection.close` does: for a batch that is told to stop."""
+    for connection in list(_open):
+        connection.close()
 
 
 def connect(host: str, port: int, connect_timeout: float, deadline: float) -> Connection:
