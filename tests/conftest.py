@@ -23,6 +23,10 @@ ROOT = TESTS.parent
 SCRIPTS = Path(sys.executable).parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accept", action="store_true", help="put true outputs into README.md and docs/")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty CALLMETER_HOME of the test's own, set in this process's environment too."""

@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from callmeter.cli.completing import KINDS
 from command_tree import Argument, Command, Group, Option, command, tree
 from generated import ROOT, TEMPLATES, write_or_check
-
-from callmeter.cli.completing import KINDS
 
 COMPLETIONS = ROOT / "completions"
 # What an option or operand with this metavar takes.

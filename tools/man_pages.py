@@ -10,14 +10,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from command_tree import Argument, Command, Group, Option, command, commands, tree
-from generated import ROOT, TEMPLATES, write_or_check
-from roff import bold, example, filled, italic, literal, prose
-
 from callmeter import __version__
 from callmeter.store.settings import KNOWN, variable_of
 from callmeter.words.errors import Exit
 from callmeter.words.tags import BUILT_IN
+from command_tree import Argument, Command, Group, Option, command, commands, tree
+from generated import ROOT, TEMPLATES, write_or_check
+from roff import bold, example, filled, italic, literal, prose
 
 # The release's date; it changes with the version.
 DATE = "2026-11-21"

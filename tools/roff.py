@@ -52,7 +52,7 @@ def filled(source: str) -> list[str]:
     return lines
 
 
-def example(line: str, width: int = 62) -> list[str]:
+def example(line: str, width: int = 52) -> list[str]:
     """A command line, broken with backslashes where it is too long, so that it can still be copied."""
     lines = [""]
     for word in _shell_words(line):
@@ -73,9 +73,11 @@ def _shell_words(line: str) -> list[str]:
     """The words of a command line as they stand, quotes included; an option keeps its value beside it."""
     words = re.findall(r"""(?:"[^"]*"|'[^']*'|[^\s"'])+""", line)
     joined: list[str] = []
+    before = ""
     for word in words:
-        if joined and (joined[-1].startswith("-") or joined[-1] in "<>|") and not word.startswith("-"):
+        if (before.startswith("-") and word[0] not in "-|<>") or before in ("|", "<", ">"):
             joined[-1] += f" {word}"
         else:
             joined.append(word)
+        before = word
     return joined

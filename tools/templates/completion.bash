@@ -27,7 +27,7 @@ _@FUNCTION@() {
         words[${#words[@]} - 1]+=$part
         rest=${rest:${#part}}
     done
-    local value=${words[${#words[@]} - 1]}
+    local value=${words[${#words[@]} - 1]} option=''
 
     # Where they lead: to a group, to a command, to the value of an option.
     _@FUNCTION@_spec "$path"
@@ -57,6 +57,7 @@ _@FUNCTION@() {
         [[ $kind == *" ${value%%=*}:"* ]] || return
         kind=${kind#*" ${value%%=*}:"}
         kind=${kind%% *}
+        option=${value%%=*}=
         value=${value#*=}
     elif [[ -n $commands && $value != -* ]]; then
         kind=${commands// /,}
@@ -68,15 +69,16 @@ _@FUNCTION@() {
     else
         kind=$operands
     fi
-    _@FUNCTION@_offer "$kind" "$value"
+    _@FUNCTION@_offer "$kind" "$value" "$option"
 }
 
-# Fill COMPREPLY with what begins like the value. Nothing here is expanded or evaluated, and of what comes from
+# Fill COMPREPLY with what begins like the value, which stands after `--option=` or alone. Nothing here is expanded or evaluated, and of what comes from
 # outside (agents, models, …) only plain words are offered: the shell would run what they contain.
 _@FUNCTION@_offer() {
     local LC_ALL=C # what [A-Z] means
     # Readline replaces only what stands after the last break, with the `@` if it is one.
-    local candidates candidate head=${2%"${2##*["${COMP_WORDBREAKS:- }"]}"}
+    local candidates candidate head=$3$2
+    head=${head%"${head##*["${COMP_WORDBREAKS:- }"]}"}
     head=${head%@}
     case $1 in
     '') return ;;
@@ -89,7 +91,7 @@ _@FUNCTION@_offer() {
     esac
     while IFS= read -r candidate; do
         [[ $candidate == [A-Za-z0-9-]* && $candidate != *[!A-Za-z0-9._@/+-]* ]] || continue
-        [[ $candidate == "$2"* ]] && COMPREPLY+=("${candidate#"$head"}")
+        [[ $candidate == "$2"* ]] && candidate=$3$candidate && COMPREPLY+=("${candidate#"$head"}")
     done <<<"$candidates"
     [[ $1 == @template && ${#COMPREPLY[@]} == 0 ]] && compopt -o default 2>/dev/null
 }

@@ -10,6 +10,7 @@ import json
 import os
 
 from callmeter.cli.world import World
+from callmeter.words.errors import CallmeterError
 from callmeter.words.tags import BUILT_IN
 
 TYPE_CHECKING = False
@@ -25,12 +26,17 @@ _OTHERS = frozenset("._@/+-")
 
 
 def offer(arguments: list[str], world: World | None = None) -> int:
-    """Print the values of a kind, sorted. Always 0."""
+    """Print the values of a kind, sorted; after a failure, those found until then. Always 0."""
+    world = world or World()
+    found: set[str] = set()
     try:
-        world = world or World()
-        found = sorted({value for value in _values(world, arguments[0]) if is_plain(value)})
-        world.out.text("".join(f"{value}\n" for value in found))
+        found.update(filter(is_plain, _values(world, arguments[0])))
     except Exception:
+        pass
+    try:
+        if found:
+            world.out.text("\n".join(sorted(found)))
+    except CallmeterError:
         pass
     return 0
 

@@ -1,0 +1,198 @@
+# bash completion for callmeter. Written by tools/completions.py from the command tree; do not edit.
+
+# What may follow a command: subcommands, options, operands. `:` after an option means that it takes a value, and
+# says of what kind: `file`, words with commas between, `@KIND` for what `callmeter __complete KIND` prints, or
+# nothing; `::` means two values.
+_callmeter_spec() {
+    commands='' options='' operands=''
+    case $1 in
+    'callmeter')
+        commands='llm-call budget prices config local demo'
+        options='--version -h --help'
+        ;;
+    'callmeter llm-call')
+        options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget')
+        commands='status breakdown keys log audit'
+        options='-h --help'
+        ;;
+    'callmeter budget status')
+        options='--as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget breakdown')
+        options='--by-agent --by-purpose --by-model --by-session --by-day --by-week --by-month --by-hour --by-key --by-environment --by-work-item --by:@tag --where: --top: --sort:cost,calls,tokens,name,latency,errors --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget keys')
+        commands='add list show remove'
+        options='-h --help'
+        ;;
+    'callmeter budget keys add')
+        options='--label:@key --provider:@provider --base-url: --environment:@environment --owner: --purpose:@purpose --models: --expires: --default --replace --shared --stdin --fd: -q --quiet -v --verbose -h --help'
+        operands='@agent'
+        ;;
+    'callmeter budget keys list')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget keys show')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
+    'callmeter budget keys remove')
+        options='-y --yes -q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
+    'callmeter budget log')
+        commands='show verify close prune'
+        options='-h --help'
+        ;;
+    'callmeter budget log show')
+        options='-n: --lines: --follow --status:ok,error,refused,cancelled,timeout,truncated,unknown --where: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget log verify')
+        options='--log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget log close')
+        options='--before: --all --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget log prune')
+        options='--keep: --dry-run --force --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget audit')
+        commands='show verify'
+        options='-h --help'
+        ;;
+    'callmeter budget audit show')
+        options='-n: --lines: --event: --since: --until: --last: --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget audit verify')
+        options='--anchor: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter prices')
+        commands='show refresh set'
+        options='-h --help'
+        ;;
+    'callmeter prices show')
+        options='--provider:@provider --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        operands='@model'
+        ;;
+    'callmeter prices refresh')
+        options='--provider:@provider --base-url: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter prices set')
+        options='--input: --output: --cached: --cache-write: --cache-write-1h: --reasoning: --request: --per:million,token --provider:@provider --remove -q --quiet -v --verbose -h --help'
+        operands='@model'
+        ;;
+    'callmeter config')
+        commands='show'
+        options='-h --help'
+        ;;
+    'callmeter config show')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter local')
+        commands='serve status stop'
+        options='-h --help'
+        ;;
+    'callmeter local serve')
+        options='--host: --port: --model:@model --idle: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter local status')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -h --help'
+        ;;
+    'callmeter local stop')
+        options='-q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter demo')
+        options='-h --help'
+        ;;
+    esac
+}
+
+_callmeter() {
+    local IFS=$' \t\n'
+    local rest=${COMP_LINE:0:COMP_POINT} words=() i part
+    local path=callmeter commands options operands taking=0 kind='' dashes='' word entry
+    COMPREPLY=()
+
+    # The words as the command will see them: readline splits at `=`, `:` and `@` too.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        part=${COMP_WORDS[i]}
+        if [[ $i == 0 || $rest == [[:space:]]* ]]; then
+            rest=${rest#"${rest%%[![:space:]]*}"}
+            words+=('')
+        fi
+        ((i == COMP_CWORD)) && part=$rest
+        words[${#words[@]} - 1]+=$part
+        rest=${rest:${#part}}
+    done
+    local value=${words[${#words[@]} - 1]} option=''
+
+    # Where they lead: to a group, to a command, to the value of an option.
+    _callmeter_spec "$path"
+    for word in "${words[@]:1:${#words[@]}-2}"; do
+        if ((taking)); then
+            ((taking -= 1))
+            kind=''
+        elif [[ -n $commands ]]; then
+            [[ $word == -* ]] && continue
+            path+=" $word"
+            _callmeter_spec "$path"
+        elif [[ $word == -- ]]; then
+            dashes=1
+        elif [[ $word == -* && -z $dashes && " $options " == *" $word:"* ]]; then
+            kind=" $options "
+            kind=${kind#*" $word:"}
+            kind=${kind%% *}
+            taking=1
+            [[ $kind == :* ]] && taking=2
+        fi
+    done
+
+    if ((taking)); then
+        [[ $kind == :* ]] && kind=''
+    elif [[ $value == --*=* && -z $dashes ]]; then
+        kind=" $options "
+        [[ $kind == *" ${value%%=*}:"* ]] || return
+        kind=${kind#*" ${value%%=*}:"}
+        kind=${kind%% *}
+        option=${value%%=*}=
+        value=${value#*=}
+    elif [[ -n $commands && $value != -* ]]; then
+        kind=${commands// /,}
+    elif [[ -z $dashes && ($value == -* || (-z $value && -z $operands)) ]]; then
+        kind=''
+        for entry in $options; do
+            kind+=${kind:+,}${entry%%:*}
+        done
+    else
+        kind=$operands
+    fi
+    _callmeter_offer "$kind" "$value" "$option"
+}
+
+# Fill COMPREPLY with what begins like the value, which stands after `--option=` or alone. Nothing here is expanded or evaluated, and of what comes from
+# outside (agents, models, …) only plain words are offered: the shell would run what they contain.
+_callmeter_offer() {
+    local LC_ALL=C # what [A-Z] means
+    # Readline replaces only what stands after the last break, with the `@` if it is one.
+    local candidates candidate head=$3$2
+    head=${head%"${head##*["${COMP_WORDBREAKS:- }"]}"}
+    head=${head%@}
+    case $1 in
+    '') return ;;
+    file)
+        compopt -o default 2>/dev/null
+        return
+        ;;
+    @*) candidates=$(command callmeter __complete "${1#@}" 2>/dev/null) ;;
+    *) candidates=${1//,/$'\n'} ;;
+    esac
+    while IFS= read -r candidate; do
+        [[ $candidate == [A-Za-z0-9-]* && $candidate != *[!A-Za-z0-9._@/+-]* ]] || continue
+        [[ $candidate == "$2"* ]] && candidate=$3$candidate && COMPREPLY+=("${candidate#"$head"}")
+    done <<<"$candidates"
+    [[ $1 == @template && ${#COMPREPLY[@]} == 0 ]] && compopt -o default 2>/dev/null
+}
+
+complete -F _callmeter callmeter

@@ -1,0 +1,38 @@
+"""The help: every command, option and exit status is in it, and it says the same as the tables it is made from."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from callmeter.cli.app import COMMANDS, GROUPS, app, load
+from callmeter.words.errors import Exit
+
+PAGES = ["", *GROUPS, *COMMANDS]
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_a_command_is_summed_up_in_its_groups_help_as_in_its_own(path: str) -> None:
+    assert COMMANDS[path][1] == (load(path).help or "").splitlines()[0]
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_option_and_argument_says_what_it_is_for(path: str) -> None:
+    for parameter in load(path).params:
+        assert (parameter.help or "").strip().endswith((".", "…")), parameter.name
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_help_ends_with_the_exit_statuses(path: str, home: object) -> None:
+    result = CliRunner().invoke(app, [*path.split(), "--help"])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split("Exit status:")[1].split())
+    assert said == " ".join(f"{int(status)} {status.meaning}" for status in Exit)
+
+
+@pytest.mark.parametrize("path", GROUPS)
+def test_a_group_without_a_command_shows_its_help_and_is_a_wrong_command_line(path: str, home: object) -> None:
+    result = CliRunner().invoke(app, path.split())
+    assert result.exit_code == Exit.USAGE
+    for below in [command for command in COMMANDS if command.startswith(f"{path} ")]:
+        assert below.removeprefix(f"{path} ").split()[0] in result.output
