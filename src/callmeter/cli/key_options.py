@@ -1,15 +1,13 @@
-"""What the options of `budget keys add` mean, and how key commands reach the audit log."""
+"""What the options of `budget keys add` mean."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from callmeter.cli.world import World
-from callmeter.flows.keys import Audit
 from callmeter.providers.presets import find_provider
 from callmeter.secrets.registry import label_fault, origin_of
-from callmeter.store.audit import append_event
 from callmeter.words.errors import UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.period import moment, zone_named
@@ -61,12 +59,3 @@ def model_list(texts: Sequence[str] | None) -> list[str] | None:
     if not texts:
         return None
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
-
-
-def audit(world: World) -> Audit:
-    """Writes what happens to keys into the audit log."""
-
-    def append(event: str, facts: Mapping[str, object]) -> None:
-        append_event(world.paths.audit, event, world.now(), world.who, facts)
-
-    return append

@@ -107,6 +107,21 @@ class Output:
         """Everything out. A full disk shows here, not as Python's status 120."""
         self._write("")
 
+    def require_reader(self) -> None:
+        """Raises Stopped(PIPE_CLOSED) when stdout's reader has gone, for those who wait and seldom write."""
+        import select
+
+        stream = self.stdout
+        try:
+            poll = select.poll()
+            poll.register(stream.fileno() if stream else -1, 0)
+            gone = any(events & select.POLLERR for _, events in poll.poll(0))
+        except (OSError, ValueError):
+            return
+        if gone and stream is not None:
+            silence(stream)
+            raise Stopped(Exit.PIPE_CLOSED)
+
     def _write(self, text: str) -> None:
         stream = self.stdout
         if stream is None:

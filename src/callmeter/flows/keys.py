@@ -9,7 +9,7 @@ work done, or does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,10 +18,8 @@ from callmeter.secrets.open_store import open_store
 from callmeter.secrets.registry import Entry, label_fault
 from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
+from callmeter.store.audit import Audit
 from callmeter.words.errors import NoKey, UsageError
-
-# Writes one line of the audit log: the event's name, and what it was about.
-Audit = Callable[[str, Mapping[str, object]], None]
 
 
 def add_key(

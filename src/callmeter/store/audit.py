@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,9 @@ from callmeter.store.files import FileProblem, Lock, append_line, open_to_read, 
 from callmeter.words.errors import Malformed
 from callmeter.words.instant import text_of
 from callmeter.words.jsontext import dumps, loads
+
+# Appends one event with its details, at the time and by the person that the command knows of.
+Audit = Callable[[str, Mapping[str, object]], None]
 
 MAX_LINE = 64 * 1024
 GENESIS = "0" * 64
@@ -113,8 +116,46 @@ def read_events(path: str) -> Iterator[Event]:
 
 
 def verify(path: str, anchors: Iterable[Anchor] = ()) -> Verified:
-    """Check every line against the one before it, and the log against `anchors` and its own HEAD. Raises
-    FileProblem when a file cannot be read, Malformed for a HEAD that is none."""
+    """Check every line against the one before it, and the log against `anchors` and its own HEAD. Raises Malformed
+    when one of the two cannot be read."""
+    try:
+        return _verified(path, anchors)
+    except FileProblem as problem:
+        raise Malformed(problem.message, problem.hint) from None
+
+
+def read_head(path: str) -> Anchor | None:
+    """The side-car's anchor; None when there is none. Raises Malformed."""
+    side = head_of(path)
+    descriptor = open_to_read(side)
+    if descriptor is None:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        text = file.read(200).decode("utf-8", "replace")
+    return parse_anchor(text, side) if text else None  # a power failure can leave it empty
+
+
+def parse_anchor(text: str, origin: str) -> Anchor:
+    """`NUMBER HASH`, as HEAD and `budget audit verify` write it; the hash may be cut to 16 digits. Raises Malformed."""
+    number, _, digits = text.strip().replace(":", " ").partition(" ")
+    digits = digits.strip().lower()
+    plain = number.isascii() and number.isdigit() and len(number) < 19
+    if not plain or not 16 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
+        raise Malformed(f"{origin}: not an anchor: {text[:80]!r}", "an anchor is a number and at least 16 hex digits")
+    return Anchor(int(number), digits, origin)
+
+
+def lock_of(path: str) -> str:
+    """`audit.lock` beside `audit.jsonl`."""
+    return path.removesuffix(".jsonl") + ".lock"
+
+
+def head_of(path: str) -> str:
+    """`audit.HEAD` beside `audit.jsonl`."""
+    return path.removesuffix(".jsonl") + ".HEAD"
+
+
+def _verified(path: str, anchors: Iterable[Anchor]) -> Verified:
     findings: list[Finding] = []
     wanted: dict[int, list[Anchor]] = {}
     head = read_head(path)
@@ -150,37 +191,6 @@ def verify(path: str, anchors: Iterable[Anchor] = ()) -> Verified:
             findings.append(Finding(Verdict.TRUNCATED, 0, f"number {seq} is missing, anchor in {anchor.origin}"))
     end = Anchor(last, digest, path) if events else None
     return Verified(events, end, held, tuple(findings))
-
-
-def read_head(path: str) -> Anchor | None:
-    """The side-car's anchor; None when there is none. Raises Malformed."""
-    side = head_of(path)
-    descriptor = open_to_read(side)
-    if descriptor is None:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        text = file.read(200).decode("utf-8", "replace")
-    return parse_anchor(text, side) if text else None  # a power failure can leave it empty
-
-
-def parse_anchor(text: str, origin: str) -> Anchor:
-    """`NUMBER HASH`, as HEAD and `budget audit verify` write it; the hash may be cut to 16 digits. Raises Malformed."""
-    number, _, digits = text.strip().replace(":", " ").partition(" ")
-    digits = digits.strip().lower()
-    plain = number.isascii() and number.isdigit() and len(number) < 19
-    if not plain or not 16 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
-        raise Malformed(f"{origin}: not an anchor: {text[:80]!r}", "an anchor is a number and at least 16 hex digits")
-    return Anchor(int(number), digits, origin)
-
-
-def lock_of(path: str) -> str:
-    """`audit.lock` beside `audit.jsonl`."""
-    return path.removesuffix(".jsonl") + ".lock"
-
-
-def head_of(path: str) -> str:
-    """`audit.HEAD` beside `audit.jsonl`."""
-    return path.removesuffix(".jsonl") + ".HEAD"
 
 
 def _event(seq: int, prev: str, event: str, at: datetime, by: str, details: Mapping[str, object]) -> dict[str, object]:

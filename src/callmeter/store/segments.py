@@ -19,11 +19,12 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
 
+from callmeter.store.audit import Audit
 from callmeter.store.files import (
     FileProblem,
     Lock,
@@ -36,16 +37,13 @@ from callmeter.store.files import (
     sync_directory,
 )
 from callmeter.store.usage_append import lock_of
-from callmeter.store.usage_log import Damaged, is_segment, month_of, segments_of, split_lines, unpacked
+from callmeter.store.usage_log import Damaged, end_of_lines, is_segment, month_of, segments_of, split_lines, unpacked
 from callmeter.words.errors import Malformed
 from callmeter.words.instant import text_of
 from callmeter.words.jsontext import dumps, loads
 from callmeter.words.money import usd
 from callmeter.words.record import UsageRecord, parse_record
 from callmeter.words.usage import MAX_LINE
-
-# What the audit log is told of a closing or a pruning, before it can no longer be taken back.
-Audited = Callable[[dict[str, object]], None]
 
 _CHUNK = 1 << 20
 _STAYS = ""
@@ -70,19 +68,19 @@ class Segment:
         return {**self.__dict__, "cost": usd(self.cost)}
 
 
-def close_log(log_path: str, before: datetime | None, now: datetime, audited: Audited) -> list[Segment]:
+def close_log(log_path: str, before: datetime | None, now: datetime, audit: Audit) -> list[Segment]:
     """Move the calls that began before an instant (None: all) into new segments beside the log; gives those.
 
     A line that is no record goes where the one before it goes. Raises FileProblem or Busy; then the log is as it was,
     or the next closing finishes this one.
     """
     with Lock(_closing_lock(log_path)):
-        _settle(log_path, audited)
+        _settle(log_path, audit)
         descriptor = open_to_read(log_path)
         if descriptor is None:
             return []
         with os.fdopen(descriptor, "rb", buffering=_CHUNK) as live:
-            sorting = _Sorting(live, _whole(live), before, now)
+            sorting = _Sorting(live, end_of_lines(live), before, now)
             if not sorting.months:
                 return []
             try:
@@ -90,7 +88,7 @@ def close_log(log_path: str, before: datetime | None, now: datetime, audited: Au
             except OSError as error:
                 raise FileProblem(f"cannot close {log_path}: {(error.strerror or str(error)).lower()}") from None
             finally:
-                _settle(log_path, audited)
+                _settle(log_path, audit)
 
 
 def prunable(log_path: str, cutoff: datetime) -> tuple[list[Segment], list[str]]:
@@ -114,15 +112,15 @@ def prunable(log_path: str, cutoff: datetime) -> tuple[list[Segment], list[str]]
     return found, reasons
 
 
-def prune_log(log_path: str, cutoff: datetime, audited: Audited) -> tuple[list[Segment], list[str]]:
+def prune_log(log_path: str, cutoff: datetime, audit: Audit) -> tuple[list[Segment], list[str]]:
     """Delete what `prunable` gives, each after it was audited. Raises FileProblem or Busy."""
     directory = os.path.dirname(log_path) or "."
     with Lock(_closing_lock(log_path)):
-        _settle(log_path, audited)
+        _settle(log_path, audit)
         segments, reasons = prunable(log_path, cutoff)
         for segment in segments:
             path = os.path.join(directory, segment.name)
-            audited({"event": "log.pruned", "log": log_path, "segment": segment.as_json()})
+            audit("log.prune", {"log": log_path, "segment": segment.as_json()})
             if not remove_file(path):
                 raise FileProblem(f"cannot remove {path}", "look at its permissions and those of its directory")
         if segments:
@@ -231,14 +229,14 @@ def _switch(log_path: str, live: BinaryIO, sorting: _Sorting) -> list[Segment]:
     return segments
 
 
-def _settle(log_path: str, audited: Audited) -> None:
+def _settle(log_path: str, audit: Audit) -> None:
     """Finish the closing that the journal tells of, or take it back; clear away what a killed one left."""
     directory, name = os.path.split(log_path)
     journal = read_file(_journal(log_path))
     if journal is not None:
         size, mark, segments = _journal_entries(log_path, journal)
         if not os.path.exists(_hidden(log_path)):
-            audited({"event": "log.closed", "log": log_path, "segments": segments})
+            audit("log.close", {"log": log_path, "segments": segments})
         elif _is_still_there(log_path, size, mark):
             for segment in segments:
                 remove_file(os.path.join(directory, segment["name"]))
@@ -303,18 +301,6 @@ def _pieces(live: BinaryIO, start: int, end: int) -> Iterator[bytes]:
             raise FileProblem("the log became shorter while it was closed")
         start += len(chunk)
         yield chunk
-
-
-def _whole(live: BinaryIO) -> int:
-    """The size of a log up to its last newline."""
-    size = os.fstat(live.fileno()).st_size
-    while size > 0:
-        start = max(0, size - _CHUNK)
-        place = os.pread(live.fileno(), size - start, start).rfind(b"\n")
-        if place >= 0:
-            return start + place + 1
-        size = start
-    return 0
 
 
 def _record(line: bytes) -> UsageRecord | None:

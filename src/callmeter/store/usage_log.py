@@ -42,7 +42,8 @@ class LogReader:
     """The records of one or more logs. Iterating reads the files anew; the counts are those of the last reading.
 
     `lines` and `bytes` are what was read; `bad` lists the first thousand of `bad_count` lines; `duplicates` counts
-    lines whose id was seen before and which were left out; `torn` names files that end in half a line.
+    lines whose id was seen before and which were left out, `repeats` lists them likewise; `torn` names files that end
+    in half a line.
     """
 
     def __init__(self, paths: Sequence[str], period: Period = EVER) -> None:
@@ -57,6 +58,7 @@ class LogReader:
         self.duplicates = 0
         self.bad_count = 0
         self.bad: list[BadLine] = []
+        self.repeats: list[BadLine] = []
         self.torn: list[str] = []
         self.files: list[str] = []
         self.seen = SeenIds()
@@ -69,18 +71,38 @@ class LogReader:
         """Each record with the line it was read from. Raises FileProblem for a file that cannot be opened."""
         self._reset()
         period = None if self.period.start is None and self.period.end is None else self.period
-        for path, file in open_logs(self.paths, self.period):
-            with file:
-                self.files.append(path)
-                for line in self._lines(path, file):
-                    record = self._parsed(path, line)
-                    if record is None or (period is not None and record.instant not in period):
+        for path, file in self._files():
+            self.files.append(path)
+            for line in self._lines(path, file):
+                record = self._parsed(path, line)
+                if record is None or (period is not None and record.instant not in period):
+                    continue
+                if not self.seen.add(record.id):
+                    self.duplicates += 1
+                    if len(self.repeats) < _MAX_LISTED:
+                        self.repeats.append(BadLine(path, self._line, f"the call {record.id} was read before"))
+                    continue
+                self.records += 1
+                yield record, line
+
+    def _files(self) -> Iterator[tuple[str, BinaryIO]]:
+        """The files that can hold records of the period, each once: two patterns or two names may give the same."""
+        done: set[tuple[int, int]] = set()
+        for log in open_logs(self.paths):
+            try:
+                for path in [*log.segments, log.path]:
+                    if not may_hold(path, self.period):
                         continue
-                    if not self.seen.add(record.id):
-                        self.duplicates += 1
-                        continue
-                    self.records += 1
-                    yield record, line
+                    file = log.live if path == log.path else opened(path)
+                    if file is not None:
+                        with file:
+                            found = os.fstat(file.fileno())
+                            if (found.st_dev, found.st_ino) not in done:
+                                done.add((found.st_dev, found.st_ino))
+                                yield path, file
+            finally:
+                if log.live is not None:
+                    log.live.close()
 
     def _parsed(self, path: str, line: bytes) -> UsageRecord | None:
         try:
@@ -136,37 +158,60 @@ def read_records(paths: str | Sequence[str], period: Period = EVER) -> LogReader
     return LogReader([paths] if isinstance(paths, str) else list(paths), period)
 
 
-def open_logs(paths: Iterable[str], period: Period = EVER) -> Iterator[tuple[str, BinaryIO]]:
-    """The files of the logs, opened one after the other, segments before the live file they came from.
+@dataclass(frozen=True)
+class OpenLog:
+    """A log whose live file is open (None: there is none) and, listed after that, its closed segments, oldest first.
 
-    A live file is opened before its segments are listed: when it is closed into one in between, its lines are
-    read twice and dropped once, never missed.
+    In this order nothing is missed: a live file that is closed into a segment in between is read twice, and one of
+    the two dropped. A segment that a glob names without its log is a log of its own.
     """
-    done: set[tuple[int, int]] = set()
+
+    path: str
+    live: BinaryIO | None
+    segments: Sequence[str]
+
+
+def open_logs(paths: Iterable[str]) -> Iterator[OpenLog]:
+    """The logs, one after the other; whoever takes one closes its file. Raises FileProblem."""
     for pattern in paths:
         literal = os.path.exists(pattern) or not glob.has_magic(pattern)
         names = [pattern] if literal else [name for name in glob.glob(pattern) if _ANY.fullmatch(name)]
-        done_with: set[str] = set()
-        for name in sorted(names, key=lambda name: (not _is_live(name), name)):
-            if name in done_with:
+        taken: set[str] = set()
+        for name in sorted(names, key=lambda name: (not is_live(name), name)):
+            if name in taken:
                 continue
-            live = _opened(name)
-            if live is None and not literal:
-                continue
-            for segment in segments_of(name):
-                done_with.add(segment)
-                if (literal or fnmatch.fnmatchcase(segment, pattern)) and _may_hold(segment, period):
-                    yield from _once(segment, _opened(segment), done)
-            if _may_hold(name, period):
-                yield from _once(name, live, done)
-            elif live is not None:
-                live.close()
+            live = opened(name)
+            segments = [each for each in segments_of(name) if literal or fnmatch.fnmatchcase(each, pattern)]
+            taken.update(segments)
+            yield OpenLog(name, live, segments)
+
+
+def may_hold(path: str, period: Period) -> bool:
+    """Whether a file can hold records of a period, as far as its name tells."""
+    month = month_of(path)
+    if month is None:
+        return True
+    # Periods are compared as months: text of one shape sorts by time.
+    first = "" if period.start is None else f"{period.start:%Y-%m}"
+    last = "9999-12" if period.end is None else f"{period.end:%Y-%m}"
+    return first <= month <= last
+
+
+def is_live(path: str) -> bool:
+    """Whether a path is that of a log that is being written, as far as its name tells."""
+    return path.endswith(".jsonl") and not _SEGMENT.fullmatch(os.path.basename(path))
+
+
+def opened(path: str) -> BinaryIO | None:
+    """A log's file for reading; None when there is none. Raises FileProblem."""
+    descriptor = open_to_read(path)
+    return None if descriptor is None else os.fdopen(descriptor, "rb", buffering=0)
 
 
 def segments_of(log_path: str) -> list[str]:
     """The closed segments of a live log, oldest first; none for a path that is not a live log's."""
     directory, name = os.path.split(log_path)
-    if not _is_live(name):
+    if not is_live(name):
         return []
     try:
         names = os.listdir(directory or ".")
@@ -231,6 +276,18 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes | None, bool]]:
         yield _bounded(rest, False)
 
 
+def end_of_lines(file: BinaryIO) -> int:
+    """The size of a file up to its last newline."""
+    size = os.fstat(file.fileno()).st_size
+    while size > 0:
+        start = max(0, size - _CHUNK)
+        place = os.pread(file.fileno(), size - start, start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
+        size = start
+    return 0
+
+
 def _bounded(line: bytes, complete: bool) -> tuple[bytes | None, bool]:
     return (line if len(line) <= MAX_LINE + len(_BOM) else None), complete
 
@@ -264,37 +321,6 @@ def _gzip(file: BinaryIO) -> Iterator[bytes]:
                 yield chunk
     except (OSError, EOFError, zlib.error) as error:
         raise Damaged(str(error).lower()) from None
-
-
-def _opened(path: str) -> BinaryIO | None:
-    descriptor = open_to_read(path)
-    return None if descriptor is None else os.fdopen(descriptor, "rb", buffering=0)
-
-
-def _is_live(path: str) -> bool:
-    return path.endswith(".jsonl") and not _SEGMENT.fullmatch(os.path.basename(path))
-
-
-def _once(path: str, file: BinaryIO | None, done: set[tuple[int, int]]) -> Iterator[tuple[str, BinaryIO]]:
-    if file is None:
-        return
-    found = os.fstat(file.fileno())
-    if (found.st_dev, found.st_ino) in done:  # two patterns, or two names, for one file
-        file.close()
-        return
-    done.add((found.st_dev, found.st_ino))
-    yield path, file
-
-
-def _may_hold(path: str, period: Period) -> bool:
-    """Whether a file can hold records of a period, as far as its name tells."""
-    month = month_of(path)
-    if month is None:
-        return True
-    # Periods are compared as months: text of one shape sorts by time.
-    first = "" if period.start is None else f"{period.start:%Y-%m}"
-    last = "9999-12" if period.end is None else f"{period.end:%Y-%m}"
-    return first <= month <= last
 
 
 def _is_record(line: bytes) -> bool:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from callmeter.cli.key_options import address_of, audit, expiry, label_for, model_list
+from callmeter.cli.auditing import audit
+from callmeter.cli.key_options import address_of, expiry, label_for, model_list
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.secret_input import read_secret
 from callmeter.cli.world import World

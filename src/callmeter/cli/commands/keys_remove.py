@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from callmeter.cli.key_options import audit
+from callmeter.cli.auditing import audit
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.world import World
 from callmeter.flows.keys import remove_key
