@@ -24,7 +24,7 @@ KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
 ESTIMATE = 0.0025371
 
 # These end by their deadline only.
-ENDLESS = {"stall-head", "stall-body", "stall-mid-stream", "drip", "drip-head", "drip-comments", "never-reads"}
+ENDLESS = {"stall-head", "stall-body", "stall-mid-stream", "drip", "drip-head", "drip-comments", "never-reads", "stall-unframed"}
 ENDLESS |= {"error-stall", "endless-tokens"}
 
 EXPECTED = [
@@ -143,7 +143,7 @@ EXPECTED = [
     (9, "error", "502", 0.0096, "provider", 1, """error-choice"""),
     (9, "error", "provider_unavailable", ESTIMATE, "estimate", 1, """error-mid-stream"""),
     (9, "error", "server_error", ESTIMATE, "estimate", 1, """error-mid-code"""),
-    (9, "timeout", "timeout", ESTIMATE, "estimate", 1, """endless-tokens stall-mid-stream"""),
+    (9, "timeout", "timeout", ESTIMATE, "estimate", 1, """endless-tokens stall-mid-stream stall-unframed"""),
     (9, "truncated", "no_finish_reason", ESTIMATE, "estimate", 1, """error-event"""),
     (9, "truncated", "no_finish_reason", 0.0096, "provider", 1, """empty-choices-only no-finish"""),
     (9, "truncated", "protocol", ESTIMATE, "estimate", 1, """error-bare invalid-utf8 not-json"""),

@@ -363,14 +363,17 @@ def _ended(error: BaseException | None) -> int:
 
 def transport_of(world: World, provider: Provider) -> Transport:
     """The plain transport, or httpx's where a proxy is wanted."""
+    authorities = (world.env.get("SSL_CERT_FILE"), world.env.get("SSL_CERT_DIR"))
     proxy = world.settings.text("proxy")
     if proxy and not is_loopback(provider.base_url):
         from callmeter.providers.http import HttpTransport
 
-        return HttpTransport(environment=world.env) if proxy == "environment" else HttpTransport(proxy=proxy)
+        if proxy == "environment":
+            return HttpTransport(*authorities, environment=world.env)
+        return HttpTransport(*authorities, proxy=proxy)
     from callmeter.providers.plain import PlainTransport
 
-    return PlainTransport(cafile=world.env.get("SSL_CERT_FILE"), capath=world.env.get("SSL_CERT_DIR"))
+    return PlainTransport(*authorities)
 
 
 def keys_of(world: World, call: Call, given: Given, local_key: str | None) -> Iterator[Key | None]:
