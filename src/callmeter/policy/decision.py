@@ -1,8 +1,12 @@
 """May this call go ahead? Pure arithmetic over where its buckets stand; nothing is read, held or written here.
 
-The order: a frozen subject stops; then each quota in turn. A hard quota stops a call that does not fit, unless a
-lower output ceiling makes it fit. Stages act from their share of the limit on. A soft quota only warns, a
-showback quota says nothing. A call that costs nothing is never stopped for money.
+The order: a frozen subject stops; then the hard quotas, each of which stops a call that does not fit, unless a lower
+output ceiling makes it fit; then the stages that are reached. A soft quota only warns, a showback quota says nothing.
+A call that costs nothing is never stopped for money. Of several refusals the one that lasts longest is told, so that
+nobody waits for a reset that does not help.
+
+An agent's allocation may have shared pools behind it. A call is then paid by one of them alone: by the allocation if
+it fits, else by the first pool in which it fits whole, else by the one that affords the longest answer.
 """
 
 from __future__ import annotations
@@ -13,13 +17,18 @@ from callmeter.policy.quotas import SHORT_PERIODS, Bucket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from callmeter.policy.quotas import Quota, Stage
+    from callmeter.words.subject import Subject
 
 
 class Need:
     """What a call may take, at most: `usd` in nano-dollars (None: its price is unknown), tokens, one call.
 
-    `ceiling` is its output ceiling; `usd_at` and `tokens_at` give the need for another ceiling.
+    `ceiling` is its output ceiling; `usd_at` and `tokens_at` give the need for another ceiling, and never less for a
+    higher one. `model` is what it asks for; no downgrade leads to the same model. Give `new_session` False for a
+    call that must keep its model: its session runs already, or the model of the downgrade costs no less.
     """
 
     def __init__(
@@ -29,12 +38,14 @@ class Need:
         tokens_at: Callable[[int], int],
         *,
         priority: str = "",
+        model: str = "",
         new_session: bool = True,
     ) -> None:
         self.ceiling = ceiling
         self.usd_at = usd_at
         self.tokens_at = tokens_at
         self.priority = priority
+        self.model = model
         self.new_session = new_session
 
     def of(self, unit: str, ceiling: int | None = None) -> int | None:
@@ -46,7 +57,8 @@ class Need:
 
 
 class Stand:
-    """A bucket and where it stands: settled and held, in its quota's unit; `granted` is approved headroom."""
+    """A bucket and where it stands: settled and held, in its quota's unit; `granted` is approved headroom, `approved`
+    whether an approval for this bucket lives."""
 
     __slots__ = ("approved", "bucket", "granted", "held", "settled")
 
@@ -58,73 +70,179 @@ class Stand:
         self.approved = approved
 
     @property
+    def quota(self) -> Quota:
+        """Its bucket's quota."""
+        return self.bucket.quota
+
+    @property
     def taken(self) -> int:
         """Settled and held together."""
         return self.settled + self.held
 
-    def limit(self, priority: str = "") -> int:
+    def limit(self, priority: str = "critical") -> int:
         """The limit for a call of this priority, with what was granted on top."""
-        return self.bucket.quota.limit_for(priority) + self.granted
+        return self.quota.limit_for(priority) + self.granted
+
+    def room(self, priority: str) -> int:
+        """What is left for a call of this priority; never below nothing."""
+        return max(0, self.limit(priority) - self.taken)
+
+
+class Frozen:
+    """A subject that was stopped by hand or by the loop breaker: until a time in seconds since 1970, or 0 for good."""
+
+    __slots__ = ("reason", "subject", "until")
+
+    def __init__(self, subject: Subject, until: int = 0, reason: str = "") -> None:
+        self.subject = subject
+        self.until = until
+        self.reason = reason
 
 
 class Decision:
-    """`action` is allow, downgrade, approve, busy or stop; `stand` is the bucket that decided it.
+    """`action` is allow, downgrade, approve, busy or stop; `why` is why not: `frozen`, `price_unknown`, `held` (by
+    calls in flight), `limit`, `reserved` (what is left is for calls of high priority), `too_large` (even an empty
+    quota would not do) or `stage`.
 
-    With allow, `ceiling` is the output ceiling that fits, and `caps` are the limits to hold while reserving, one
-    for each bucket of a hard quota. `warnings` are (bucket, share) of thresholds that are passed.
+    With allow, `ceiling` is the output ceiling that fits, `buckets` are those to book in, and `caps` the limits to
+    hold while reserving, one for each bucket of a hard quota. `pool` is the shared pool that pays, or "".
+    `warnings` are (stand, share) of the highest threshold that each quota has passed.
+
+    Otherwise `stand` is where the call failed, `need` what it would have taken there, at least, `limit` what this
+    call may use of it, and `stage` what was reached.
     """
 
     def __init__(
-        self, action: str, ceiling: int, *, stand: Stand | None = None, model: str = "", why: str = ""
+        self,
+        action: str,
+        ceiling: int,
+        why: str = "",
+        *,
+        stand: Stand | None = None,
+        need: int = 0,
+        limit: int = 0,
+        stage: Stage | None = None,
+        frozen: Frozen | None = None,
     ) -> None:
         self.action = action
         self.ceiling = ceiling
-        self.stand = stand
-        self.model = model
         self.why = why
+        self.stand = stand
+        self.need = need
+        self.limit = limit
+        self.stage = stage
+        self.frozen = frozen
+        self.pool = ""
+        self.buckets: list[Bucket] = []
         self.caps: list[tuple[Bucket, int]] = []
-        self.warnings: list[tuple[Bucket, Decimal]] = []
+        self.warnings: list[tuple[Stand, Decimal]] = []
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the call may go ahead as it is."""
+        return self.action == "allow"
+
+    @property
+    def model(self) -> str:
+        """The model to use instead, with downgrade."""
+        return self.stage.model if self.stage else ""
+
+    @property
+    def missing(self) -> int:
+        """By how much the call exceeds what is left; 0 when that is not why."""
+        if self.stand is None or self.why not in ("held", "limit", "reserved", "too_large"):
+            return 0
+        return self.stand.taken + self.need - self.limit
+
+    @property
+    def resets_at(self) -> int:
+        """When the answer may be another one, in seconds since 1970; 0 when no clock changes it."""
+        if self.frozen is not None:
+            return self.frozen.until
+        if self.stand is None or self.why in ("price_unknown", "too_large"):
+            return 0
+        return self.stand.bucket.end
 
 
-def decide(stands: Sequence[Stand], need: Need, *, lowest_ceiling: int = 256) -> Decision:
-    """The decision over all buckets of a call. `lowest_ceiling`: below it, an answer is not worth having."""
+def decide(stands: Sequence[Stand], need: Need, *, frozen: Frozen | None = None, lowest_ceiling: int = 256) -> Decision:
+    """The decision over the buckets of a call (`candidate_buckets`). `lowest_ceiling`: below it, an answer is not
+    worth having. `frozen` is a frozen subject that the call falls under (`frozen_for`)."""
+    if frozen is not None:
+        return Decision("stop", need.ceiling, "frozen", frozen=frozen)
+    pools = dict.fromkeys(pool for stand in stands for pool in stand.quota.pools)
+    best: Decision | None = None
+    best_rank = (0, 0, False)
+    for pool in ("", *pools):
+        paying = [stand for stand in stands if _pays(stand.quota, pool)]
+        decision = _decide(paying, need, lowest_ceiling)
+        decision.pool = pool
+        rank = _rank(decision, paying, need)
+        if best is None or rank > best_rank:
+            best, best_rank = decision, rank
+    assert best is not None
+    return best
+
+
+def frozen_for(frozen: Sequence[Frozen], facts: Mapping[str, str], now: int) -> Frozen | None:
+    """Of the frozen subjects that a call falls under, the one that lasts longest."""
+    live = [one for one in frozen if (not one.until or now < one.until) and one.subject.bucket(facts) is not None]
+    return max(live, key=lambda one: one.until or float("inf"), default=None)
+
+
+def _pays(quota: Quota, pool: str) -> bool:
+    """Whether a quota counts a call that this pool pays; without a pool, the allocation pays."""
+    if quota.pools:
+        return not pool
+    return quota.subject.kind != "pool" or quota.subject.value == pool
+
+
+def _rank(decision: Decision, paying: Sequence[Stand], need: Need) -> tuple[int, int, bool]:
+    """Which of several payers to take: one that lets the call pass, with the longest answer, and that can pay it even
+    if nothing is enforced."""
+    mildness = ("stop", "approve", "busy", "downgrade", "allow").index(decision.action)
+    ceiling = decision.ceiling if decision.action in ("allow", "downgrade") else 0
+    payers = [stand for stand in paying if stand.quota.pools or stand.quota.subject.kind == "pool"]
+    fits = all((need.of(stand.quota.unit, ceiling) or 0) <= stand.room(need.priority) for stand in payers)
+    return mildness, ceiling, fits
+
+
+def _decide(stands: Sequence[Stand], need: Need, lowest_ceiling: int) -> Decision:
+    lowest = min(lowest_ceiling, need.ceiling)
     ceiling = need.ceiling
+    refusals = []
     for stand in stands:
-        quota = stand.bucket.quota
-        if quota.enforcement != "hard":
+        if stand.quota.enforcement != "hard":
             continue
-        if quota.unit == "usd" and need.usd_at(ceiling) is None:
-            return Decision("stop", ceiling, stand=stand, why="price_unknown")
-        fitting = _fitting(stand, need, ceiling, min(lowest_ceiling, need.ceiling))
+        if stand.quota.unit == "usd" and need.usd_at(ceiling) is None:
+            return Decision("stop", ceiling, "price_unknown", stand=stand, limit=stand.limit(need.priority))
+        fitting = _fitting(stand, need, ceiling, lowest)
         if fitting is None:
-            return _refusal(stand, need, min(lowest_ceiling, need.ceiling))
-        ceiling = fitting
-    for action in ("stop", "approve", "downgrade"):
-        for stand in stands:
-            stage = _stage(stand, need, action)
-            if stage is None:
-                continue
-            if action == "approve" and stand.approved:
-                continue
-            if action == "downgrade" and not need.new_session:
-                continue
-            return Decision(action, ceiling, stand=stand, model=stage, why="stage")
+            refusals.append(_refusal(stand, need, lowest))
+        else:
+            ceiling = fitting
+    if refusals:
+        return max(refusals, key=_lasting)
+    return _staged(stands, need, ceiling) or _allowed(stands, need, ceiling)
+
+
+def _allowed(stands: Sequence[Stand], need: Need, ceiling: int) -> Decision:
     decision = Decision("allow", ceiling)
     for stand in stands:
-        quota = stand.bucket.quota
+        quota = stand.quota
+        decision.buckets.append(stand.bucket)
         if quota.enforcement == "hard" and (need.of(quota.unit, ceiling) or 0) > 0:
             decision.caps.append((stand.bucket, stand.limit(need.priority)))
         if quota.enforcement != "showback":
-            passed = [share for share in quota.warn_at if quota.limit and stand.taken >= share * quota.limit]
-            if passed:
-                decision.warnings.append((stand.bucket, passed[-1]))
+            passed = [share for share in quota.warn_at if stand.taken >= share * stand.limit()]
+            if passed and stand.taken:
+                decision.warnings.append((stand, passed[-1]))
     return decision
 
 
 def _fitting(stand: Stand, need: Need, ceiling: int, lowest: int) -> int | None:
     """The highest output ceiling, at most `ceiling`, with which the call fits; None when none does."""
-    unit = stand.bucket.quota.unit
-    room = stand.limit(need.priority) - stand.taken
+    unit = stand.quota.unit
+    room = stand.room(need.priority)
 
     def fits(candidate: int) -> bool:
         amount = need.of(unit, candidate)
@@ -142,17 +260,50 @@ def _fitting(stand: Stand, need: Need, ceiling: int, lowest: int) -> int | None:
 
 
 def _refusal(stand: Stand, need: Need, lowest: int) -> Decision:
-    quota = stand.bucket.quota
-    amount = need.of(quota.unit, lowest) or 0
-    free_of_holds = stand.settled + amount <= stand.limit(need.priority)
-    soon = free_of_holds or quota.period in SHORT_PERIODS
-    return Decision("busy" if soon else "stop", lowest, stand=stand, why="held" if free_of_holds else "limit")
+    amount = need.of(stand.quota.unit, lowest) or 0
+    limit = stand.limit(need.priority)
+    if stand.settled + amount <= limit:
+        action, why = "busy", "held"
+    elif stand.taken + amount <= stand.limit():
+        action, why = "stop", "reserved"
+    elif amount > limit:
+        action, why = "stop", "too_large"
+    else:
+        action, why = "busy" if stand.quota.period in SHORT_PERIODS else "stop", "limit"
+    return Decision(action, lowest, why, stand=stand, need=amount, limit=limit)
 
 
-def _stage(stand: Stand, need: Need, action: str) -> str | None:
-    """The argument of the stage that acts, "" for one without; None when none does."""
-    quota = stand.bucket.quota
-    if quota.enforcement != "hard" or not quota.limit or not (need.of(quota.unit) or 0):
+def _lasting(refusal: Decision) -> tuple[bool, float]:
+    """Which of several refusals a caller has to know of: the one that it cannot wait for, or has to longest."""
+    resets_at = 0 if refusal.why == "held" else refusal.resets_at or float("inf")
+    return refusal.action == "stop", resets_at
+
+
+def _staged(stands: Sequence[Stand], need: Need, ceiling: int) -> Decision | None:
+    """What the strictest stage that is reached says; None when no stage acts on this call."""
+    found = [(stand, stage) for stand in stands if (stage := _stage(stand, need, ceiling)) is not None]
+    for action in ("stop", "approve", "downgrade"):
+        for stand, stage in found:
+            if stage.action == action:
+                amount = need.of(stand.quota.unit, ceiling) or 0
+                return Decision(
+                    action, ceiling, "stage", stand=stand, need=amount, limit=stand.limit(need.priority), stage=stage
+                )
+    return None
+
+
+def _stage(stand: Stand, need: Need, ceiling: int) -> Stage | None:
+    """The highest stage that is reached and acts: an approval lifts `approve`, and a call keeps its model when its
+    session runs already. What costs nothing passes all stages of a quota of money."""
+    quota = stand.quota
+    if quota.enforcement != "hard" or not need.of(quota.unit, ceiling):
         return None
-    reached = [stage for stage in quota.stages if stand.taken >= stage.share * stand.limit()]
-    return reached[-1].model if reached and reached[-1].action == action else None
+    for stage in reversed(quota.stages):
+        if stand.taken < stage.share * stand.limit():
+            continue
+        if stage.action == "approve" and stand.approved:
+            continue
+        if stage.action == "downgrade" and (not need.new_session or stage.model == need.model):
+            continue
+        return stage
+    return None

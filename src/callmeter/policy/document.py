@@ -1,16 +1,47 @@
 """The policy, `budget.json`, as a value: read strictly, every fault reported at once.
 
 An invalid policy denies: whoever reads it gets Malformed, never a policy without rules.
+
+What stands in the document by strategy, tier, key profile or rate becomes quotas like those under `quotas`; all that
+a call falls under hold at once. An entry under `quotas` or `rate_limits` replaces what a strategy, a tier or a
+profile gives the same subject for the same period and unit.
 """
 
 from __future__ import annotations
 
-from callmeter.words.errors import CallmeterError, Malformed
+from callmeter.policy.quota_rules import read_quotas, read_rates, read_total
+from callmeter.policy.quotas import ENFORCEMENTS, PERIODS, WARN_AT
+from callmeter.policy.reading import Fault, Part, kind_of, path_text, shown
+from callmeter.words.errors import Malformed
 from callmeter.words.jsontext import loads
-from callmeter.words.tags import ALIASES, tag_name
+from callmeter.words.tags import ALIASES
 
-KEYS = ("$schema", "version", "time_zone", "max_output_tokens", "tags")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from callmeter.policy.quotas import Quota
+    from callmeter.policy.reading import Path
+
+KEYS = (
+    "$schema",
+    "version",
+    "time_zone",
+    "enforcement",
+    "period",
+    "warn_at",
+    "total_budget",
+    "quotas",
+    "rate_limits",
+    "unreachable",
+    "max_output_tokens",
+    "lowest_output_tokens",
+    "tags",
+)
 TAG_KEYS = ("required", "allowed", "aliases")
+# A policy is read by every call.
+MOST_BYTES = 4 << 20
+UNREACHABLE = ("fail_closed", "fail_open")
 
 
 class Policy:
@@ -18,93 +49,149 @@ class Policy:
 
     def __init__(self) -> None:
         self.time_zone = "UTC"
+        # For every quota that does not say it itself; "" until the document says so.
+        self.stated_enforcement = ""
+        self.period = "month"
+        self.warn_at: tuple[Decimal, ...] = WARN_AT
+        self.total_budget: int | None = None
+        self.quotas: tuple[Quota, ...] = ()
+        self.unreachable = "fail_closed"
         self.max_output_tokens: int | None = None
+        self.lowest_output_tokens = 256
         self.required: tuple[str, ...] = ()
         self.allowed: dict[str, tuple[str, ...]] = {}
         self.aliases: dict[str, str] = dict(ALIASES)
 
+    @property
+    def enforcement(self) -> str:
+        """What holds for a plain limit: `showback`, `soft` (unless the document says otherwise) or `hard`."""
+        return self.stated_enforcement or "soft"
+
+    def enforcement_for(self, *, acts: bool) -> str:
+        """What holds for a rule that only makes sense when it is enforced, such as a rate: `hard` unless stated."""
+        return self.stated_enforcement or ("hard" if acts else "soft")
+
+
+class Gathered:
+    """The quotas of a document as they are found, each with its path."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self._faults = faults
+        self._own: list[Quota] = []
+        self._places: dict[tuple[str, str, str], Quota] = {}
+
+    def add(self, path: Path, quota: Quota) -> None:
+        """A quota. Two on one thing would leave open which of them counts."""
+        quota.source = path_text(path)
+        before = self._places.setdefault(quota.place, quota)
+        if before is not quota:
+            self._faults.append(
+                Fault(path, f"is a second quota on {quota.name}, after `{before.source}`", "keep one of them")
+            )
+        self._own.append(quota)
+
+    def add_beside(self, path: Path, quota: Quota) -> None:
+        """A further quota of an entry that was added."""
+        quota.source = path_text(path)
+        self._own.append(quota)
+
+    def quotas(self) -> tuple[Quota, ...]:
+        """All of them."""
+        return tuple(self._own)
+
+
+class MalformedPolicy(Malformed):
+    """`faults` are all of them, with the `line` of each, 0 where there is none."""
+
+    code = "malformed_policy"
+
+    def __init__(self, path: str, faults: list[tuple[int, Fault]]) -> None:
+        texts = [f"{path}:{line}: {fault}" if line else f"{path}: {fault}" for line, fault in faults]
+        found = [
+            {"line": line, "key": fault.where, "message": fault.message, "hint": fault.advice} for line, fault in faults
+        ]
+        super().__init__(
+            "; ".join(texts), "run `callmeter budget policy check`; until it is mended, no call is made", faults=found
+        )
+        self.faults = faults
+
 
 def parse_policy(data: bytes, path: str) -> Policy:
-    """A policy from the bytes of a file. Raises Malformed that lists every fault."""
-    policy = Policy()
+    """A policy from the bytes of a file. Raises MalformedPolicy, which lists every fault."""
+    faults: list[Fault] = []
+    if len(data) > MOST_BYTES:
+        raise MalformedPolicy(path, [(0, Fault((), f"has {len(data):,} bytes, a policy has at most {MOST_BYTES:,}"))])
+    strict = ""
     try:
         document = loads(data.removeprefix(b"\xef\xbb\xbf"), unique_keys=True)
     except ValueError as error:
-        raise Malformed(
-            f"{path}: not JSON: {error}", f"mend it, or move {path} away to call without a policy"
-        ) from None
-    if not isinstance(document, dict):
-        raise Malformed(f"{path}: not a JSON object", 'the smallest policy is `{"version": 1}`')
-    faults: list[str] = []
-    _unknown(document, KEYS, "", faults)
-    if document.get("version", 1) != 1:
-        faults.append("`version` is not 1")
-    zone = document.get("time_zone", "UTC")
-    if isinstance(zone, str) and _is_zone(zone):
-        policy.time_zone = zone
+        from callmeter.policy.faults import read_anyway
+
+        strict = str(error)
+        document = read_anyway(data, path, faults)
+    policy = Policy()
+    if isinstance(document, dict):
+        _read(Part(document, (), faults), policy)
     else:
-        faults.append(f"`time_zone` {zone!r} is not a name such as `Europe/Berlin`")
-    ceiling = document.get("max_output_tokens")
-    if ceiling is not None:
-        if isinstance(ceiling, int) and not isinstance(ceiling, bool) and ceiling > 0:
-            policy.max_output_tokens = ceiling
-        else:
-            faults.append("`max_output_tokens` is not a whole number above 0")
-    tags = document.get("tags", {})
-    if isinstance(tags, dict):
-        _tag_rules(tags, policy, faults)
-    else:
-        faults.append("`tags` is not an object")
+        faults.append(Fault((), f"is not a JSON object but {kind_of(document)}", 'the smallest is `{"version": 1}`'))
+    if strict:
+        from callmeter.policy.faults import unread
+
+        faults += unread(document, faults)
+        faults += [] if faults else [Fault((), f"is not JSON: {strict}")]
     if faults:
-        raise Malformed(f"{path}: " + "; ".join(faults), "see `man 5 budget.json`")
+        from callmeter.policy.faults import with_lines
+
+        raise MalformedPolicy(path, with_lines(faults, data))
     return policy
 
 
-def _tag_rules(tags: dict[str, object], policy: Policy, faults: list[str]) -> None:
-    _unknown(tags, TAG_KEYS, "tags.", faults)
-    required = tags.get("required", [])
-    if isinstance(required, list) and all(isinstance(name, str) for name in required):
-        policy.required = tuple(_name(name, "tags.required", faults) for name in required)
+def _read(root: Part, policy: Policy) -> None:
+    root.only(KEYS)
+    if root.found.get("version", 1) != 1 or isinstance(root.found.get("version"), bool):
+        root.fault("version", f"{shown(root.found['version'])} is not 1")
+    zone = root.found.get("time_zone", "UTC")
+    if isinstance(zone, str) and _is_zone(zone):
+        policy.time_zone = zone
     else:
-        faults.append("`tags.required` is not a list of names")
-    allowed = tags.get("allowed", {})
-    if isinstance(allowed, dict):
-        for name, values in allowed.items():
-            if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
-                policy.allowed[_name(name, "tags.allowed", faults)] = tuple(values)
+        root.fault("time_zone", f"{shown(zone)} is not a name such as `Europe/Berlin`", _zone_advice(zone))
+    if "enforcement" in root.found:
+        policy.stated_enforcement = root.choice("enforcement", ENFORCEMENTS, "")
+    policy.period = root.choice("period", PERIODS, policy.period)
+    policy.warn_at = root.shares("warn_at", policy.warn_at)
+    policy.unreachable = root.choice("unreachable", UNREACHABLE, policy.unreachable)
+    policy.max_output_tokens = root.count("max_output_tokens")
+    policy.lowest_output_tokens = root.count("lowest_output_tokens") or policy.lowest_output_tokens
+    tags = root.part("tags")
+    if tags is not None:
+        _tag_rules(tags.only(TAG_KEYS), policy)
+    gathered = Gathered(root.faults)
+    read_total(root, policy, gathered)
+    read_quotas(root, policy, gathered)
+    read_rates(root, policy, gathered)
+    policy.quotas = gathered.quotas()
+
+
+def _tag_rules(tags: Part, policy: Policy) -> None:
+    policy.required = tuple(tags.name(name, "required") for name in tags.texts("required", "names"))
+    allowed = tags.part("allowed")
+    if allowed is not None:
+        for name in allowed.found:
+            values = allowed.texts(name, "values")
+            if values:
+                policy.allowed[allowed.name(name, name)] = values
+            elif not allowed.found[name]:
+                allowed.fault(name, "allows no value", "list those that are allowed")
+    aliases = tags.part("aliases")
+    if aliases is not None:
+        for alias, meant in aliases.found.items():
+            if isinstance(meant, str):
+                policy.aliases[aliases.name(alias, alias)] = aliases.name(meant, alias)
             else:
-                faults.append(f"`tags.allowed.{name}` is not a list of values")
-    else:
-        faults.append("`tags.allowed` is not an object")
-    aliases = tags.get("aliases", {})
-    if isinstance(aliases, dict):
-        for alias, name in aliases.items():
-            if isinstance(name, str):
-                policy.aliases[_name(alias, "tags.aliases", faults)] = _name(name, "tags.aliases", faults)
-            else:
-                faults.append(f"`tags.aliases.{alias}` is not a name")
-        for alias, name in policy.aliases.items():
-            if name in policy.aliases:
-                faults.append(f"`tags.aliases.{alias}` points to {name!r}, which is an alias itself")
-    else:
-        faults.append("`tags.aliases` is not an object")
-
-
-def _name(text: str, where: str, faults: list[str]) -> str:
-    try:
-        return tag_name(text)
-    except CallmeterError as error:
-        faults.append(f"`{where}`: {error.message}")
-        return text
-
-
-def _unknown(found: dict[str, object], known: tuple[str, ...], where: str, faults: list[str]) -> None:
-    for name in found:
-        if name not in known:
-            import difflib
-
-            close = difflib.get_close_matches(name, known, 1)
-            faults.append(f"unknown key `{where}{name}`" + (f", did you mean `{close[0]}`?" if close else ""))
+                aliases.fault(alias, f"is not a tag's name but {kind_of(meant)}")
+        for alias, target in policy.aliases.items():
+            if target in policy.aliases:
+                aliases.fault(alias, f"points to {target!r}, which is an alias itself")
 
 
 def _is_zone(name: str) -> bool:
@@ -117,3 +204,13 @@ def _is_zone(name: str) -> bool:
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         return False
     return True
+
+
+def _zone_advice(zone: object) -> str:
+    if not isinstance(zone, str):
+        return ""
+    import difflib
+    import zoneinfo
+
+    close = difflib.get_close_matches(zone, sorted(zoneinfo.available_timezones()), 1)
+    return f"did you mean `{close[0]}`?" if close else ""

@@ -33,15 +33,34 @@ class Stage:
         self.action = action
         self.model = model
 
+    def __str__(self) -> str:
+        return f"{self.action}:{self.model}" if self.model else self.action
+
 
 class Quota:
     """A limit in `unit` (nano-dollars, tokens or calls) on a subject for a period.
 
-    `reserve` is the last share, which only calls of high or critical priority may use. `pool` names a subject
-    whose quota pays when this one is used up. `source` says where it stands in the policy.
+    `reserve` is the last share, which only calls of high or critical priority may use. `excluded` are values of a
+    subject such as `user:*` that have a quota of their own. `source` says where it stands in the policy.
+
+    `pools` name shared pools that pay when this quota is used up, in order; such a quota is about its own part
+    only: what a pool paid does not count in it.
     """
 
-    __slots__ = ("enforcement", "limit", "period", "pool", "reserve", "source", "stages", "subject", "unit", "warn_at")
+    __slots__ = (
+        "alerts",
+        "enforcement",
+        "excluded",
+        "limit",
+        "period",
+        "pools",
+        "reserve",
+        "source",
+        "stages",
+        "subject",
+        "unit",
+        "warn_at",
+    )
 
     def __init__(
         self,
@@ -50,11 +69,12 @@ class Quota:
         *,
         unit: str = "usd",
         period: str = "month",
-        enforcement: str = "showback",
+        enforcement: str = "soft",
         stages: tuple[Stage, ...] = (),
         warn_at: tuple[Decimal, ...] = WARN_AT,
         reserve: Decimal = Decimal(0),
-        pool: str = "",
+        pools: tuple[str, ...] = (),
+        alerts: bool = True,
         source: str = "",
     ) -> None:
         self.subject = subject
@@ -65,7 +85,9 @@ class Quota:
         self.stages = tuple(sorted(stages, key=lambda stage: stage.share))
         self.warn_at = tuple(sorted(warn_at))
         self.reserve = reserve
-        self.pool = pool
+        self.pools = pools
+        self.excluded: frozenset[str] = frozenset()
+        self.alerts = alerts
         self.source = source
 
     @property
@@ -74,16 +96,31 @@ class Quota:
         unit = "" if self.unit == "usd" else f" ({self.unit})"
         return f"{self.subject} per {self.period}{unit}"
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What two quotas cannot share: subject, period, unit."""
+        return str(self.subject), self.period, self.unit
+
     def limit_for(self, priority: str) -> int:
         """The limit for a call of this priority."""
-        if not self.reserve or priority in HIGH_PRIORITIES:
+        if not self.reserve or priority.lower() in HIGH_PRIORITIES:
             return self.limit
         return int(self.limit * (1 - self.reserve))
 
+    def bucket(self, facts: Mapping[str, str]) -> str | None:
+        """The bucket that a call with these facts is booked in, or None. A call that a pool paid has the fact
+        `pool`."""
+        key = self.subject.bucket(facts)
+        if key is None or (self.excluded and facts[self.subject.kind] in self.excluded):
+            return None
+        if not self.pools:
+            return key
+        return None if facts.get("pool") else f"own/{key}"
+
 
 class Bucket:
-    """A quota's bucket of money for one call: `key` (`agent:code`), and its period's `start` and `end` in seconds
-    since 1970, half-open; `end` is 0 when it never resets."""
+    """A quota's bucket for one call: `key` (`agent:code`), and its period's `start` and `end` in seconds since 1970,
+    half-open; `end` is 0 when it never resets."""
 
     __slots__ = ("end", "key", "quota", "start")
 
@@ -95,12 +132,27 @@ class Bucket:
 
 
 def buckets_for(quotas: Iterable[Quota], facts: Mapping[str, str], at: datetime, zone: tzinfo = UTC) -> list[Bucket]:
-    """The buckets that a call falls into, by its facts (tags, and `key`, `model`, `provider`)."""
+    """The buckets that a call is booked in, by its facts (see `words.subject.facts_of`)."""
+    windows: dict[str, tuple[int, int]] = {}
     found = []
     for quota in quotas:
-        key = quota.subject.bucket(facts)
+        key = quota.bucket(facts)
         if key is not None:
-            found.append(Bucket(quota, key, *window_of(quota.period, at, zone)))
+            window = windows.get(quota.period)
+            if window is None:
+                window = windows[quota.period] = window_of(quota.period, at, zone)
+            found.append(Bucket(quota, key, *window))
+    return found
+
+
+def candidate_buckets(
+    quotas: Iterable[Quota], facts: Mapping[str, str], at: datetime, zone: tzinfo = UTC
+) -> list[Bucket]:
+    """What `decide` looks at before a call: its buckets, and those of the pools that could pay in their place."""
+    found = buckets_for(quotas, facts, at, zone)
+    for pool in dict.fromkeys(pool for bucket in found for pool in bucket.quota.pools):
+        paid = {"pool": pool}
+        found += buckets_for((quota for quota in quotas if quota.subject.kind == "pool"), paid, at, zone)
     return found
 
 
@@ -108,7 +160,7 @@ def window_of(period: str, at: datetime, zone: tzinfo = UTC) -> tuple[int, int]:
     """Start and end of the period that holds an instant, in seconds since 1970; (0, 0) for `life`."""
     if period == "life":
         return 0, 0
-    if period in ("second", "minute"):
+    if period in SHORT_PERIODS:
         size = 1 if period == "second" else 60
         start = int(at.timestamp()) // size * size
         return start, start + size

@@ -1,20 +1,20 @@
 """Subjects: what a quota is about, and which buckets of money a call falls into.
 
-`total`; `KIND:VALUE`, where the kind is a tag's name, `key`, `model` or `provider`; `KIND:*`, each value for
+`total`; `KIND:VALUE`, where the kind is a tag's name, `key`, `model`, `provider` or `pool`; `KIND:*`, each value for
 itself; `KIND:PATTERN` with `*` inside, everything that matches, together.
 """
 
 from __future__ import annotations
 
 from callmeter.words.errors import UsageError
-from callmeter.words.tags import tag_name
+from callmeter.words.tags import tag_name, tag_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Kinds that are not tags.
-FACTS = ("key", "model", "provider")
+# Kinds that are not tags. `pool` is the shared pool that paid a call in the place of its agent's own allocation.
+FACTS = ("key", "model", "provider", "pool")
 
 
 class Subject:
@@ -52,8 +52,19 @@ class Subject:
         return hash((self.kind, self.value))
 
 
-def parse_subject(text: str) -> Subject:
-    """`agent:code`, `session:*`, `model:anthropic/*`, `total`. Raises UsageError."""
+def facts_of(
+    tags: Mapping[str, str], *, key: str = "", model: str = "", provider: str = "", pool: str = ""
+) -> dict[str, str]:
+    """What decides under which subjects a call falls. A tag that is called like a fact cannot pass for it."""
+    facts = {name: value for name, value in tags.items() if name not in FACTS}
+    for name, value in (("key", key), ("model", model), ("provider", provider), ("pool", pool)):
+        if value:
+            facts[name] = value
+    return facts
+
+
+def parse_subject(text: str, aliases: Mapping[str, str] | None = None) -> Subject:
+    """`agent:code`, `session:*`, `model:anthropic/*`, `total`; `aliases` are other names of tags. Raises UsageError."""
     if text == "total":
         return Subject("total", "")
     kind, colon, value = text.partition(":")
@@ -61,7 +72,11 @@ def parse_subject(text: str) -> Subject:
         raise UsageError(
             f"{text!r} is not a subject", "write `total`, `agent:code`, `session:*` or `model:anthropic/*`"
         )
-    return Subject(kind if kind in FACTS else tag_name(kind), value.strip())
+    if kind in FACTS:
+        return Subject(kind, value.strip())
+    name = tag_name(kind)
+    name = (aliases or {}).get(name, name)
+    return Subject(name, tag_value(name, value))
 
 
 def matches(pattern: str, text: str) -> bool:
