@@ -95,7 +95,7 @@ _callmeter_spec() {
         options='-h --help'
         ;;
     'callmeter local serve')
-        options='--host: --port: --model:@model --idle: -q --quiet -v --verbose -h --help'
+        options='--host: --port: --model:file --idle: -q --quiet -v --verbose -h --help'
         ;;
     'callmeter local status')
         options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -h --help'

@@ -258,7 +258,7 @@ complete -c callmeter -n '__callmeter_at local' -a stop -d 'Stop the local model
 complete -c callmeter -n '__callmeter_at local' -s h -l help -d 'Show the help and exit'
 complete -c callmeter -n '__callmeter_in local serve' -l host -x -d 'Listen here'
 complete -c callmeter -n '__callmeter_in local serve' -l port -x -d 'Listen on this port; 0 takes a free one'
-complete -c callmeter -n '__callmeter_in local serve' -l model -x -a '(__callmeter_values model)' -d 'A model in GGUF format, instead of SmolLM2-135M'
+complete -c callmeter -n '__callmeter_in local serve' -l model -r -F -d 'A model in GGUF format, instead of SmolLM2-135M'
 complete -c callmeter -n '__callmeter_in local serve' -l idle -x -d 'End after so long without a call; 0: never'
 complete -c callmeter -n '__callmeter_in local serve' -s q -l quiet -d 'No notes and no warnings on stderr'
 complete -c callmeter -n '__callmeter_in local serve' -s v -l verbose -d 'Say more on stderr'

@@ -310,6 +310,13 @@ def test_tab_does_not_pay_for_what_it_does_not_need(home: Path, environment: dic
         assert heavy & set(done.stdout.split()) == set()
 
 
+def test_no_variable_turns_a_command_into_something_else(home: Path, run_callmeter: Run) -> None:
+    """Typer's own completion would take over here, and run at each call whoever set the variable."""
+    for wish in ("complete_bash", "source_zsh", "nonsense"):
+        done = run_callmeter("--version", env={"_CALLMETER_COMPLETE": wish, "_TYPER_COMPLETE_ARGS": "callmeter "})
+        assert (done.returncode, done.stdout[:10], done.stderr) == (0, "callmeter ", "")
+
+
 def test_a_prompt_can_be_the_word_that_asks_for_completions(home: Path, run_llm_call: Run) -> None:
     done = run_llm_call(
         "__complete", "--dry-run", "--model", "m", "--provider", "local", "--base-url", "http://localhost:1"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import man_pages
 import roff
+from callmeter.cli.templates import KEYS as TEMPLATE_KEYS
 from callmeter.policy.document import KEYS, TAG_KEYS, parse_policy
 from callmeter.store.places import Places
 from callmeter.store.settings import KNOWN, PROVIDER_KEYS, Settings, variable_of
@@ -25,7 +26,7 @@ from callmeter.words.record import parse_record
 from callmeter.words.tags import BUILT_IN
 from callmeter.words.usage import COST_SOURCES, FIELDS, STATUSES, TOKENS
 from command_tree import Argument, Command, Option, commands, tree
-from conftest import ROOT
+from conftest import ROOT, Run
 
 PAGES = sorted((ROOT / "man").glob("man*/*"))
 SECTION_1 = [page for page in PAGES if page.suffix == ".1"]
@@ -131,7 +132,7 @@ def test_every_setting_and_tag_has_its_variable_there(page: str, need: Need) -> 
 
 def test_every_variable_that_the_program_reads_is_documented() -> None:
     source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
-    read_there = {name for name in re.findall(r"\bCALLMETER_[A-Z_]*[A-Z]\b", source) if not name.endswith("_COMPLETE")}
+    read_there = set(re.findall(r"\bCALLMETER_[A-Z_]*[A-Z]\b", source))
     page = (ROOT / "man" / "man1" / "callmeter.1").read_text()
     assert {name for name in read_there if name not in page} == set()
 
@@ -147,6 +148,7 @@ def test_every_file_has_its_place_on_the_page() -> None:
         ("callmeter-config.5", [*KNOWN, *PROVIDER_KEYS]),
         ("callmeter-usage-log.5", FIELDS),
         ("budget.json.5", [*KEYS, *TAG_KEYS]),
+        ("llm-call.1", TEMPLATE_KEYS),
     ],
 )
 def test_every_key_of_a_file_has_an_entry_on_its_page(page: str, words: list[str]) -> None:
@@ -169,6 +171,17 @@ def test_the_examples_of_the_file_formats_are_good() -> None:
     line = json.loads((man_pages.TEMPLATES / "usage.example.json").read_text(), parse_float=Decimal)
     assert list(line) == [name for name in FIELDS if name in line]
     assert parse_record(json.dumps(line, default=float).encode()).cost == Decimal("0.00042")
+
+
+def test_the_example_of_a_template_can_be_used(home: Path, run_llm_call: Run) -> None:
+    (home / "templates").mkdir()
+    text = (man_pages.TEMPLATES / "template.example.toml").read_text()
+    (home / "templates" / "summary.toml").write_text(text)
+    dry = ("--dry-run", "--provider", "local", "--base-url", "http://localhost:1", "--model", "m")
+    done = run_llm_call(*dry, "-t", "summary", "-p", "ticket", "SUP-1", "The log.")
+    shown = json.loads(done.stdout)
+    assert shown["request"]["messages"][-1]["content"] == "Summarise for engineers: The log."
+    assert shown["tags"] == {"purpose": "summary", "work_item": "SUP-1"}
 
 
 def test_every_page_that_is_referred_to_exists() -> None:

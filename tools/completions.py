@@ -33,15 +33,13 @@ def scripts() -> dict[str, str]:
 
 def kind_of(entry: Option | Argument) -> str:
     """What may stand as the value: `file`, `@KIND` for the values of `callmeter __complete KIND`, or nothing."""
-    if isinstance(entry, Option):
-        name = entry.long.lstrip("-").replace("-", "_")
-        name = {"by": "tag"}.get(name, name)
-        if len(entry.metavars) == 1 and name in KINDS and name != "key" and entry.metavars != ("NAME=VALUE",):
-            return f"@{name}"
-        metavar = entry.metavars[0] if len(entry.metavars) == 1 else ""
-    else:
-        metavar = entry.metavar
-    return _BY_METAVAR.get(metavar, "")
+    metavar = entry.metavar if isinstance(entry, Argument) else " ".join(entry.metavars)
+    if metavar in _BY_METAVAR:
+        return _BY_METAVAR[metavar]
+    if isinstance(entry, Argument) or not metavar or metavar == "NAME=VALUE":
+        return ""
+    name = {"by": "tag"}.get(entry.long[2:], entry.long[2:].replace("-", "_"))
+    return f"@{name}" if name in KINDS and name != "key" else ""
 
 
 def bash(root: Group | Command) -> str:

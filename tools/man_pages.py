@@ -71,6 +71,7 @@ def _page(name: str, node: Group | Command | None, names: list[str]) -> str:
         "SEE_ALSO": lambda: _see_also(name, names),
         "BUDGET_EXAMPLE": lambda: _literal_file(ROOT / "budget.example.json"),
         "CONFIG_EXAMPLE": lambda: _literal_file(TEMPLATES / "config.example.toml"),
+        "TEMPLATE_EXAMPLE": lambda: _literal_file(TEMPLATES / "template.example.toml"),
         "USAGE_EXAMPLE": lambda: _literal_file(TEMPLATES / "usage.example.json"),
     }
     if node is not None:

@@ -8,7 +8,6 @@ compares each summary with its command's own help.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -74,14 +73,13 @@ class Group(TyperGroup):
         from callmeter.cli.failure import run
 
         world = obj or World()
-        if os.environ.get("_CALLMETER_COMPLETE"):
-            from typer.completion import completion_init  # type: ignore[attr-defined]
-
-            completion_init()
         extra.pop("standalone_mode", None)
         arguments = list(sys.argv[1:] if args is None else args)
         parent = super().main
         sys.exit(run(world, arguments, lambda: _invoke(parent, arguments, world, extra)))
+
+    def _main_shell_completion(self, *_: Any, **__: Any) -> None:
+        """Nothing: the scripts in completions/ know commands and options by themselves, and ask for values."""
 
 
 def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extra: dict[str, Any]) -> int:
@@ -93,8 +91,8 @@ def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extr
 
         refuse_keys(arguments)
     try:
-        # The name is fixed: error messages and completion must not depend on how Python was started.
-        status = parent(arguments, "callmeter", "_CALLMETER_COMPLETE", standalone_mode=False, obj=world, **extra)
+        # The name is fixed: error messages must not depend on how Python was started.
+        status = parent(arguments, "callmeter", standalone_mode=False, obj=world, **extra)
     except ClickException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "callmeter"

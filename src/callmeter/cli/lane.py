@@ -11,15 +11,11 @@ This is the project's one deliberate complexity. Keep it in this room.
 
 from __future__ import annotations
 
-import os
-
 from callmeter.cli.lane_table import ARGUMENT, DEFAULTS, OPTIONS
 
 
 def take(arguments: list[str]) -> int | None:
     """Run `llm-call` with these arguments and give its exit status; None when Typer must read them."""
-    if os.environ.get("_CALLMETER_COMPLETE"):
-        return None
     given = parse(arguments)
     if given is None:
         return None

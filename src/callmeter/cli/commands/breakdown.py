@@ -1,7 +1,7 @@
 """`callmeter budget breakdown`: what was spent, by whom and for what.
 
-Examples: `callmeter budget breakdown --by-agent --by-purpose --this-month`,
-`callmeter budget breakdown --by-day --last 7d --where 'model=anthropic/*'`.
+callmeter budget breakdown --by-agent --by-purpose --this-month
+callmeter budget breakdown --by-day --last 7d --where 'model=anthropic/*'
 """
 
 from __future__ import annotations
