@@ -16,7 +16,7 @@ from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.words.money import shown
 
 _GUTTER = 2
-_NAME = 20  # a longer name does not make columns give way: it is cut
+_NAME = 20  # a longer text does not make columns give way: it is cut
 _NARROWEST = 8
 _BAR = Column("", "", Kind.TEXT, optional=3)
 _BAR_WIDTHS = (6, 20)
@@ -126,10 +126,11 @@ class _Drawn:
         self.natural = max(map(cells_of, [column.title, *texts]))
         self.width = self.natural
 
-    @property
-    def wanted(self) -> int:
-        """The width without which optional columns give way."""
-        return min(self.natural, _NAME) if self.column.kind is Kind.TEXT else self.natural
+    def wanted(self, look: Look) -> int:
+        """The width without which optional columns give way: what rows are named by gets up to a third."""
+        if self.column.kind is not Kind.TEXT:
+            return self.natural
+        return min(self.natural, max(_NAME, look.width // 3) if self.indents else _NAME)
 
     def lines(self, index: int, look: Look) -> list[str]:
         """The lines of one cell."""
@@ -154,8 +155,7 @@ class _Bars(_Drawn):
         self._blocks = blocks
         self.natural = self.width = _BAR_WIDTHS[0] if self._most > 0 else 0
 
-    @property
-    def wanted(self) -> int:
+    def wanted(self, look: Look) -> int:
         return self.natural
 
     def lines(self, index: int, look: Look) -> list[str]:
@@ -175,7 +175,7 @@ def _fitted(drawn: list[_Drawn], look: Look) -> list[_Drawn]:
     def needed(width: Callable[[_Drawn], int]) -> int:
         return sum(width(each) for each in drawn) + _GUTTER * (len(drawn) - 1)
 
-    while needed(lambda each: each.wanted) > look.width and any(each.column.optional for each in drawn):
+    while needed(lambda each: each.wanted(look)) > look.width and any(each.column.optional for each in drawn):
         drawn.remove(max(reversed(drawn), key=lambda each: each.column.optional))
     texts = [each for each in drawn if each.column.kind is Kind.TEXT and not isinstance(each, _Bars)]
     while needed(lambda each: each.width) > look.width:

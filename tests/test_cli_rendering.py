@@ -1,0 +1,298 @@
+"""One report in every shape: the same rows, exact figures, text that stays text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from callmeter.cli.rendering import render
+from callmeter.reports.breakdown import Question, breakdown
+from callmeter.reports.report import Board, Column, Kind, Report, Row
+from callmeter.words.jsontext import loads
+from callmeter.words.period import Period
+from log_text import at, log_records
+
+SHAPES = ["text", "json", "jsonl", "csv", "tsv", "markdown"]
+LOG = """
+2026-11-20T09:00Z agent=code   purpose=triage cost=0.000001979964 in=1200 out=400 cached=7 ms=2310
+2026-11-20T09:01Z agent=code   purpose=review cost=12.5           in=10   out=20           ms=310
+2026-11-20T09:02Z agent=triage purpose=triage                     in=10   out=20           ms=90000
+2026-11-20T09:03Z agent=triage purpose=triage status=refused
+"""
+COLOUR = re.compile(r"\x1b\[\d+m")
+
+
+class Stream(io.StringIO):
+    """A stream that says what it is."""
+
+    def __init__(self, terminal: bool = False, encoding: str = "utf-8") -> None:
+        super().__init__()
+        self._terminal = terminal
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def tree() -> Report:
+    period = Period(at("2026-11-20T00:00Z"), at("2026-11-21T00:00Z"), "2026-11-20")
+    return breakdown(log_records(LOG), Question(by=["agent", "purpose"], period=period))
+
+
+def text(report: Report | Board, width: int = 100, env: Mapping[str, str] | None = None, **stream: object) -> str:
+    return render(report, "text", Stream(**stream), {"COLUMNS": str(width), **(env or {})})  # type: ignore[arg-type]
+
+
+def flat(*names: str) -> Report:
+    columns = [Column("name", "name", Kind.TEXT), Column("cost", "cost", Kind.MONEY)]
+    return Report("Names", columns, [Row({"name": name, "cost": -1}) for name in names])
+
+
+def test_the_text_of_a_tree_is_a_table_with_bars() -> None:
+    assert (
+        text(tree(), 78)
+        == """\
+Cost by agent, purpose
+2026-11-20 (UTC)
+
+agent / purpose      cost  unknown   share              calls  errors  refused
+code             $12.5000           100.0%  ██████████      2       0
+  review         $12.5000           100.0%  ██████████      1       0
+  triage         <$0.0001             0.0%                  1       0
+triage            unknown        1                          1       0        1
+  triage          unknown        1                          1       0        1
+──────────────────────────────────────────────────────────────────────────────
+total            $12.5000        1  100.0%                  3       0        1
+
+Of the cost: $12.50 billed by the provider (2 calls).
+The cost of 1 call is unknown and in no sum.
+1 call refused before anything was sent: not among the calls.
+"""
+    )
+
+
+def test_json_is_one_object_with_exact_numbers() -> None:
+    found = loads(render(tree(), "json", None, {}))
+    assert isinstance(found, dict)
+    assert list(found) == ["title", "period", "rows", "total", "notes", "facts"]
+    assert found["period"] == {
+        "label": "2026-11-20",
+        "start": "2026-11-20T00:00:00.000Z",
+        "end": "2026-11-21T00:00:00.000Z",
+        "zone": "UTC",
+    }
+    assert found["total"]["cost"] == Decimal("12.50000198")
+    triage = found["rows"][2]
+    assert (triage["agent"], triage["purpose"], triage["cost"]) == ("code", "triage", Decimal("0.00000198"))
+    assert (triage["latency_p95_ms"], triage["tokens_cached"]) == (2310, 7)
+    assert found["rows"][3]["cost"] is None, "unknown is no zero"
+    assert sum(row["cost"] or 0 for row in found["rows"] if row["row"] == "group") == found["total"]["cost"]
+
+
+def test_json_lines_mark_what_repeats_other_rows() -> None:
+    rows = [loads(line) for line in render(tree(), "jsonl", None, {}).splitlines()]
+    assert [row["row"] for row in rows] == ["subtotal", "group", "group", "subtotal", "group", "total"]  # type: ignore[index,call-overload]
+    assert {tuple(row) for row in rows} == {tuple(rows[0])}, "every line has the same keys"  # type: ignore[arg-type]
+
+
+def test_rows_that_repeat_nothing_are_not_marked() -> None:
+    assert render(flat("a"), "jsonl", None, {}) == '{"name":"a","cost":-0.000000001}\n'
+    assert render(flat("a"), "csv", None, {}) == '"name","cost"\r\n"a","-0.000000001"\r\n'
+
+
+def test_every_shape_has_the_same_rows() -> None:
+    report = tree()
+    names = [(row.cells["agent"], row.cells["purpose"]) for row in report.rows]
+    rows = list(csv.DictReader(io.StringIO(render(report, "csv", None, {}), newline="")))
+    assert [(row["agent"], row["purpose"] or None) for row in rows[:-1]] == names
+    lines = render(report, "tsv", None, {}).splitlines()
+    assert [line.split("\t") for line in lines] == [list(rows[0]), *(list(row.values()) for row in rows)]
+    marked = [line for line in render(report, "markdown", None, {}).splitlines() if line.startswith("|")]
+    assert len(marked) == 2 + len(names) + 1
+    body = text(report).split("\n\n")[1].splitlines()
+    assert len(body) == 1 + len(names) + 2
+
+
+def test_csv_is_rfc_4180_with_every_cell_quoted() -> None:
+    assert render(flat('say "hi", you'), "csv", None, {}) == '"name","cost"\r\n"say ""hi"", you","-0.000000001"\r\n'
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＠"])
+@pytest.mark.parametrize("shape", ["csv", "tsv"])
+def test_no_text_is_a_formula_and_numbers_stay_numbers(start: str, shape: str) -> None:
+    output = render(flat(start + "cmd|' /C calc'!A0"), shape, None, {})
+    cells = re.split(r'[\t\r\n,"]+', output)
+    assert any(cell.startswith("'") and "cmd" in cell for cell in cells)
+    assert "-0.000000001" in cells
+    assert len(output.splitlines()) == 2
+
+
+def test_markdown_shows_text_as_it_is() -> None:
+    output = render(flat("a|b`c`<script>*d*_e_[f](g)&amp; h_i\\"), "markdown", None, {})
+    assert r"| a\|b\`c\`&lt;script&gt;\*d\*\_e\_\[f\](g)&amp;amp; h_i\\ |" in output
+
+
+def test_markdown_has_a_heading_a_table_and_notes() -> None:
+    lines = render(tree(), "markdown", None, {}).splitlines()
+    assert lines[0] == "## Cost by agent, purpose"
+    assert lines[4].startswith("| agent | purpose | cost |")
+    assert lines[5].startswith("| --- | --- | ---: |")
+    assert lines[6].startswith("| **code** |  | **$12.5000** |")
+    assert lines[7].startswith("| code | review | $12.5000 |")
+    assert any(line.startswith("| **total** |") for line in lines)
+    assert "- The cost of 1 call is unknown and in no sum." in lines
+
+
+@given(st.text(max_size=60), st.integers(40, 120))
+def test_no_text_drives_a_terminal_or_changes_the_shape(name: str, width: int) -> None:
+    board = Board(name or "x", {"section": flat("plain", name)}, notes=[])
+    shape = [*text(Board("x", {"section": flat("plain", "x")}, notes=[]), width).splitlines()]
+    output = text(board, width)
+    lines = output[:-1].split("\n")
+    assert all(line.isprintable() for line in lines)
+    if " " not in name:  # sentences may fold
+        assert len(lines) == len(shape)
+    for machine in ("csv", "tsv"):
+        output = render(flat(name), machine, None, {})
+        assert all(line.replace("\t", "").isprintable() for line in output.replace("\r\n", "\n").split("\n"))
+    assert render(flat(name), "jsonl", None, {}).isascii()
+
+
+def test_control_and_invisible_characters_become_escapes() -> None:
+    output = text(flat("re\x1b[31mv\u202eiew\u200b\x9b"))
+    assert r"re\x1b[31mv\u202eiew\u200b\x9b" in output
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 140, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    long = "agent=0192f0c1-aaaa-7bbb-8ccc-1234567890ab-and-more purpose=漢字漢字漢字漢字漢字漢字漢字"
+    log = f"{LOG}2026-11-20T09:04Z {long} cost=123456"
+    report = breakdown(log_records(log), Question(by=["agent", "purpose"]))
+    lines = text(report, width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    table = [line for line in lines[3:] if "$" in line and "Of the cost" not in line]
+    ends = {
+        cell_len(line[: line.index("$")] + line[line.index("$") :].split(" ")[0]) for line in table if "<" not in line
+    }
+    assert len(ends) == 1, "amounts end in one column, whatever the script of the names"
+
+
+def test_a_narrow_terminal_loses_optional_columns_first_and_then_the_middle_of_names() -> None:
+    log = "2026-11-20T09:00Z agent=anthropic/claude-3.5-sonnet-20241022 cost=1 in=1 out=1 ms=1"
+    report = breakdown(log_records(log), Question())
+    assert "anthropic/claude-3.5-sonnet-20241022" in text(report, 110)
+    narrow = text(report, 60).splitlines()
+    assert narrow[3].split() == ["agent", "cost", "share", "calls", "errors"]
+    assert narrow[4].split()[0] == "anthropic/c…t-20241022"
+    narrower = text(report, 42).splitlines()
+    assert narrower[3].split() == ["agent", "cost", "share", "calls"]
+    assert narrower[4].split()[0] == "anthropic/…-20241022"
+
+
+def test_sentences_fold_and_names_do_not() -> None:
+    columns = [Column("name", "name", Kind.TEXT), Column("meaning", "meaning", Kind.TEXT)]
+    report = Report("Words", columns, [Row({"name": "x" * 30, "meaning": "one two three four five six seven eight"})])
+    lines = text(report, 40).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(line.split("  ")[-1].strip() for line in lines[3:]) == "one two three four five six seven eight"
+
+
+def test_a_terminal_changes_colour_and_nothing_else() -> None:
+    piped = text(tree())
+    shown = text(tree(), terminal=True)
+    assert COLOUR.search(shown)
+    assert COLOUR.sub("", shown) == piped
+    assert not COLOUR.search(piped)
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour_where_none_is_wanted(env: dict[str, str]) -> None:
+    assert text(tree(), env=env, terminal=True) == text(tree())
+
+
+def test_without_a_terminal_and_without_columns_the_width_is_100() -> None:
+    assert render(tree(), "text", Stream(), {}) == text(tree(), 100)
+    assert render(tree(), "text", Stream(), {"COLUMNS": "wide"}) == text(tree(), 100)
+    assert render(tree(), "text", None, {}) == render(tree(), "text", Stream(encoding="ascii"), {})
+
+
+def test_bars_and_rules_are_ascii_where_nothing_else_can_be_shown() -> None:
+    output = text(tree(), encoding="latin-1")
+    assert output.isascii()
+    assert "####" in output
+    assert "----" in output
+    assert len(output.splitlines()) == len(text(tree()).splitlines())
+
+
+def test_bars_are_as_long_as_their_shares() -> None:
+    log = "2026-11-20T09:00Z agent=a cost=4\n2026-11-20T09:00Z agent=b cost=2\n2026-11-20T09:00Z agent=c cost=0.01\n"
+    lines = text(breakdown(log_records(log + "2026-11-20T09:00Z agent=d cost=0"), Question()), 160).splitlines()
+    bars = {line[0]: line.count("█") for line in lines if line[:1] in "abcd" and "$" in line}
+    assert bars == {"a": 20, "b": 10, "c": 0, "d": 0}
+    assert sum("▏" in line for line in lines) == 1, "the smallest share that is not zero shows"
+
+
+@pytest.mark.parametrize(
+    ("amounts", "shown"),
+    [
+        ([12_340_000_000, 217_000], ["$12.3400", "$0.0002"]),
+        ([9_600_000, 1_980], ["$0.009600", "$0.000002"]),
+        ([1_500_000_000_000, 10_000_000], ["$1,500.00", "$0.01"]),
+        ([55_000_000_000, 3], ["$55.0000", "<$0.0001"]),
+        ([-500_000_000, 0], ["-$0.500", "$0.000"]),
+        ([0, 0], ["$0.00", "$0.00"]),
+        ([None, 10**9], ["unknown", "$1.00"]),
+    ],
+)
+def test_amounts_of_a_column_have_the_same_places(amounts: list[int | None], shown: list[str]) -> None:
+    report = Report("Money", [Column("n", "n", Kind.TEXT), Column("cost", "cost", Kind.MONEY)], [
+        Row({"n": "row", "cost": amount}) for amount in amounts
+    ])  # fmt: skip
+    assert [line.split()[-1] for line in text(report).splitlines()[3:]] == shown
+
+
+def test_kinds_read_well() -> None:
+    kinds = [Kind.COUNT, Kind.SHARE, Kind.CHANGE, Kind.MILLISECONDS, Kind.MILLISECONDS, Kind.INSTANT, Kind.RATE]
+    cells = [1234567, Decimal("0.5"), Decimal("-0.125"), 999, 83_100, "2026-11-21T09:30:01.123+01:00", None]
+    columns = [Column(f"c{number}", "", kind) for number, kind in enumerate(kinds)]
+    row = Row({column.name: cell for column, cell in zip(columns, cells, strict=True)})
+    report = Report("Kinds", [Column("name", "name", Kind.TEXT), *columns], [row])
+    output = text(report)
+    for wanted in ("1,234,567", "50.0%", "-12%", "999 ms", "83.1 s", "2026-11-21 09:30:01+01:00"):
+        assert wanted in output
+
+
+def test_a_board_is_one_object_one_page_or_one_table() -> None:
+    board = Board("Page", {"one": flat("a"), "two": tree()}, notes=["A note."], facts={"now": "x"})
+    found = loads(render(board, "json", None, {}))
+    assert isinstance(found, dict)
+    assert list(found["sections"]) == ["one", "two"]
+    assert (found["notes"], found["facts"]) == (["A note."], {"now": "x"})
+    lines = [loads(line) for line in render(board, "jsonl", None, {}).splitlines()]
+    assert [line["section"] for line in lines] == ["one"] + ["two"] * 6  # type: ignore[index,call-overload]
+    rows = list(csv.DictReader(io.StringIO(render(board, "csv", None, {}), newline="")))
+    assert len(rows) == 7
+    assert (rows[0]["section"], rows[0]["name"], rows[0]["row"], rows[0]["agent"]) == ("one", "a", "", "")
+    page = text(board)
+    assert page.startswith("Page\n\nNames\n")
+    assert page.endswith("\n\nA note.\n")
+    assert render(board, "markdown", None, {}).startswith("## Page\n\n### Names\n\n| name | cost |\n")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_report_without_rows_has_every_shape(shape: str) -> None:
+    report = breakdown([], Question())
+    assert render(report, shape, None, {}).endswith("\n")
+    assert ("No calls." in render(report, shape, None, {})) == (shape in ("text", "json", "markdown"))
