@@ -47,6 +47,7 @@ $(VENV)/package.done: pyproject.toml
 		{ rm -rf $(VENV); echo "make: install the system's package for Python's venv module, such as python3-venv" >&2; exit 1; }
 	@echo "installing callmeter into $(VENV)"
 	@$(PIP) install --editable .
+	@$(BIN)/python -m compileall -q src  # where bytecode is not written at run time, each call would compile anew
 	@touch $@
 
 $(VENV)/local.done: $(VENV)/package.done requirements/local.txt
