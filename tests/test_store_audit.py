@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from callmeter.store.audit import Anchor, Verdict, append_event, head_of, parse_anchor, read_events, verify
-from callmeter.store.files import FileProblem
 from callmeter.words.errors import Malformed
 from kill_points import every_kill
 
@@ -227,5 +226,5 @@ def test_an_anchor_is_a_number_and_at_least_sixteen_digits() -> None:
 def test_a_file_that_is_no_audit_log_is_not_read_into_memory(tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     log.write_bytes(b"x" * 200_000)
-    with pytest.raises(FileProblem, match="longer than"):
+    with pytest.raises(Malformed, match="longer than"):
         verify(str(log))
