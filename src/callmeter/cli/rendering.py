@@ -42,13 +42,19 @@ def render(report: Report | Board, shape: str, stream: TextIO | None, env: Mappi
 
 def _text(report: Report | Board, look: Look) -> str:
     if isinstance(report, Board):
-        parts = [look.bold(escaped(report.title)), *(_text(each, look) for each in report.sections.values())]
-        return "\n\n".join([*(part.rstrip("\n") for part in parts), *_notes(report.notes, look)]) + "\n"
-    heading = [look.bold(escaped(report.title))]
+        title = look.bold(escaped(report.title))
+        sections = ["\n".join(_parts(each, look)) for each in report.sections.values()]
+        return "\n\n".join([title, *sections, *_notes(report.notes, look)]) + "\n"
+    heading, *rest = _parts(report, look)
+    return "\n\n".join([heading, *rest]) + "\n"
+
+
+def _parts(report: Report, look: Look) -> list[str]:
+    """Heading, table and notes."""
+    heading = look.bold(escaped(report.title))
     if report.period is not None:
-        heading.append(look.dim(_span(report)))
-    parts = ["\n".join(heading), table(report, look) or "(nothing)"]
-    return "\n\n".join([*parts, *_notes(report.notes, look)]) + "\n"
+        heading += "\n" + look.dim(_span(report))
+    return [heading, table(report, look) or "none", *_notes(report.notes, look)]
 
 
 def _notes(notes: Sequence[str], look: Look) -> list[str]:
@@ -182,7 +188,7 @@ def _markdown(report: Report | Board, level: int = 2) -> str:
             for bold, line in zip(strong, zip(*cells, strict=True), strict=True)
         ),
     ]
-    rows = "".join("| " + " | ".join(line) + " |\n" for line in lines) if report.rows else "(nothing)\n"
+    rows = "".join("| " + " | ".join(line) + " |\n" for line in lines) if report.rows else "none\n"
     return "\n".join(part for part in (heading, span, rows, notes) if part)
 
 
