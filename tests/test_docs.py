@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from callmeter.policy.document import KEYS, TAG_KEYS, parse_policy
+from callmeter.policy.quota_rules import QUOTA_KEYS
 from conftest import ROOT, lacking
 from transcripts import Document, Shell, check, holds
 
@@ -44,6 +45,7 @@ def test_the_example_policy_loads_and_shows_every_key() -> None:
     # `$schema` is tolerated for editors; there is nothing that it could name.
     assert set(document) == set(KEYS) - {"$schema"}
     assert set(document["tags"]) == set(TAG_KEYS)
+    assert set().union(*document["quotas"]) == set(QUOTA_KEYS)
 
 
 # The mechanism itself

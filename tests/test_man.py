@@ -19,6 +19,7 @@ import man_pages
 import roff
 from callmeter.cli.templates import KEYS as TEMPLATE_KEYS
 from callmeter.policy.document import KEYS, TAG_KEYS, parse_policy
+from callmeter.policy.quota_rules import QUOTA_KEYS
 from callmeter.store.places import Places
 from callmeter.store.settings import KNOWN, PROVIDER_KEYS, Settings, variable_of
 from callmeter.words.errors import Exit
@@ -147,7 +148,7 @@ def test_every_file_has_its_place_on_the_page() -> None:
     [
         ("callmeter-config.5", [*KNOWN, *PROVIDER_KEYS]),
         ("callmeter-usage-log.5", FIELDS),
-        ("budget.json.5", [*KEYS, *TAG_KEYS]),
+        ("budget.json.5", [*KEYS, *TAG_KEYS, *QUOTA_KEYS]),
         ("llm-call.1", TEMPLATE_KEYS),
     ],
 )
