@@ -100,7 +100,7 @@ def append_event(path: str, event: str, at: datetime, by: str, details: Mapping[
         anchor = Anchor(seq + 1, hashlib.sha256(data).hexdigest(), head_of(path))
         # A crash before this leaves HEAD behind the log, which means nothing. HEAD beyond the log does: its line was
         # on disk first. So HEAD itself need not be synced.
-        replace_file(head_of(path), f"{anchor.seq} {anchor.hash}\n".encode(), sync=False)
+        replace_file(head_of(path), f"{anchor.seq} {anchor.hash}\n".encode(), sync=False, locked=True)
     return anchor
 
 

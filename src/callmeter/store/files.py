@@ -317,12 +317,20 @@ def append_line(path: str, line: bytes, *, sync: bool = False) -> int:
         os.close(descriptor)
 
 
-def replace_file(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
-    """Put `data` in place of a file at once: readers see the old bytes or the new ones. Raises FileProblem."""
-    directory = os.path.dirname(path) or "."
+def replace_file(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True, locked: bool = False) -> None:
+    """Put `data` in place of a file at once: readers see the old bytes or the new ones. Raises FileProblem.
+
+    With `locked` the caller holds a lock that keeps others from replacing it; then a process that is killed here
+    leaves nothing behind that the next one does not take away.
+    """
+    directory, name = os.path.dirname(path) or ".", os.path.basename(path)
     make_directory(directory)
-    temporary = os.path.join(directory, f".{os.path.basename(path)}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = os.path.join(
+        directory, f".{name}.tmp" if locked else f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    )
     try:
+        if locked:
+            remove_file(temporary)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             view = memoryview(data)

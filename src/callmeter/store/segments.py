@@ -215,7 +215,7 @@ def _switch(log_path: str, live: BinaryIO, sorting: _Sorting) -> list[Segment]:
         kept.sync()
         mark = _mark(live, sorting.size)
         journal = {"size": sorting.size, "mark": mark, "segments": [segment.as_json() for segment in segments]}
-        replace_file(_journal(log_path), dumps(journal).encode("ascii"))
+        replace_file(_journal(log_path), dumps(journal).encode("ascii"), locked=True)
         for path in hidden:
             rename_file(_hidden(path), path)
         sync_directory(directory)
@@ -243,6 +243,7 @@ def _settle(log_path: str, audit: Audit) -> None:
         # Else somebody took the old log away meanwhile, and the segments are all that is left of it.
         sync_directory(directory or ".")
         remove_file(_journal(log_path))
+    remove_file(os.path.join(directory, f".{os.path.basename(_journal(log_path))}.tmp"))
     for other in os.listdir(directory or "."):
         if other.startswith(".") and other.endswith(_HIDDEN):
             target = other.removeprefix(".").removesuffix(_HIDDEN)
