@@ -52,7 +52,12 @@ class CallStream:
             page = call_list((record for record, _ in entries), self._period, str(self._clock.zone))
             out.report(with_reading(page, reader.bad_count, reader.duplicates))
         if out.format in _STREAMED and reader.bad_count:
-            out.warn(f"{reader.bad_count:,} lines are no usage records: see `callmeter budget log verify`")
+            lines = (
+                "1 line is no usage record"
+                if reader.bad_count == 1
+                else f"{reader.bad_count:,} lines are no usage records"
+            )
+            out.warn(f"{lines}: see `callmeter budget log verify`")
 
     def follow(self, count: int) -> None:
         """The last `count` calls, then each as its line is written, until the process is stopped or stdout's reader
