@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,3 +197,30 @@ def local_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel
         said = json.loads((home / "local.json").read_text())
         yield LocalModel(base_url, said["api_key"], said["model"])
         server.terminate()
+
+
+@pytest.fixture(scope="session")
+def contract_server() -> Iterator[str]:
+    """The base URL of OpenRouter's own OpenAPI document (MIT licence), served and enforced by Prism.
+
+    A request that breaks the document is answered with 422 (or 401); `Prefer: code=429` asks for that answer.
+    """
+    prism = Path(sys.prefix) / "prism" / "node_modules" / ".bin" / "prism"
+    program = str(prism) if prism.exists() else shutil.which("prism")
+    if program is None:
+        lacking("Prism is not installed; run `make test` where npm is")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    document = TESTS / "contract" / "openrouter-openapi.yaml"
+    command = [program, "mock", document, "-h", "127.0.0.1", "-p", str(port), "--errors", "--verboseLevel", "silent"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                assert server.poll() is None, "Prism ended before it was ready"
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()

@@ -1,86 +1,112 @@
-"""What callmeter sends and reads, against OpenRouter's own OpenAPI document."""
+"""What `llm-call` sends and understands, held against OpenRouter's own OpenAPI document."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+import urllib.request
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, lacking
-from servers.contract import ContractServer, contract_server
+from callmeter.policy.price_listing import listing_lines
+from callmeter.words.jsontext import loads
+from conftest import Run
 
-DOCUMENT = ROOT.parent / "shared" / "openrouter-openapi.yaml"
-PRISM = ROOT / ".venv" / "prism" / "node_modules" / ".bin" / "prism"
-KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
-Call = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def contract() -> Iterator[ContractServer]:
-    if not DOCUMENT.exists():
-        lacking(f"OpenRouter's OpenAPI document is not at {DOCUMENT}")
-    if not PRISM.exists():
-        lacking("Prism is not installed; `make test` installs it where npm is")
-    with contract_server(str(PRISM), DOCUMENT) as server:
-        yield server
+KEY = {"CALLMETER_API_KEY": "sk-or-v1-contract"}
+MODEL = ("--model", "openai/gpt-4o")
+TAGS = (
+    *("--agent", "code", "--session", "s-1", "--purpose", "review", "--priority", "high", "--environment", "prod"),
+    *("--cost-center", "4711", "--work-item", "SUP-7", "--customer", "acme", "--user", "u-1", "--workflow", "nightly"),
+    *("--tag", "team=blue"),
+)
 
 
 @pytest.fixture
-def call(run_llm_call: Call, contract: ContractServer) -> Call:
-    contract.verdicts.clear()
-    contract.bodies.clear()
-
-    def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-        given = ("--base-url", contract.base_url, "-m", "openai/gpt-4", "--retries", "0", *arguments)
-        return run_llm_call(*given, env={"CALLMETER_API_KEY": KEY})
-
-    return make
+def settings(home: Path, contract_server: str) -> Path:
+    """Calls to OpenRouter go to the contract server, which can only answer a chat with plain JSON."""
+    return configure(home, contract_server, Accept="application/json")
 
 
-def test_the_contract_would_refuse_a_wrong_request(call: Call, contract: ContractServer) -> None:
-    done = call("Hi", "-o", "temperature", '"hot"')
-    assert contract.verdicts == [422]
-    assert done.returncode == 7
-
-
-def test_a_request_with_everything_is_in_the_contract(call: Call, contract: ContractServer, tmp_path: Path) -> None:
-    image = tmp_path / "dot.png"
-    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8))
-    tags = [f"--{name}={name}-1" for name in ("agent", "session", "purpose", "priority", "environment", "cost-center")]
-    tags += [f"--{name}={name}-1" for name in ("work-item", "customer", "user", "workflow")]
-    more = ["-s", "be brief", "-a", str(image), "--fallback-model", "openai/gpt-4o", "--schema", "name, age int"]
-    done = call(
-        "Hi", *tags, "--tag", "team=search", *more, "-o", "temperature", "0.2", "-o", "reasoning", '{"effort":"low"}'
+def configure(home: Path, contract_server: str, **headers: str) -> Path:
+    lines = [f'{name} = "{value}"' for name, value in headers.items()]
+    path = home / "config.toml"
+    path.write_text(
+        f'retries = 0\n[providers.openrouter]\nbase_url = "{contract_server}"\n'
+        f"[providers.openrouter.headers]\n{chr(10).join(lines)}\n"
     )
-    assert contract.verdicts == [200], contract.bodies
-    assert done.returncode == 9, "the example's answer is no JSON"
-    (body,) = contract.bodies
-    assert len(body["metadata"]) == 11  # type: ignore[arg-type]
+    return path
 
 
-def test_the_contracts_answer_is_read_priced_and_logged(call: Call, home: Path) -> None:
-    done = call("What is the capital of France?", "--json", "--agent", "code")
-    found = json.loads(done.stdout)
-    assert found["text"] == "The capital of France is Paris."
-    assert (found["cost"], found["cost_source"], found["finish_reason"]) == (0.00015, "provider", "stop")
-    assert found["tokens"]["in"] == 25
-    (line,) = [json.loads(line) for line in (home / "usage.jsonl").read_text().splitlines()]
-    assert line["generation_id"] == "chatcmpl-123"
+def last_line(home: Path) -> dict[str, object]:
+    return json.loads((home / "usage.jsonl").read_text().splitlines()[-1], parse_float=Decimal)
+
+
+def test_a_call_with_every_tag_and_the_common_parameters_keeps_the_contract(
+    settings: Path, home: Path, run_llm_call: Run
+) -> None:
+    done = run_llm_call(
+        *MODEL,
+        *TAGS,
+        *("--system", "Be brief.", "--fallback-model", "anthropic/claude-3.5-sonnet", "--max-tokens", "64"),
+        *("-o", "temperature", "0.2", "-o", "top_p", "0.9", "-o", "seed", "5", "-o", "stop", '["END"]'),
+        *("-a", "https://example.com/picture.png"),
+        "What is the capital of France?",
+        env=KEY,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "The capital of France is Paris.\n"
+    line = last_line(home)
+    assert line["status"] == "ok"
+    assert line["served_model"] == "openai/gpt-4"
+    assert (line["tokens"]["in"], line["tokens"]["out"]) == (25, 10)
+
+
+def test_a_schema_keeps_the_contract(settings: Path, home: Path, run_llm_call: Run) -> None:
+    done = run_llm_call(*MODEL, "--agent", "code", "--schema", "name, age int", "Invent a person", env=KEY)
+    assert last_line(home)["status"] == "ok", done.stderr
+    assert done.returncode == 9, "the server's canned answer is no such JSON"
+
+
+def test_a_conversation_keeps_the_contract(settings: Path, home: Path, run_llm_call: Run) -> None:
+    for prompt in ("Hello", "And now?"):
+        done = run_llm_call(*MODEL, "--agent", "code", "--conversation", "c-1", prompt, env=KEY)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_contract_bites(settings: Path, home: Path, run_llm_call: Run) -> None:
+    done = run_llm_call(*MODEL, "-o", "temperature", '"hot"', "hi", env=KEY)
+    assert done.returncode == 7
+    assert "422" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("status", "exit_status"),
-    {400: 7, 401: 6, 402: 3, 404: 7, 408: 7, 413: 7, 422: 7, 429: 8, 500: 7, 502: 7, 503: 7, 524: 7, 529: 7}.items(),
+    ("code", "status"),
+    [
+        *((400, 7), (401, 6), (402, 3), (403, 3), (404, 7), (408, 7), (413, 7), (422, 7), (429, 8)),
+        *((500, 7), (502, 7), (503, 7), (524, 7), (529, 7)),
+    ],
 )
-def test_the_contracts_errors_have_their_exit_status(status: int, exit_status: int, call: Call, home: Path) -> None:
-    (home / "config.toml").write_text(
-        f'[providers.openrouter]\nbase_url = "https://openrouter.ai/api/v1"\nheaders = {{ Prefer = "code={status}" }}\n'
-    )
-    done = call("Hi")
-    assert done.returncode == exit_status, done.stderr
-    (line,) = [json.loads(line) for line in (home / "usage.jsonl").read_text().splitlines()]
-    assert line["status"] == ("timeout" if status in (408, 524) else "error")
-    assert line["cost"] == (line["estimate"] if status in (408, 524) else 0)
+def test_each_error_of_the_document_has_its_exit_status_and_its_line(
+    code: int, status: int, home: Path, contract_server: str, run_llm_call: Run
+) -> None:
+    configure(home, contract_server, Accept="application/json", Prefer=f"code={code}")
+    done = run_llm_call(*MODEL, "--agent", "code", "--json", "hi", env=KEY)
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    error = json.loads(done.stderr.splitlines()[-1])
+    assert error["exit_status"] == status
+    assert error["message"]
+    line = last_line(home)
+    assert line["status"] in ("error", "timeout")
+    assert "sk-or-v1-contract" not in done.stderr + json.dumps(line, default=str)
+
+
+def test_the_listing_of_models_is_understood(contract_server: str) -> None:
+    headers = {"Authorization": "Bearer sk-or-v1-contract", "Accept": "application/json"}
+    request = urllib.request.Request(f"{contract_server}/models", headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        lines, unreadable = listing_lines(loads(response.read()))
+    assert unreadable == 0
+    assert [line["id"] for line in lines] == ["openai/gpt-4"]
+    assert lines[0]["rates"]
