@@ -9,6 +9,7 @@ profile gives the same subject for the same period and unit.
 
 from __future__ import annotations
 
+from callmeter.policy.controls import Approvals, LoopBreaker, read_alerts, read_approvals, read_breaker
 from callmeter.policy.quota_rules import read_quotas, read_rates, read_total
 from callmeter.policy.quotas import ENFORCEMENTS, PERIODS, WARN_AT
 from callmeter.policy.reading import Fault, Part, kind_of, path_text, shown
@@ -20,6 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from callmeter.policy.allocation import Strategy
+    from callmeter.policy.controls import Alert
+    from callmeter.policy.model_rules import ModelRule
     from callmeter.policy.quotas import Quota
     from callmeter.policy.reading import Path
 
@@ -31,8 +35,19 @@ KEYS = (
     "period",
     "warn_at",
     "total_budget",
+    "allocation_strategy",
+    "allocations",
+    "roles",
+    "tiers",
+    "users",
+    "agents",
+    "keys",
     "quotas",
     "rate_limits",
+    "models",
+    "loop_breaker",
+    "approvals",
+    "alerts",
     "unreachable",
     "max_output_tokens",
     "lowest_output_tokens",
@@ -54,7 +69,13 @@ class Policy:
         self.period = "month"
         self.warn_at: tuple[Decimal, ...] = WARN_AT
         self.total_budget: int | None = None
+        self.strategy: Strategy | None = None
+        self.tiers: dict[str, int | None] = {}
         self.quotas: tuple[Quota, ...] = ()
+        self.model_rules: tuple[ModelRule, ...] = ()
+        self.loop_breaker = LoopBreaker()
+        self.approvals = Approvals()
+        self.alerts: tuple[Alert, ...] = ()
         self.unreachable = "fail_closed"
         self.max_output_tokens: int | None = None
         self.lowest_output_tokens = 256
@@ -73,31 +94,56 @@ class Policy:
 
 
 class Gathered:
-    """The quotas of a document as they are found, each with its path."""
+    """The quotas of a document as they are found, each with its path.
+
+    Derived ones come from a strategy, a tier or a profile. `unlimited` are users and agents, as (kind, name), whose
+    tier sets no limit.
+    """
 
     def __init__(self, faults: list[Fault]) -> None:
         self._faults = faults
-        self._own: list[Quota] = []
-        self._places: dict[tuple[str, str, str], Quota] = {}
+        self._found: list[tuple[Quota, bool]] = []
+        self._own: dict[tuple[str, str, str], Quota] = {}
+        self._derived: dict[tuple[str, str, str], Quota] = {}
+        self.unlimited: set[tuple[str, str]] = set()
 
-    def add(self, path: Path, quota: Quota) -> None:
+    def add(self, path: Path, quota: Quota, *, derived: bool = False) -> None:
         """A quota. Two on one thing would leave open which of them counts."""
         quota.source = path_text(path)
-        before = self._places.setdefault(quota.place, quota)
+        before = (self._derived if derived else self._own).setdefault(quota.place, quota)
         if before is not quota:
             self._faults.append(
                 Fault(path, f"is a second quota on {quota.name}, after `{before.source}`", "keep one of them")
             )
-        self._own.append(quota)
+        self._found.append((quota, derived))
 
     def add_beside(self, path: Path, quota: Quota) -> None:
         """A further quota of an entry that was added."""
         quota.source = path_text(path)
-        self._own.append(quota)
+        self._found.append((quota, False))
 
     def quotas(self) -> tuple[Quota, ...]:
-        """All of them."""
-        return tuple(self._own)
+        """All that count. What an entry of its own replaces is left out; an allocation with pools behind it stays,
+        for it is about its own part only."""
+        counting = [
+            quota for quota, derived in self._found if not derived or quota.pools or quota.place not in self._own
+        ]
+        for quota, derived in self._found:
+            if derived and quota.subject.each:
+                quota.excluded = self._named(quota)
+        return tuple(counting)
+
+    def _named(self, quota: Quota) -> frozenset[str]:
+        """Who has a quota of the same kind by name, and so none as one of all the others."""
+        kind, places = quota.subject.kind, list(self._derived.values())
+        if not quota.pools:
+            places += self._own.values()
+        named = {
+            other.subject.value
+            for other in places
+            if other.subject.kind == kind and (other.period, other.unit) == (quota.period, quota.unit)
+        }
+        return frozenset(named | {name for holder, name in self.unlimited if holder == kind}) - {"*"}
 
 
 class MalformedPolicy(Malformed):
@@ -147,7 +193,7 @@ def parse_policy(data: bytes, path: str) -> Policy:
 
 
 def _read(root: Part, policy: Policy) -> None:
-    root.only(KEYS)
+    root.only(KEYS, ending="_key")
     if root.found.get("version", 1) != 1 or isinstance(root.found.get("version"), bool):
         root.fault("version", f"{shown(root.found['version'])} is not 1")
     zone = root.found.get("time_zone", "UTC")
@@ -167,9 +213,33 @@ def _read(root: Part, policy: Policy) -> None:
         _tag_rules(tags.only(TAG_KEYS), policy)
     gathered = Gathered(root.faults)
     read_total(root, policy, gathered)
+    # Most documents have few of these parts, and every call reads the document.
+    if _any(root, "allocation_strategy", "allocations", "roles"):
+        from callmeter.policy.allocation import read_strategy
+
+        read_strategy(root, policy, gathered)
+    if _any(root, "tiers", "users", "agents"):
+        from callmeter.policy.tiers import read_tiers
+
+        read_tiers(root, policy, gathered)
+    if _any(root, "keys") or any(key.endswith("_key") for key in root.found):
+        from callmeter.policy.profiles import read_profiles
+
+        read_profiles(root, policy, gathered)
     read_quotas(root, policy, gathered)
     read_rates(root, policy, gathered)
     policy.quotas = gathered.quotas()
+    if _any(root, "models"):
+        from callmeter.policy.model_rules import read_models
+
+        read_models(root, policy)
+    read_breaker(root, policy)
+    read_approvals(root, policy)
+    read_alerts(root, policy)
+
+
+def _any(root: Part, *keys: str) -> bool:
+    return any(key in root.found for key in keys)
 
 
 def _tag_rules(tags: Part, policy: Policy) -> None:

@@ -66,10 +66,11 @@ class Part:
         """Note what is wrong with a member, or with the object itself."""
         self.faults.append(Fault(self.path if key is None else (*self.path, key), message, advice))
 
-    def only(self, known: tuple[str, ...]) -> Part:
-        """Itself; every member that is not known is a fault."""
-        for name in self.found:
-            if name not in known:
+    def only(self, known: tuple[str, ...], *, ending: str = "") -> Part:
+        """Itself; every member that is not known is a fault. With `ending`, objects may stand under names that end
+        so."""
+        for name, found in self.found.items():
+            if name not in known and not (ending and name.endswith(ending) and isinstance(found, dict)):
                 close = closest(name, known)
                 self.fault(name, "is not known here", f"did you mean `{close}`?" if close else "")
         return self
