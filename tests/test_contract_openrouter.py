@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from callmeter.policy.price_listing import listing_lines
-from callmeter.words.jsontext import loads
 from conftest import Run
 
 KEY = {"CALLMETER_API_KEY": "sk-or-v1-contract"}
@@ -100,13 +97,3 @@ def test_each_error_of_the_document_has_its_exit_status_and_its_line(
     line = last_line(home)
     assert line["status"] in ("error", "timeout")
     assert "sk-or-v1-contract" not in done.stderr + json.dumps(line, default=str)
-
-
-def test_the_listing_of_models_is_understood(contract_server: str) -> None:
-    headers = {"Authorization": "Bearer sk-or-v1-contract", "Accept": "application/json"}
-    request = urllib.request.Request(f"{contract_server}/models", headers=headers)
-    with urllib.request.urlopen(request, timeout=30) as response:
-        lines, unreadable = listing_lines(loads(response.read()))
-    assert unreadable == 0
-    assert [line["id"] for line in lines] == ["openai/gpt-4"]
-    assert lines[0]["rates"]
