@@ -18,13 +18,18 @@ _UP = Context(prec=60, rounding=ROUND_CEILING, traps=[])
 
 def nano(amount: Decimal) -> int:
     """USD to nano-dollars, rounded up. Raises ValueError for NaN, infinity and absurd precision."""
+    require_amount(amount)
+    return int(_UP.to_integral_value(_UP.multiply(amount, _FACTOR)))
+
+
+def require_amount(amount: Decimal) -> None:
+    """Raises ValueError for what `nano` does not take."""
     if not amount.is_finite() or amount.adjusted() > 18:
         raise ValueError(f"not an amount of money: {amount}")
     try:
         _LIMIT.plus(amount)
     except Rounded:
         raise ValueError(f"not an amount of money: {amount}") from None
-    return int(_UP.to_integral_value(_UP.multiply(amount, _FACTOR)))
 
 
 def parse_usd(text: str) -> Decimal:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from callmeter.words.instant import parse_instant
-from callmeter.words.money import nano
+from callmeter.words.money import nano, require_amount
 from callmeter.words.usage import COST_SOURCES, MAX_LINE, STATUSES, VERSION
 
 
@@ -22,6 +22,17 @@ class Tokens(msgspec.Struct, frozen=True, rename={"in_": "in"}):
     cache_write: int = 0
     cache_write_1h: int = 0
     reasoning: int = 0
+
+    def has_negative(self) -> bool:
+        """Whether any count is below 0, which only a correction's may be. Spelled out: `min` takes twice as long."""
+        return (
+            self.in_ < 0
+            or self.out < 0
+            or self.cached < 0
+            or self.cache_write < 0
+            or self.cache_write_1h < 0
+            or self.reasoning < 0
+        )
 
 
 class UsageRecord(msgspec.Struct, frozen=True):
@@ -84,15 +95,10 @@ def parse_record(line: bytes) -> UsageRecord:
     if record.cost_source not in COST_SOURCES:
         raise ValueError(f"cost_source {record.cost_source!r}")
     if record.cost is not None:
-        nano(record.cost)
+        require_amount(record.cost)
         if record.cost < 0 and record.corrects is None:
             raise ValueError("negative cost without `corrects`")
-    tokens = record.tokens
-    if (
-        tokens
-        and min(tokens.in_, tokens.out, tokens.cached, tokens.cache_write, tokens.cache_write_1h, tokens.reasoning) < 0
-        and record.corrects is None
-    ):
+    if record.tokens is not None and record.corrects is None and record.tokens.has_negative():
         raise ValueError("negative tokens")
     parse_instant(record.timestamp)
     return record
