@@ -135,7 +135,7 @@ def test_a_damaged_policy_stops_calls_and_says_what_to_do(call: Call, server: Mi
     (home / "budget.json").write_text('{"tags": ')
     done = call("ok", "Hi")
     assert (done.returncode, server.requests) == (5, [])
-    assert "budget.json: not JSON" in done.stderr
+    assert "budget.json:1: is not JSON" in done.stderr
     assert "hint: " in done.stderr
 
 

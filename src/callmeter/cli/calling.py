@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from callmeter.cli.replaying import Recording
     from callmeter.cli.world import World
+    from callmeter.flows.books import Books
     from callmeter.providers.wire import Transport
 
     Value = TypeVar("Value")
@@ -240,6 +241,7 @@ class One:
             monotonic=world.monotonic,
             sleep=world.sleep,
             on_text=on_text,
+            books=books_of(world),
         )
 
     def _find_local(self, provider: Provider) -> None:
@@ -359,6 +361,18 @@ def _ended(error: BaseException | None) -> int:
     if error is not None:
         raise error
     return 0
+
+
+def books_of(world: World) -> Books | None:
+    """The books, where the policy has anything to say about money or models."""
+    policy = world.policy
+    if not (policy.quotas or policy.model_rules):
+        return None
+    from callmeter.flows.books import Books
+    from callmeter.ledger.sqlite import SqliteLedger
+
+    path = world.paths.ledger
+    return Books(policy, lambda: SqliteLedger(path), lambda: None)
 
 
 def transport_of(world: World, provider: Provider) -> Transport:

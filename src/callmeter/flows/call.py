@@ -25,7 +25,7 @@ from callmeter.providers.wire import WireError
 from callmeter.store.files import FileProblem
 from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
-from callmeter.words.errors import Busy, CallmeterError, Exit, NoKey, Refused, Stopped
+from callmeter.words.errors import Busy, CallmeterError, Exit, NoKey, Refused, Stopped, Unavailable
 from callmeter.words.ids import uuid7
 from callmeter.words.instant import text_of
 from callmeter.words.money import nano, shown, usd
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Protocol
 
+    from callmeter.flows.books import Books
     from callmeter.providers.chat import Usage
     from callmeter.providers.wire import Transport
 
@@ -54,11 +55,14 @@ if TYPE_CHECKING:
 
         worst: Decimal | None
         expected: Decimal | None
+        most_tokens: int
 
         def cost(self, tokens: dict[str, int]) -> Decimal | None:
             """What these tokens cost at the call's time."""
 
 
+# A reservation outlives its call's own deadline by this many seconds before another host may end it.
+_LEASE = 60
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -90,7 +94,8 @@ class Call:
 
 
 class Means:
-    """What a call works with. `keys` yields the key to use, and another one each time one was refused (401)."""
+    """What a call works with. `keys` yields the key to use, and another one each time one was refused (401).
+    `books` is None where the policy has nothing to say about money."""
 
     def __init__(
         self,
@@ -105,7 +110,9 @@ class Means:
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         on_text: Callable[[str], None],
+        books: Books | None = None,
     ) -> None:
+        self.books = books
         self.transport = transport
         self.keys = keys
         self.quote = quote
@@ -194,6 +201,7 @@ class _Run:
         self.answer: Answer | None = None
         self.sent = False
         self.crumb: Breadcrumb | None = None
+        self.key = next(means.keys)
 
     def run(self) -> Outcome:
         call, means = self.call, self.means
@@ -206,6 +214,8 @@ class _Run:
                 return self.outcome
         self.crumb = Breadcrumb.begin(means.inflight, self.record, means.log, self.until.timestamp())
         try:
+            if means.books is not None:
+                self._admit(means.books)
             self._attempts()
         except BaseException as stop:
             self.outcome.error = stop
@@ -247,6 +257,45 @@ class _Run:
             )
         return None
 
+    def _admit(self, books: Books) -> None:
+        """Let the policy decide, and hold the worst case. It may give another model or a lower output ceiling."""
+        from callmeter.flows.books import Asked
+        from callmeter.store.inflight import boot_id
+
+        call, means = self.call, self.means
+        request = call.request
+
+        def quoted(model: str, ceiling: int) -> Quote:
+            return means.quote(model, request.with_ceiling(ceiling))
+
+        admission = books.admit(
+            Asked(
+                str(self.record["id"]),
+                call.tags,
+                key=self.key.label if self.key else "",
+                provider=call.provider.name,
+                model=request.model,
+                others=request.fallbacks,
+                ceiling=request.max_tokens,
+                worst_at=lambda model, ceiling: quoted(model, ceiling).worst,
+                tokens_at=lambda model, ceiling: quoted(model, ceiling).most_tokens,
+                at=means.now(),
+                deadline=int(self.until.timestamp()) + _LEASE,
+                owner=f"{means.host} {boot_id()} {os.getpid()}",
+            )
+        )
+        self.outcome.warnings += admission.warnings
+        if admission.pool:
+            self.record["pool"] = admission.pool
+        if admission.why:
+            self.record["note"] = admission.why
+        if admission.model != request.model:
+            self.record["asked_model"] = request.model
+            self.record["model"] = admission.model
+        call.request = request.with_ceiling(admission.ceiling, admission.model)
+        self.quote = self._dearest()
+        self.record["estimate"] = self.quote.worst
+
     # The attempts
 
     def _attempts(self) -> None:
@@ -255,7 +304,7 @@ class _Run:
         if call.provider.name != "openrouter":  # it falls back by itself: they travel in the request
             models += call.request.fallbacks
         keys = means.keys
-        key = next(keys)
+        key = self.key
         failures = 0
         while True:
             verdict = self._attempt(models[0], key)
@@ -296,7 +345,7 @@ class _Run:
             record["key_fingerprint"] = key.fingerprint
         request = call.request
         if model != request.model:
-            request = Request(model, request.messages, max_tokens=request.max_tokens, options=request.options)
+            request = request.with_ceiling(request.max_tokens, model)
         answer = self.answer = Answer(0, None)
         self.sent = False
         failure: WireError | None = None
@@ -388,6 +437,9 @@ class _Run:
             self.record["status"] = "cancelled"
             self.record["error"] = _signal_name(stop)
             self.charged = self.sent
+        elif isinstance(stop, CallmeterError) and self.record["attempts"] == 0:
+            self.record["status"] = "refused"
+            self.record["error"] = stop.code
         elif isinstance(stop, NoKey):
             self.record["status"] = "error"
             self.record["error"] = stop.code
@@ -407,10 +459,21 @@ class _Run:
                     record[name] = value
         record["duration_ms"] = self._elapsed_ms()
         self._settle_cost()
+        line = usage_line(record)
+        written = False
+
+        def append() -> None:
+            nonlocal written
+            append_usage(self.means.log, line)
+            written = True
+
         try:
-            append_usage(self.means.log, usage_line(record))
-        except (FileProblem, Busy) as problem:
-            self._keep_for_later(problem)
+            if self.means.books is not None:
+                self.means.books.settle(record, append)
+            else:
+                append()
+        except (FileProblem, Busy, Unavailable) as problem:
+            self._keep_for_later(problem, append, written)
             return
         assert self.crumb is not None
         self.crumb.done()
@@ -461,9 +524,20 @@ class _Run:
         worst = self.quote.worst
         return cost > max(Decimal(1), (worst or Decimal(0)) * 100)
 
-    def _keep_for_later(self, problem: CallmeterError) -> None:
-        """The log does not take the line: the breadcrumb keeps it, and the next call or report appends it."""
+    def _keep_for_later(self, problem: CallmeterError, append: Callable[[], None], written: bool) -> None:
+        """The log or the ledger does not take the outcome: the breadcrumb keeps it, and the next call or report puts
+        it where it belongs."""
         assert self.crumb is not None
+        if not written and not isinstance(problem, FileProblem):
+            try:
+                append()
+                written = True
+            except (FileProblem, Busy):
+                pass
+        if written:  # only the ledger is behind: recovery finds the line
+            self.crumb.leave()
+            self.outcome.warnings.append(f"{problem.message}; the next call books it")
+            return
         try:
             self.crumb.final(self.record)
             kept = "the line is kept and will be appended by the next call"

@@ -43,7 +43,7 @@ class Quote:
         # What the endpoint may add by itself (search results, files) has no bound that could be known here.
         bounded = found is not None and found.bounded and not any(name in request.options for name in _UNBOUNDED)
         self.worst = figures.worst if bounded else None
-        self.input_tokens = figures.input_tokens
+        self.most_tokens = figures.most_input_tokens + request.max_tokens
 
     def cost(self, tokens: dict[str, int]) -> Decimal | None:
         """What these tokens cost at the call's time; None when it is unknown."""

@@ -13,7 +13,7 @@ A call belongs to the windows in which it was reserved, however long it runs and
 
 from __future__ import annotations
 
-from callmeter.words.errors import CallmeterError, Exit
+from callmeter.words.errors import Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ else:
 UNITS = ("usd", "tokens", "calls")
 
 
-class LedgerProblem(CallmeterError):
+class LedgerProblem(Unavailable):
     """The ledger cannot be used. Under a hard quota, calls are then refused."""
 
-    exit_status = Exit.UNAVAILABLE
     code = "ledger"
 
 

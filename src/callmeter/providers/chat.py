@@ -45,6 +45,16 @@ class Request:
         self.fallbacks = fallbacks
         self.options = dict(options or {})
 
+    def with_ceiling(self, max_tokens: int, model: str | None = None) -> Request:
+        """The same request with another output ceiling, or for another model. The messages are shared."""
+        return Request(
+            model or self.model,
+            self.messages,
+            max_tokens=max_tokens,
+            fallbacks=self.fallbacks if model in (None, self.model) else (),
+            options=self.options,
+        )
+
 
 def body_of(request: Request, provider: Provider, tags: Mapping[str, str], *, send_tags: bool) -> bytes:
     """The JSON body. It always streams, always asks for usage, always has an output ceiling."""

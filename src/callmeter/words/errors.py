@@ -81,6 +81,13 @@ class Refused(CallmeterError):
     code = "refused"
 
 
+class ApprovalNeeded(CallmeterError):
+    """Somebody has to approve first; `details["request"]` is the request's id."""
+
+    exit_status = Exit.APPROVAL
+    code = "approval_needed"
+
+
 class Malformed(CallmeterError):
     """A file that callmeter reads is not what it should be."""
 

@@ -62,6 +62,8 @@ class UsageRecord(msgspec.Struct, frozen=True):
     corrects: str | None = None
     recorded_at: str | None = None
     note: str | None = None
+    asked_model: str | None = None
+    pool: str | None = None
 
     @property
     def instant(self) -> datetime:

@@ -1,0 +1,431 @@
+"""The books of a call: may it go ahead, what is held for it, and what it came to in the end.
+
+Without quotas and model rules in the policy there is nothing to ask and nothing to hold, and no ledger is touched.
+With them, a call is admitted by three steps that repeat until they agree: read where its windows stand, decide, and
+hold the worst case under the limits that the decision relied on. Somebody who was quicker makes the third step say
+no, and the decision is made again.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Standing, Window
+from callmeter.policy.decision import Decision, Frozen, Need, Stand, decide
+from callmeter.policy.model_rules import forbidding
+from callmeter.policy.quotas import SHORT_PERIODS, Bucket, candidate_buckets
+from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Refused
+from callmeter.words.money import nano, shown
+from callmeter.words.period import zone_named
+from callmeter.words.subject import facts_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any, Protocol
+
+    from callmeter.ledger.protocol import Ledger
+    from callmeter.policy.document import Policy
+    from callmeter.policy.quotas import Quota
+
+    class Allowances(Protocol):
+        """What people granted and froze."""
+
+        def granted(self, bucket: str, period: str, unit: str) -> int:
+            """Approved headroom in a quota's unit."""
+
+        def approved(self, bucket: str, period: str) -> bool:
+            """Whether an approval is in effect."""
+
+        def frozen(self, facts: dict[str, str], now: int) -> Frozen | None:
+            """The freeze that a call falls under."""
+
+        def request(self, bucket: str, period: str, amount: int, unit: str, facts: dict[str, str], why: str) -> str:
+            """File a request for approval, and give its id; the same open request is filed once."""
+
+
+_TRIES = 25
+# A call held up by others' holds is told to come back after this; they last as long as their calls.
+_RETRY_AFTER = 5
+
+
+class Asked:
+    """What a call asks for. `worst_at` gives the worst case in USD of a model at an output ceiling, None unknown;
+    `tokens_at` the most tokens."""
+
+    def __init__(
+        self,
+        call_id: str,
+        tags: dict[str, str],
+        *,
+        key: str,
+        provider: str,
+        model: str,
+        others: Sequence[str],
+        ceiling: int,
+        worst_at: Callable[[str, int], Decimal | None],
+        tokens_at: Callable[[str, int], int],
+        at: datetime,
+        deadline: int,
+        owner: str,
+    ) -> None:
+        self.call_id = call_id
+        self.tags = tags
+        self.key = key
+        self.provider = provider
+        self.model = model
+        self.others = others
+        self.ceiling = ceiling
+        self.worst_at = worst_at
+        self.tokens_at = tokens_at
+        self.at = at
+        self.deadline = deadline
+        self.owner = owner
+
+
+class Admission:
+    """A call that may go ahead: with this model and output ceiling, paid by this pool ("" for none). `why` says why
+    the model or the ceiling is another one than asked for."""
+
+    def __init__(self, model: str, ceiling: int) -> None:
+        self.model = model
+        self.ceiling = ceiling
+        self.pool = ""
+        self.why = ""
+        self.warnings: list[str] = []
+
+
+class Books:
+    """The policy over one ledger. `open_ledger` is called when a call falls under a quota."""
+
+    def __init__(
+        self, policy: Policy, open_ledger: Callable[[], Ledger], allowances: Callable[[], Allowances | None]
+    ) -> None:
+        self.policy = policy
+        self._open = open_ledger
+        self._allowances = allowances
+        self._ledger: Ledger | None = None
+        self._held: set[str] = set()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, opened when first needed."""
+        if self._ledger is None:
+            self._ledger = self._open()
+        return self._ledger
+
+    def admit(self, asked: Asked) -> Admission:
+        """Let a call go ahead and hold its worst case. Raises Refused, Busy or ApprovalNeeded with the arithmetic,
+        LedgerProblem when the ledger is out of reach and the policy says that calls then stop."""
+        admission = Admission(asked.model, asked.ceiling)
+        allowances = self._allowances()
+        if not self.policy.quotas and not self.policy.model_rules and allowances is None:
+            return admission
+        self._check_models(asked, admission)
+        facts = self._facts(asked, admission.model)
+        frozen = allowances.frozen(facts, int(asked.at.timestamp())) if allowances else None
+        if frozen is not None:
+            raise _frozen(frozen)
+        if not self.policy.quotas:
+            return admission
+        try:
+            self._admit(asked, admission, allowances)
+        except LedgerProblem as problem:
+            if self.policy.unreachable == "fail_closed" and any(q.enforcement == "hard" for q in self.policy.quotas):
+                raise
+            admission.warnings.append(f"{problem.message}; the call goes ahead, as the policy says")
+        return admission
+
+    def settle(self, record: dict[str, object], append: Callable[[], None]) -> None:
+        """Write the line and turn the hold into what the record says, in one step where there is a hold."""
+        call_id = str(record["id"])
+        if call_id not in self._held:
+            append()
+            return
+        cost, tokens, attempts = record.get("cost"), record.get("tokens"), record.get("attempts")
+        assert isinstance(attempts, int)
+        amount = booked(
+            cost if isinstance(cost, Decimal) else None, tokens if isinstance(tokens, dict) else None, attempts
+        )
+        self.ledger.settle(call_id, amount, before=append)
+        self._held.discard(call_id)
+
+    # Admission
+
+    def _check_models(self, asked: Asked, admission: Admission) -> None:
+        for model in (asked.model, *asked.others):
+            for rule in forbidding(self.policy, self._facts(asked, model))[:1]:
+                said = f"the model {model} is not among those of {rule.subject} ({rule.source})"
+                if rule.enforcement == "hard":
+                    raise Refused(said, f"use one of {', '.join(rule.patterns)}", code="model_not_allowed")
+                if rule.enforcement == "soft":
+                    admission.warnings.append(said)
+
+    def _facts(self, asked: Asked, model: str, pool: str = "") -> dict[str, str]:
+        return facts_of(asked.tags, key=asked.key, model=model, provider=asked.provider, pool=pool)
+
+    def _admit(self, asked: Asked, admission: Admission, allowances: Allowances | None) -> None:
+        zone = zone_named(self.policy.time_zone)
+        settled_model = self._model_of_session(asked)
+        if settled_model:
+            admission.model = settled_model
+        keeps_model = bool(settled_model)
+        for _ in range(_TRIES):
+            facts = self._facts(asked, admission.model)
+            buckets = candidate_buckets(self.policy.quotas, facts, asked.at, zone)
+            if not buckets:
+                return
+            windows = {bucket: _window(bucket) for bucket in buckets}
+            standings = self.ledger.standings(dict.fromkeys(windows.values()))
+            stands = [_stand(bucket, standings[window], allowances) for bucket, window in windows.items()]
+            need = self._need(asked, admission, keeps_model)
+            decision = decide(stands, need, lowest_ceiling=self.policy.lowest_output_tokens)
+            if decision.action == "downgrade":
+                self._downgrade(asked, admission, decision)
+                keeps_model = True
+                continue
+            if not decision.allowed:
+                raise self._refusal(asked, decision, standings, facts, allowances)
+            if self._hold(asked, admission, decision, windows):
+                self._admitted(asked, admission, decision, facts, settled_model)
+                return
+        raise Busy("too many calls want the last of a quota at once", "try again", code="busy", retry_after=1)
+
+    def _need(self, asked: Asked, admission: Admission, keeps_model: bool) -> Need:
+        model = admission.model
+        models = (model, *asked.others)
+
+        def usd_at(ceiling: int) -> int | None:
+            worst = 0
+            for name in models:
+                amount = asked.worst_at(name, ceiling)
+                if amount is None:
+                    return None
+                worst = max(worst, nano(amount))
+            return worst
+
+        return Need(
+            admission.ceiling,
+            usd_at,
+            lambda ceiling: asked.tokens_at(model, ceiling),
+            priority=asked.tags.get("priority", ""),
+            model=model,
+            new_session=not keeps_model,
+        )
+
+    def _hold(self, asked: Asked, admission: Admission, decision: Decision, windows: dict[Bucket, Window]) -> bool:
+        need = self._need(asked, admission, True)
+        hold = Amount(need.usd_at(decision.ceiling) or 0, need.tokens_at(decision.ceiling), 1)
+        reservation = Reservation(
+            asked.call_id,
+            list(dict.fromkeys(windows[bucket] for bucket in decision.buckets)),
+            hold,
+            created=int(asked.at.timestamp()),
+            deadline=asked.deadline,
+            owner=asked.owner,
+        )
+        caps = [Cap(windows[bucket], bucket.quota.unit, limit) for bucket, limit in decision.caps]
+        if not self.ledger.reserve(reservation, caps):
+            return False
+        self._held.add(asked.call_id)
+        return True
+
+    def _admitted(
+        self, asked: Asked, admission: Admission, decision: Decision, facts: dict[str, str], settled_model: str
+    ) -> None:
+        admission.pool = decision.pool
+        if decision.ceiling < admission.ceiling:
+            admission.why = (admission.why + "; " if admission.why else "") + "output ceiling lowered to what is left"
+            admission.warnings.append(
+                f"the output ceiling is lowered from {admission.ceiling} to {decision.ceiling} tokens: that is what "
+                "the quotas still afford"
+            )
+            admission.ceiling = decision.ceiling
+        for stand, share in decision.warnings:
+            if self._first_time(stand.bucket, share):
+                admission.warnings.append(
+                    f"{_name(stand.bucket)} is past {int(share * 100)} %: {_standing_text(stand)}"
+                )
+        if self._has_downgrades() and "session" in asked.tags and not settled_model:
+            self.ledger.remember(_session_key(asked), f"{asked.model}>{admission.model}")
+
+    def _downgrade(self, asked: Asked, admission: Admission, decision: Decision) -> None:
+        assert decision.stand is not None
+        facts = self._facts(asked, decision.model)
+        for rule in forbidding(self.policy, facts)[:1]:
+            if rule.enforcement == "hard":
+                raise Refused(
+                    f"{_name(decision.stand.bucket)} asks for the cheaper model {decision.model}, which is not among "
+                    f"those of {rule.subject}",
+                    "mend the policy: `callmeter budget policy check`",
+                    code="model_not_allowed",
+                )
+        share = int(decision.stage.share * 100) if decision.stage else 0
+        admission.why = f"{_name(decision.stand.bucket)} is past {share} %"
+        admission.warnings.append(f"{asked.model} is replaced by {decision.model}: {admission.why}")
+        admission.model = decision.model
+
+    def _has_downgrades(self) -> bool:
+        return any(stage.action == "downgrade" for quota in self.policy.quotas for stage in quota.stages)
+
+    def _model_of_session(self, asked: Asked) -> str:
+        """The model that a running session was given when it first asked for this one; "" for a new session."""
+        if "session" not in asked.tags or not self._has_downgrades():
+            return ""
+        before, _, served = self.ledger.remember(_session_key(asked)).partition(">")
+        return served if before == asked.model else ""
+
+    def _first_time(self, bucket: Bucket, share: Decimal) -> bool:
+        """Whether this threshold is passed for the first time in its period; remembers it."""
+        key = f"warned/{bucket.key}/{bucket.quota.period}/{bucket.quota.unit}/{bucket.start}"
+        before = self.ledger.remember(key)
+        if before and Decimal(before) >= share:
+            return False
+        before = self.ledger.remember(key, str(share))
+        return not before or Decimal(before) < share
+
+    def _refusal(
+        self,
+        asked: Asked,
+        decision: Decision,
+        standings: dict[Window, Standing],
+        facts: dict[str, str],
+        allowances: Allowances | None,
+    ) -> CallmeterError:
+        stand = decision.stand
+        assert stand is not None
+        quota, bucket = stand.quota, stand.bucket
+        if decision.why == "price_unknown":
+            return Refused(
+                f"the model {facts['model']} has no price, and {_name(bucket)} is a hard quota",
+                f"set it with `callmeter prices set {facts['model']} --provider {asked.provider} --input … --output …`",
+                code="price_unknown",
+            )
+        holders = [
+            reservation.call_id
+            for reservation in self.ledger.open_reservations()
+            if any(window.key == _window(bucket).key for window in reservation.windows)
+        ]
+        arithmetic = _arithmetic(decision, len(holders))
+        details: dict[str, Any] = {
+            "subject": bucket.key,
+            "period": quota.period,
+            "unit": quota.unit,
+            "limit": _number(decision.limit, quota.unit),
+            "current_usage": _number(stand.settled, quota.unit),
+            "held": _number(stand.held, quota.unit),
+            "held_by": holders[:20],
+            "need": _number(decision.need, quota.unit),
+            "missing": _number(decision.missing, quota.unit),
+            "resets_at": _instant(decision.resets_at),
+        }
+        if decision.action == "busy":
+            left = decision.resets_at - int(asked.at.timestamp())
+            wait = max(1, left) if quota.period in SHORT_PERIODS and decision.why == "limit" else _RETRY_AFTER
+            return Busy(
+                f"{_name(bucket)} is busy: {arithmetic}",
+                f"try again in {wait} s, or add `--wait`",
+                code="quota_busy",
+                retry_after=wait,
+                **details,
+            )
+        if decision.action == "approve" and decision.stage is not None:
+            if allowances is None:
+                raise AssertionError("requests need a place")
+            share = int(decision.stage.share * 100)
+            why = f"{_name(bucket)} needs approval from {share} % on"
+            request = allowances.request(bucket.key, quota.period, decision.need, quota.unit, facts, why)
+            return ApprovalNeeded(
+                f"{why}: {arithmetic}; request {request}",
+                f"ask for `callmeter budget approve {request}`",
+                request=request,
+                **details,
+            )
+        return Refused(
+            f"{_name(bucket)} stops this call: {arithmetic}", _stop_hint(bucket), code="quota_exceeded", **details
+        )
+
+
+def booked(cost: Decimal | None, tokens: Mapping[str, int] | None, attempts: int) -> Amount:
+    """What a usage line counts for in the ledger: its cost (an unknown one nothing), its tokens, and one call if
+    anything was tried. Corrections have no attempts: they count their difference only."""
+    used = 0 if tokens is None else tokens["in"] + tokens["out"]
+    return Amount(0 if cost is None else nano(cost), used, 1 if attempts > 0 else 0)
+
+
+def _stop_hint(bucket: Bucket) -> str:
+    key = bucket.key.removeprefix("own/")
+    return f"see `callmeter budget quota explain {key}`, or ask: `callmeter budget request {key} AMOUNT --reason …`"
+
+
+def _frozen(frozen: Frozen) -> Refused:
+    until = f" until {_instant(frozen.until)}" if frozen.until else ""
+    reason = f": {frozen.reason}" if frozen.reason else ""
+    return Refused(
+        f"{frozen.subject} is frozen{until}{reason}",
+        f"`callmeter budget thaw {frozen.subject}` lifts it",
+        code="frozen",
+        subject=str(frozen.subject),
+        resets_at=_instant(frozen.until),
+    )
+
+
+def _session_key(asked: Asked) -> str:
+    return f"session/{asked.tags['session']}"
+
+
+def _window(bucket: Bucket) -> Window:
+    return Window(bucket.key, bucket.quota.period, bucket.start, bucket.end)
+
+
+def _stand(bucket: Bucket, standing: Standing, allowances: Allowances | None) -> Stand:
+    quota: Quota = bucket.quota
+    granted, approved = 0, False
+    if allowances is not None:
+        granted = allowances.granted(bucket.key, quota.period, quota.unit)
+        approved = allowances.approved(bucket.key, quota.period)
+    return Stand(bucket, standing.settled.of(quota.unit), standing.held.of(quota.unit), granted, approved)
+
+
+def _name(bucket: Bucket) -> str:
+    return f"the quota on {bucket.key.removeprefix('own/')} per {bucket.quota.period}"
+
+
+def _standing_text(stand: Stand) -> str:
+    unit = stand.quota.unit
+    return f"{_text(stand.taken, unit)} of {_text(stand.limit(), unit)}"
+
+
+def _arithmetic(decision: Decision, holders: int) -> str:
+    stand = decision.stand
+    assert stand is not None
+    unit = stand.quota.unit
+    held = f", {_text(stand.held, unit)} held by {holders} call{'s' * (holders != 1)} in flight" if stand.held else ""
+    parts = f"limit {_text(decision.limit, unit)}, {_text(stand.settled, unit)} spent{held}"
+    parts += f"; this call may take {_text(decision.need, unit)}"
+    if decision.missing > 0:
+        parts += f", {_text(decision.missing, unit)} too much"
+    if decision.why == "reserved":
+        parts += "; what is left is for calls of high priority"
+    if decision.why == "too_large":
+        parts += "; it would not fit into an unused quota either"
+    return parts + (f"; it resets at {_instant(decision.resets_at)}" if decision.resets_at else "")
+
+
+def _text(amount: int, unit: str) -> str:
+    return shown(amount) if unit == "usd" else f"{amount:,} {unit}"
+
+
+def _number(amount: int, unit: str) -> object:
+    from callmeter.words.money import usd
+
+    return usd(amount) if unit == "usd" else amount
+
+
+def _instant(seconds: int) -> str | None:
+    if not seconds:
+        return None
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
