@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from callmeter.cli.app import app
 from callmeter.cli.world import World
 from callmeter.store.audit import append_event, head_of
+from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
 from callmeter.words.usage import STATUSES
 from conftest import Run
@@ -119,6 +120,19 @@ def test_every_status_of_a_call_can_be_asked_for(shell: Shell) -> None:
     from callmeter.cli.commands.log_show import Status
 
     assert tuple(status.value for status in Status) == STATUSES
+
+
+def test_a_report_first_finishes_the_calls_of_processes_that_died(shell: Shell, home: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        record = {"v": 1, "id": "dead", "timestamp": "2026-11-21T09:00:00.000Z", "model": "m", "estimate": Decimal(2)}
+        Breadcrumb.begin(str(home / "inflight"), record, shell.log, 0).sent()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (home / "inflight" / "odd.call").write_text("no breadcrumb\n")
+    assert json.loads(shell("breakdown", "--format", "json"))["total"]["cost"] == 2
+    assert "odd.call" in shell.err
+    assert shell("log", "show").split()[2] == "unknown"
 
 
 def test_broken_lines_are_left_out_and_mentioned(shell: Shell) -> None:

@@ -17,9 +17,10 @@ PAGE = Path(ROOT, "docs", "formats.md").read_text()
 
 def table(header: str) -> list[list[str]]:
     """The rows below a header row that begins so, their cells without backticks."""
-    _, _, rest = PAGE.partition(f"\n| {header} |")
-    lines = rest.partition("\n\n")[0].splitlines()[2:]
-    return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in lines]
+    found = re.search(rf"\n\| {re.escape(header)} \|.*\n\|---.*\n((\|.*\n)+)", PAGE)
+    assert found, f"no table with the header {header}"
+    lines = found[1].splitlines()
+    return [[re.sub("^`([^`]*)`$", r"\1", cell.strip()) for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 def test_every_field_status_and_source_of_a_usage_line_is_described() -> None:

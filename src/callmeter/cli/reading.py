@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TypeVar
 
 from callmeter.cli.world import World
+from callmeter.flows.recovery import recover
 from callmeter.reports.report import Board, Report, with_reading
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.errors import UsageError
@@ -24,7 +25,13 @@ class Clock:
 
 
 def open_log(world: World, log: str | None, period: Period, clock: Clock) -> LogReader:
-    """The lines of the period that had been written at `--as-of`, from `--log` or the settings' log."""
+    """The lines of the period that had been written at `--as-of`, from `--log` or the settings' log.
+
+    Calls whose processes died are finished first, so that their cost is in the report.
+    """
+    if log is None and clock.as_of is None:
+        for problem in recover(world.paths.inflight, world.now()).problems:
+            world.out.warn(problem)
     end = period.end
     if clock.as_of is not None:
         after = clock.as_of + timedelta(microseconds=1)
