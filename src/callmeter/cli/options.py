@@ -28,7 +28,11 @@ Log = Annotated[
 ]
 AsOf = Annotated[
     str | None,
-    typer.Option("--as-of", metavar="TIME", help="Report as if it were this time; later calls are left out."),
+    typer.Option(
+        "--as-of",
+        metavar="TIME",
+        help="Report as if it were this time, or the end of this day; what was logged later is left out.",
+    ),
 ]
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="From this time on (a date, or a date and time).")
