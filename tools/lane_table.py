@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from callmeter.cli.app import load
-from callmeter.cli.pairs import takes_pair
+from callmeter.cli.pairs import may_lack_value, takes_pair
 
 TABLE = Path(__file__).parent.parent / "src" / "callmeter" / "cli" / "lane_table.py"
 
@@ -24,12 +24,14 @@ def table() -> str:
             argument = parameter.name
             continue
         kind = "pair" if takes_pair(parameter) else "many" if parameter.multiple else "one"
+        if may_lack_value(parameter):
+            kind = "maybe"
         for name in parameter.opts:
             options[name] = (parameter.name, "yes" if parameter.is_flag else kind)
         for name in parameter.secondary_opts:
             options[name] = (parameter.name, "no")
     lines = [
-        '"""The options of `llm-call` as the lane reads them. Written by tools/lane_table.py from the Typer command."""',
+        '"""The options of `llm-call` for the lane, written by tools/lane_table.py from the Typer command."""',
         "",
         f'ARGUMENT = "{argument}"',
         "DEFAULTS: dict[str, object] = {",

@@ -161,6 +161,8 @@ class One:
             max_retry_wait=settings.seconds("max_retry_wait"),
             max_cost=None if limit is None else _usd(limit),
             send_tags=settings.flag("send_tags", _flag(given, "send_tags")),
+            wait=_patience(given, "wait", 300.0),
+            wait_approval=_patience(given, "wait_approval", 3600.0),
         )
 
     def _settle_tags(self) -> dict[str, str]:
@@ -194,9 +196,9 @@ class One:
         return ceiling
 
     def _history(self) -> list[dict[str, object]]:
-        """Earlier messages of the conversation that this call continues."""
+        """Earlier messages of the conversation that this call continues, or those of a batch's line."""
         if not (self.given["continue_"] or self.given["conversation"] is not None):
-            return []
+            return self.history
         from callmeter.cli.conversing import history
 
         return history(self)
@@ -223,7 +225,7 @@ class One:
         key is logged as refused. Raises NoKey, Refused, UsageError, Unavailable."""
         world, provider = self.world, call.provider
         if provider.name == "local" and not provider.base_url:
-            self._find_local(provider)
+            self.find_local(provider)
         keys = keys_of(world, call, self.given, self.local_key)
         try:
             first = next(keys)
@@ -244,7 +246,8 @@ class One:
             books=books_of(world),
         )
 
-    def _find_local(self, provider: Provider) -> None:
+    def find_local(self, provider: Provider) -> None:
+        """Start the local model, or find it, and put its address into `provider`. Raises Unavailable."""
         from callmeter.providers.local import start
 
         server = start(self.world.paths.state_dir)
@@ -507,6 +510,13 @@ def _flag(given: Given, name: str) -> bool | None:
 def _texts(given: Given, name: str) -> list[str]:
     values = given[name]
     return [str(value) for value in values] if isinstance(values, list | tuple) else []
+
+
+def _patience(given: Given, name: str, otherwise: float) -> float:
+    """Seconds to wait: 0 without the option, `otherwise` with the option alone."""
+    if given[name] == "":
+        return otherwise
+    return _seconds(given, name) or 0.0
 
 
 def _seconds(given: Given, name: str) -> float | None:

@@ -59,12 +59,12 @@ def parse(arguments: list[str]) -> dict[str, object] | None:
                 return None
             value = f"{arguments[position]}={arguments[position + 1]}"
             position += 2
-        elif not equals:
+        elif kind != "maybe" and not equals:
             if position >= count:
                 return None
             value = arguments[position]
             position += 1
-        if kind == "one":
+        if kind in ("one", "maybe"):
             given[parameter] = value
         else:
             before = given[parameter]

@@ -1,4 +1,4 @@
-"""The options of `llm-call` as the lane reads them. Written by tools/lane_table.py from the Typer command."""
+"""The options of `llm-call` for the lane, written by tools/lane_table.py from the Typer command."""
 
 ARGUMENT = "prompt"
 DEFAULTS: dict[str, object] = {
@@ -37,6 +37,8 @@ DEFAULTS: dict[str, object] = {
     "timeout": None,
     "connect_timeout": None,
     "retries": None,
+    "wait": None,
+    "wait_approval": None,
     "idempotency_key": None,
     "strict": False,
     "batch": None,
@@ -96,6 +98,8 @@ OPTIONS = {
     "--timeout": ("timeout", "one"),
     "--connect-timeout": ("connect_timeout", "one"),
     "--retries": ("retries", "one"),
+    "--wait": ("wait", "maybe"),
+    "--wait-approval": ("wait_approval", "maybe"),
     "--idempotency-key": ("idempotency_key", "one"),
     "--strict": ("strict", "yes"),
     "--batch": ("batch", "one"),

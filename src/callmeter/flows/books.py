@@ -342,6 +342,8 @@ class Books:
                 request=request,
                 **details,
             )
+        if decision.resets_at:
+            details["retry_after"] = max(1, decision.resets_at - int(asked.at.timestamp()))
         return Refused(
             f"{_name(bucket)} stops this call: {arithmetic}", _stop_hint(bucket), code="quota_exceeded", **details
         )

@@ -25,7 +25,7 @@ from callmeter.providers.wire import WireError
 from callmeter.store.files import FileProblem
 from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
-from callmeter.words.errors import Busy, CallmeterError, Exit, NoKey, Refused, Stopped, Unavailable
+from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Exit, NoKey, Refused, Stopped, Unavailable
 from callmeter.words.ids import uuid7
 from callmeter.words.instant import text_of
 from callmeter.words.money import nano, shown, usd
@@ -63,11 +63,17 @@ if TYPE_CHECKING:
 
 # A reservation outlives its call's own deadline by this many seconds before another host may end it.
 _LEASE = 60
+# Who waits for others asks again after this many seconds.
+_ASK_AGAIN = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Call:
-    """What is to be sent, where, under which tags and limits. Times are seconds; `max_cost` is USD."""
+    """What is to be sent, where, under which tags and limits. Times are seconds; `max_cost` is USD.
+
+    `wait` is how long to wait for a quota that is busy or resets, `wait_approval` for an approval; `timeout` counts
+    from the moment when the call is let through.
+    """
 
     def __init__(
         self,
@@ -81,7 +87,11 @@ class Call:
         max_retry_wait: float,
         max_cost: Decimal | None = None,
         send_tags: bool = True,
+        wait: float = 0.0,
+        wait_approval: float = 0.0,
     ) -> None:
+        self.wait = wait
+        self.wait_approval = wait_approval
         self.request = request
         self.provider = provider
         self.tags = tags
@@ -268,8 +278,11 @@ class _Run:
         def quoted(model: str, ceiling: int) -> Quote:
             return means.quote(model, request.with_ceiling(ceiling))
 
-        admission = books.admit(
-            Asked(
+        while True:
+            now = means.now()
+            self.deadline = means.monotonic() + call.timeout
+            self.record["timestamp"] = text_of(now)  # a call belongs to the period in which it was let through
+            asked = Asked(
                 str(self.record["id"]),
                 call.tags,
                 key=self.key.label if self.key else "",
@@ -279,11 +292,15 @@ class _Run:
                 ceiling=request.max_tokens,
                 worst_at=lambda model, ceiling: quoted(model, ceiling).worst,
                 tokens_at=lambda model, ceiling: quoted(model, ceiling).most_tokens,
-                at=means.now(),
-                deadline=int(self.until.timestamp()) + _LEASE,
+                at=now,
+                deadline=int(now.timestamp() + call.timeout) + _LEASE,
                 owner=f"{means.host} {boot_id()} {os.getpid()}",
             )
-        )
+            try:
+                admission = books.admit(asked)
+                break
+            except (Busy, Refused, ApprovalNeeded) as refusal:
+                self._wait_for(refusal)
         self.outcome.warnings += admission.warnings
         if admission.pool:
             self.record["pool"] = admission.pool
@@ -295,6 +312,20 @@ class _Run:
         call.request = request.with_ceiling(admission.ceiling, admission.model)
         self.quote = self._dearest()
         self.record["estimate"] = self.quote.worst
+
+    def _wait_for(self, refusal: CallmeterError) -> None:
+        """Wait until it is worth asking again; raises the refusal when that would be too long."""
+        call, means = self.call, self.means
+        patience = call.wait_approval if isinstance(refusal, ApprovalNeeded) else call.wait
+        pause = refusal.details.get("retry_after", _ASK_AGAIN if isinstance(refusal, ApprovalNeeded) else None)
+        if not isinstance(pause, int | float):
+            raise refusal
+        left = self.started + patience - means.monotonic()
+        # What is held by calls in flight may come free at any moment, so nobody sleeps through it.
+        pause = min(float(pause), _ASK_AGAIN) if isinstance(refusal, Busy) else float(pause)
+        if pause > left:
+            raise refusal
+        means.sleep(pause)
 
     # The attempts
 
@@ -397,7 +428,7 @@ class _Run:
         }
         assert self.crumb is not None
         # Not to be skipped: without it on disk, nobody would know that this call may be charged.
-        changes.update(attempts=self.record["attempts"], estimate=estimate)
+        changes.update(timestamp=self.record["timestamp"], attempts=self.record["attempts"], estimate=estimate)
         self.crumb.sent(changes)
 
     def _on_text(self, text: str) -> None:

@@ -137,6 +137,20 @@ def llm_call(
         str | None,
         typer.Option("--retries", metavar="N", help="Repeat failed attempts that cost nothing (2 unless set)."),
     ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait",
+            metavar="[=SECONDS]",
+            help="Wait for a quota that is held by other calls or resets soon (300 s unless said).",
+        ),
+    ] = None,
+    wait_approval: Annotated[
+        str | None,
+        typer.Option(
+            "--wait-approval", metavar="[=SECONDS]", help="Wait for an approval that is needed (3600 s unless said)."
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(
