@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "llm-call": ("llm_call", "Make one tagged call to a model and print the answer."),
     "budget status": ("status", "Where we stand: spend today, this week, this month; burn rate; last errors."),
     "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
+    "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
+    "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
     "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
     "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
     "budget keys show": ("keys_show", "One key's registry entry; never the key."),
@@ -46,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 GROUPS = {
     "budget": "What was spent, by whom, and what may be spent.",
+    "budget policy": "The policy, budget.json.",
     "budget keys": "Keys: one for each agent and provider.",
     "budget log": "The usage log: one line a call.",
     "budget audit": "The audit log of changes and refusals.",

@@ -243,25 +243,30 @@ def _any(root: Part, *keys: str) -> bool:
 
 
 def _tag_rules(tags: Part, policy: Policy) -> None:
-    policy.required = tuple(tags.name(name, "required") for name in tags.texts("required", "names"))
-    allowed = tags.part("allowed")
-    if allowed is not None:
-        for name in allowed.found:
-            values = allowed.texts(name, "values")
-            if values:
-                policy.allowed[allowed.name(name, name)] = values
-            elif not allowed.found[name]:
-                allowed.fault(name, "allows no value", "list those that are allowed")
-    aliases = tags.part("aliases")
-    if aliases is not None:
-        for alias, meant in aliases.found.items():
-            if isinstance(meant, str):
-                policy.aliases[aliases.name(alias, alias)] = aliases.name(meant, alias)
-            else:
-                aliases.fault(alias, f"is not a tag's name but {kind_of(meant)}")
-        for alias, target in policy.aliases.items():
-            if target in policy.aliases:
-                aliases.fault(alias, f"points to {target!r}, which is an alias itself")
+    aliases = tags.part("aliases") or tags.nothing()
+    for alias, meant in aliases.found.items():
+        if isinstance(meant, str):
+            policy.aliases[aliases.name(alias, alias)] = aliases.name(meant, alias)
+        else:
+            aliases.fault(alias, f"is not a tag's name but {kind_of(meant)}")
+    for alias, target in policy.aliases.items():
+        if target in policy.aliases:
+            aliases.fault(alias, f"points to {target!r}, which is an alias itself")
+    policy.required = tuple(
+        dict.fromkeys(_tag(tags, name, "required", policy) for name in tags.texts("required", "names"))
+    )
+    allowed = tags.part("allowed") or tags.nothing()
+    for name, found in allowed.found.items():
+        values = allowed.values(name, name, "values")
+        policy.allowed[_tag(allowed, name, name, policy)] = values
+        if found == []:
+            allowed.fault(name, "allows no value", "list those that are allowed")
+
+
+def _tag(part: Part, text: str, key: str, policy: Policy) -> str:
+    """A tag's own name: calls have their tags under it, whatever they called them."""
+    name = part.name(text, key)
+    return policy.aliases.get(name, name)
 
 
 def _is_zone(name: str) -> bool:

@@ -84,6 +84,14 @@ def read_file(path: str, limit: int = 32 * 1024 * 1024, *, private: bool = False
         os.close(descriptor)
 
 
+def anyone_may_write(path: str) -> bool:
+    """Whether every user of the machine could change a file. Raises FileProblem when it cannot be looked at."""
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IWOTH)
+    except OSError as error:
+        raise _problem("look at", path, error) from None
+
+
 def open_to_read(path: str) -> int | None:
     """A descriptor of a regular file, symbolic links followed; None when there is none. Raises FileProblem."""
     try:
