@@ -17,6 +17,7 @@ import pytest
 import zstandard
 
 from callmeter.flows.recovery import recover
+from callmeter.store import usage_log
 from callmeter.store.audit import append_event, read_events
 from callmeter.store.files import FileProblem
 from callmeter.store.inflight import Breadcrumb
@@ -224,6 +225,27 @@ def test_a_log_that_is_deleted_while_it_is_closed_stays_deleted(home: Home) -> N
             home.close()
     assert "usage.jsonl" not in home.names()
     assert "usage-2026-10.jsonl.zst" in home.names(), "the only copy that is left"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("path", ["usage.jsonl", "usage*.jsonl*"])
+def test_a_log_that_is_closed_while_it_is_opened_for_reading_is_read_whole(
+    home: Home, monkeypatch: pytest.MonkeyPatch, path: str, when: str
+) -> None:
+    write(home.log, [*calls(3, OCTOBER), *calls(3, NOVEMBER)])
+    real = usage_log.segments_of
+    closings = 0
+
+    def closing(log_path: str) -> list[str]:
+        nonlocal closings
+        listed = real(log_path) if when == "after" else []
+        closings += bool(home.close(None))
+        return real(log_path) if when == "before" else listed
+
+    monkeypatch.setattr(usage_log, "segments_of", closing)
+    found = [record.id for record in read_records(str(home.directory / path))]
+    assert closings == 1
+    assert len(found) == len(set(found)) == 6
 
 
 WRITER = """

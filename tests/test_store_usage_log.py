@@ -16,9 +16,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callmeter.store.files import FileProblem
+from callmeter.store.files import FileProblem, Lock
 from callmeter.store.seen_ids import SeenIds
-from callmeter.store.usage_append import append_usage
+from callmeter.store.usage_append import append_usage, lock_of
 from callmeter.store.usage_log import BadLine, LogReader, read_records, split_lines
 from callmeter.store.usage_tail import Follower, latest, lines_backwards
 from callmeter.words.period import EVER, Period
@@ -297,6 +297,24 @@ def test_sixteen_writers_leave_whole_lines_only(tmp_path: Path) -> None:
     reader = read_records(log)
     assert {record.id for record in reader} == {f"{w}-{n}" for w in range(16) for n in range(50)}
     assert (reader.bad_count, reader.duplicates) == (0, 0)
+
+
+def test_a_writer_waits_for_whoever_changes_the_log(tmp_path: Path) -> None:
+    log = str(tmp_path / "usage.jsonl")
+    waiting, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(waiting, 1)
+        append_usage(log, GOOD)
+        os._exit(0)
+    with Lock(lock_of(log)):
+        os.write(go, b"!")
+        ended = 0
+        while not ended and f"-> FLOCK  ADVISORY  WRITE {child} " not in Path("/proc/locks").read_text():
+            ended, _ = os.waitpid(child, os.WNOHANG)
+        assert not ended and not os.path.exists(log)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ids(log) == ["good"]
 
 
 def test_a_log_is_for_its_owner_only_from_its_first_byte(tmp_path: Path) -> None:
