@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import chain
+from os.path import exists
 
 from callmeter.cli.question import parameter, user_content
 from callmeter.flows.call import Call, Means, Outcome, make_call, refuse
-from callmeter.flows.pricing import Quote, Quoter
+from callmeter.flows.pricing import Known, Quote, Quoter
 from callmeter.flows.recovery import recover
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
@@ -70,6 +71,7 @@ class One:
         self.line_tags: list[tuple[str, str]] = []
         self.warnings: list[str] = []
         self.history: list[dict[str, object]] = []
+        self.known_prices: Known | None = None
         self.conversation: str | None = None
         self.conversation_model: str | None = None
         self.local_key: str | None = None
@@ -142,7 +144,7 @@ class One:
         model = model or ("smollm2" if provider.name == "local" else None)
         if not model:
             raise UsageError("no model is named", "add `-m MODEL`, or set `model` in config.toml")
-        self.quoter = Quoter(provider, world.paths, world.now())
+        self.quoter = Quoter(provider, world.paths, world.now(), self.known_prices)
         request = Request(
             model,
             messages,
@@ -369,13 +371,19 @@ def _ended(error: BaseException | None) -> int:
 def books_of(world: World) -> Books | None:
     """The books, where the policy has anything to say about money or models."""
     policy = world.policy
-    if not (policy.quotas or policy.model_rules):
+    places = world.paths
+    decided = exists(places.approvals) or exists(places.requests)
+    if not (policy.quotas or policy.model_rules or decided):
         return None
+    from callmeter.cli.auditing import audit
+    from callmeter.cli.ledgers import ledger_of
+    from callmeter.flows.approvals import Desk
     from callmeter.flows.books import Books
-    from callmeter.ledger.sqlite import SqliteLedger
 
-    path = world.paths.ledger
-    return Books(policy, lambda: SqliteLedger(path), lambda: None)
+    def open_desk() -> Desk:
+        return Desk(places, world.now(), lambda: world.who, lambda: audit(world))
+
+    return Books(policy, lambda: ledger_of(world), open_desk)
 
 
 def transport_of(world: World, provider: Provider) -> Transport:

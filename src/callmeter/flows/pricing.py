@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from callmeter.store.places import Places
 
 
+# What a price is looked up by: provider, whose prices it has, whether it is free, model.
+Known = dict[tuple[str, str, bool, str], PriceFound | None]
+
 _UNBOUNDED = ("plugins", "web_search_options")
 
 
@@ -51,28 +54,31 @@ class Quote:
 
 
 class Quoter:
-    """Quotes of one provider at one instant; each model is looked up once."""
+    """Quotes of one provider at one instant; each model is looked up once. `known` is what was looked up for other
+    calls at about the same time, and takes what this one looks up."""
 
-    def __init__(self, provider: Provider, places: Places, at: datetime) -> None:
+    def __init__(self, provider: Provider, places: Places, at: datetime, known: Known | None = None) -> None:
         self._provider = provider
         self._places = places
         self._at = at
-        self._found: dict[str, PriceFound | None] = {}
+        self._found = {} if known is None else known
         self._prompt: tuple[Request, Prompt] | None = None
 
     def price(self, model: str) -> PriceFound | None:
         """The model's price, with its limits. Raises Malformed for a damaged prices.toml."""
-        if model not in self._found:
-            self._found[model] = find_price(
-                self._provider.name,
+        provider = self._provider
+        look_up = (provider.name, provider.price_as, provider.free, model)
+        if look_up not in self._found:
+            self._found[look_up] = find_price(
+                provider.name,
                 model,
                 self._at,
                 overrides=self._places.prices,
                 cache_dir=self._places.cache,
-                price_as=self._provider.price_as,
-                free=self._provider.free,
+                price_as=provider.price_as,
+                free=provider.free,
             )
-        return self._found[model]
+        return self._found[look_up]
 
     def quote(self, model: str, request: Request) -> Quote:
         """What the request may cost, served by this model."""
