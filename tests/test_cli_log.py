@@ -264,6 +264,9 @@ def test_what_is_closed_can_be_chosen(shell: Shell) -> None:
     shell("log", "close", "--all", "--before", "2026-11-20", status=2)
     shell("log", "close", "--log", "hosts/*/usage.jsonl", status=2)
     assert "glob" in shell.err
+    for action in ("close", "prune"):
+        shell("log", action, "--log", "usage-2026-10.jsonl.zst", status=2)
+        assert "not named like a log" in shell.err
 
 
 def test_less_than_ninety_days_need_force(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

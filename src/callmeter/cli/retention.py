@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from callmeter.cli.world import World
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.store.segments import Segment
+from callmeter.store.usage_log import is_live
 from callmeter.words.errors import UsageError
 
 # Disputes with a provider, and the audit of a quarter, need the calls themselves.
@@ -17,10 +18,13 @@ SHORTEST = 90
 
 
 def one_log(world: World, log: str | None) -> str:
-    """The path of the log that is to be changed. Raises UsageError for a glob: each host closes its own."""
+    """The path of the log that is to be changed. Raises UsageError for a glob, since each host closes its own, and for
+    what is no live log by its name."""
     path = log or world.paths.log
     if glob.has_magic(path) and not os.path.exists(path):
         raise UsageError(f"{path} is a glob, and one log is wanted", "name the log itself, such as `usage.jsonl`")
+    if not is_live(path):
+        raise UsageError(f"{path} is not named like a log that is being written", "name one such as `usage.jsonl`")
     return os.path.abspath(path)
 
 
