@@ -201,7 +201,7 @@ def local_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel
 
 @pytest.fixture(scope="session")
 def contract_server() -> Iterator[str]:
-    """The base URL of OpenRouter's own OpenAPI document (MIT licence), served and enforced by Prism.
+    """The base URL of OpenRouter's own OpenAPI document, served and enforced by Prism.
 
     A request that breaks the document is answered with 422 (or 401); `Prefer: code=429` asks for that answer.
     """
@@ -211,7 +211,9 @@ def contract_server() -> Iterator[str]:
         lacking("Prism is not installed; run `make test` where npm is")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    document = TESTS / "contract" / "openrouter-openapi.yaml"
+    document = ROOT.parent / "shared" / "openrouter-openapi.yaml"
+    if not document.exists():
+        lacking("OpenRouter's OpenAPI document is not beside this checkout, in `shared`")
     command = [program, "mock", document, "-h", "127.0.0.1", "-p", str(port), "--errors", "--verboseLevel", "silent"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
         try:
