@@ -19,6 +19,27 @@ class Shape(enum.StrEnum):
     MARKDOWN = "markdown"
 
 
+class Periods(enum.StrEnum):
+    """The periods of quotas."""
+
+    SECOND = "second"
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+    LIFE = "life"
+
+
+class Units(enum.StrEnum):
+    """The units of quotas."""
+
+    USD = "usd"
+    TOKENS = "tokens"
+    CALLS = "calls"
+
+
 Format = Annotated[Shape, typer.Option("--format", help="Shape of the output: the same rows in each.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no warnings on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
@@ -52,3 +73,10 @@ Where = Annotated[
         "--where", metavar="NAME=VALUE", help="Only calls with this tag, model, provider, key or status; `*` matches."
     ),
 ]
+QuotaPeriod = Annotated[
+    Periods | None, typer.Option("--period", help="The quota's period; `life` never resets.", show_choices=True)
+]
+QuotaUnit = Annotated[Units | None, typer.Option("--unit", help="The quota's unit.")]
+For = Annotated[str | None, typer.Option("--for", metavar="SPAN", help="Only for so long: `30m`, `2h`, `7d`, `4w`.")]
+UntilThen = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only until this time.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the audit log.")]

@@ -296,18 +296,19 @@ class HeldFile:
             self.close()
 
 
-def append_line(path: str, line: bytes, *, sync: bool = False) -> int:
+def append_line(path: str, line: bytes, *, sync: bool = False, mode: int = 0o600) -> int:
     """Append one line (newline included) under the caller's lock and return the offset at which it begins.
 
     A tail without a newline, left by a crash, is sealed first, in the same write. A short write is taken back,
-    so that a full disk never leaves half a line. Raises FileProblem; then nothing was appended.
+    so that a full disk never leaves half a line. A new file gets `mode`. Raises FileProblem; then nothing was
+    appended.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, flags, mode)
     except FileNotFoundError:
         make_directory(os.path.dirname(path))
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, flags, mode)
     except OSError as error:
         raise _problem("append to", path, error) from None
     try:

@@ -94,6 +94,7 @@ KNOWN = {
     "log": Known(_text, None, "path of the usage log"),
     "policy": Known(_text, None, "path of the policy, budget.json"),
     "keys": Known(_text, None, "path of the key registry, keys.toml"),
+    "approvals": Known(_text, None, "path of the approvals, approvals.jsonl"),
     "host": Known(_text, None, "name of this host in the usage log"),
 }
 
@@ -197,7 +198,7 @@ def read_settings(places: Places, env: Mapping[str, str]) -> Settings:
     settings = Settings(read_toml(places.settings, places.cache), places.settings, env)
     import os.path
 
-    for name in ("log", "policy", "keys"):
+    for name in ("log", "policy", "keys", "approvals"):
         path = settings.text(name)
         if path:
             setattr(places, name, os.path.abspath(os.path.expanduser(path)))

@@ -1,0 +1,72 @@
+"""Limits and times as people type them: `50`, `$50`, `100000tok`, `20calls`, `100/day`; `2h`, `2026-12-01`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from callmeter.cli.world import World
+from callmeter.policy.reading import MOST_COUNT, MOST_USD
+from callmeter.words.errors import UsageError
+from callmeter.words.money import nano, parse_usd, shown
+from callmeter.words.period import moment, zone_named
+
+_SUFFIXES = {"usd": "usd", "tokens": "tokens", "token": "tokens", "tok": "tokens", "calls": "calls", "call": "calls"}
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def amount_in(text: str, what: str, unit: str | None = None) -> tuple[int, str]:
+    """An amount above 0 and its unit: nano-dollars, tokens or calls. `unit` is what a bare number means, and must not
+    contradict the text. Raises UsageError that begins with `what`."""
+    plain = text.strip().lower().replace(",", "").replace("_", "")
+    number = plain.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    suffix = plain[len(number) :].strip()
+    said = _SUFFIXES.get(suffix, "" if suffix else unit or "usd")
+    if number.startswith("$"):
+        said = "usd" if suffix in ("", "usd") else ""
+    if not said:
+        raise UsageError(
+            f"{what} {text!r} is not an amount", "write `50` or `$50` (USD), `100000tok` (tokens) or `100calls`"
+        )
+    if unit is not None and said != unit:
+        raise UsageError(f"{what} {text!r} is in {said}, not in {unit}", f"leave out `--unit`, or write {unit}")
+    try:
+        amount = nano(parse_usd(number)) if said == "usd" else _whole(number)
+    except ValueError:
+        raise UsageError(f"{what} {text!r} is not an amount", "write `50`, `$50`, `100000tok` or `100calls`") from None
+    if not 0 < amount <= (MOST_USD * 10**9 if said == "usd" else MOST_COUNT):
+        raise UsageError(f"{what} {text!r} is not above 0 and below a billion USD, or 10^15 tokens or calls")
+    return amount, said
+
+
+def end_in(world: World, span: str | None, until: str | None) -> datetime | None:
+    """When `--for SPAN` or `--until TIME` is over; None without them. Raises UsageError."""
+    if span is not None and until is not None:
+        raise UsageError("--for and --until contradict each other", "keep one of them", code="contradiction")
+    now = world.now()
+    if until is not None:
+        end = moment(until, zone_named(world.policy.time_zone), "--until")
+        if end <= now:
+            raise UsageError(f"--until {until!r} is not in the future")
+        return end
+    if span is None:
+        return None
+    digits, size = span.strip()[:-1], _SPANS.get(span.strip()[-1:], 0)
+    if not size or not digits.isascii() or not digits.isdigit() or len(digits) > 7 or not int(digits):
+        raise UsageError(f"--for {span!r} is not a span", "write `30m`, `2h`, `7d` or `4w`", code="bad_time")
+    try:
+        return now + timedelta(seconds=int(digits) * size)
+    except OverflowError:
+        raise UsageError(f"--for {span!r} ends outside the calendar", code="bad_time") from None
+
+
+def amount_text(amount: int, unit: str) -> str:
+    """`$12.34`, `100,000 tokens`, `1 call`."""
+    if unit == "usd":
+        return shown(amount)
+    return f"{amount:,} {unit if amount != 1 else unit[:-1]}"
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ValueError(text)
+    return int(text)
