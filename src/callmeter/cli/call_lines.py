@@ -17,7 +17,7 @@ _COLUMNS = (
     ("purpose", 0, False, 80),
     ("model", 0, False, 0),
     ("tokens", 13, True, 100),
-    ("cost", 9, True, 0),
+    ("cost", 12, True, 0),  # the least there is: $0.000000001; money is never cut
     ("took", 7, True, 70),
 )
 

@@ -438,7 +438,8 @@ class _Run:
 
     def _on_usage(self, usage: Usage) -> None:
         if usage.cost is not None or usage.tokens is not None:
-            self._drop("usage", usage.tokens, usage.cost)
+            cost = None if usage.cost is None or self.earlier is None else usage.cost + self.earlier
+            self._drop("usage", usage.tokens, cost)
 
     def _drop(self, what: str, *values: object) -> None:
         """Tell the breadcrumb. A full disk must not stop a call that is already being paid for."""
