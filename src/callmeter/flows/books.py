@@ -23,26 +23,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
-    from typing import Any, Protocol
+    from typing import Any
 
+    from callmeter.flows.approvals import Desk
     from callmeter.ledger.protocol import Ledger
     from callmeter.policy.document import Policy
+    from callmeter.policy.grants import Allowances
     from callmeter.policy.quotas import Quota
-
-    class Allowances(Protocol):
-        """What people granted and froze."""
-
-        def granted(self, bucket: str, period: str, unit: str) -> int:
-            """Approved headroom in a quota's unit."""
-
-        def approved(self, bucket: str, period: str) -> bool:
-            """Whether an approval is in effect."""
-
-        def frozen(self, facts: dict[str, str], now: int) -> Frozen | None:
-            """The freeze that a call falls under."""
-
-        def request(self, bucket: str, period: str, amount: int, unit: str, facts: dict[str, str], why: str) -> str:
-            """File a request for approval, and give its id; the same open request is filed once."""
 
 
 _TRIES = 25
@@ -97,14 +84,13 @@ class Admission:
 
 
 class Books:
-    """The policy over one ledger. `open_ledger` is called when a call falls under a quota."""
+    """The policy over one ledger. `open_ledger` is called when a call falls under a quota; `open_desk` each time
+    that a call asks, since what was approved or frozen may have changed."""
 
-    def __init__(
-        self, policy: Policy, open_ledger: Callable[[], Ledger], allowances: Callable[[], Allowances | None]
-    ) -> None:
+    def __init__(self, policy: Policy, open_ledger: Callable[[], Ledger], open_desk: Callable[[], Desk]) -> None:
         self.policy = policy
         self._open = open_ledger
-        self._allowances = allowances
+        self._open_desk = open_desk
         self._ledger: Ledger | None = None
         self._held: set[str] = set()
 
@@ -119,18 +105,15 @@ class Books:
         """Let a call go ahead and hold its worst case. Raises Refused, Busy or ApprovalNeeded with the arithmetic,
         LedgerProblem when the ledger is out of reach and the policy says that calls then stop."""
         admission = Admission(asked.model, asked.ceiling)
-        allowances = self._allowances()
-        if not self.policy.quotas and not self.policy.model_rules and allowances is None:
-            return admission
-        self._check_models(asked, admission)
-        facts = self._facts(asked, admission.model)
-        frozen = allowances.frozen(facts, int(asked.at.timestamp())) if allowances else None
+        desk = self._open_desk()
+        frozen = desk.allowances.frozen(self._facts(asked, admission.model))
         if frozen is not None:
             raise _frozen(frozen)
+        self._check_models(asked, admission)
         if not self.policy.quotas:
             return admission
         try:
-            self._admit(asked, admission, allowances)
+            self._admit(asked, admission, desk)
         except LedgerProblem as problem:
             if self.policy.unreachable == "fail_closed" and any(q.enforcement == "hard" for q in self.policy.quotas):
                 raise
@@ -165,7 +148,7 @@ class Books:
     def _facts(self, asked: Asked, model: str, pool: str = "") -> dict[str, str]:
         return facts_of(asked.tags, key=asked.key, model=model, provider=asked.provider, pool=pool)
 
-    def _admit(self, asked: Asked, admission: Admission, allowances: Allowances | None) -> None:
+    def _admit(self, asked: Asked, admission: Admission, desk: Desk) -> None:
         zone = zone_named(self.policy.time_zone)
         settled_model = self._model_of_session(asked)
         if settled_model:
@@ -178,7 +161,7 @@ class Books:
                 return
             windows = {bucket: _window(bucket) for bucket in buckets}
             standings = self.ledger.standings(dict.fromkeys(windows.values()))
-            stands = [_stand(bucket, standings[window], allowances) for bucket, window in windows.items()]
+            stands = [_stand(bucket, standings[window], desk.allowances) for bucket, window in windows.items()]
             need = self._need(asked, admission, keeps_model)
             decision = decide(stands, need, lowest_ceiling=self.policy.lowest_output_tokens)
             if decision.action == "downgrade":
@@ -186,11 +169,21 @@ class Books:
                 keeps_model = True
                 continue
             if not decision.allowed:
-                raise self._refusal(asked, decision, standings, facts, allowances)
-            if self._hold(asked, admission, decision, windows):
-                self._admitted(asked, admission, decision, facts, settled_model)
+                raise self._refusal(asked, decision, facts, desk)
+            if self._hold(asked, admission, decision, windows, self._last_calls(windows, standings, desk)):
+                self._admitted(asked, admission, decision, settled_model)
                 return
         raise Busy("too many calls want the last of a quota at once", "try again", code="busy", retry_after=1)
+
+    def _last_calls(self, windows: dict[Bucket, Window], standings: dict[Window, Standing], desk: Desk) -> list[Cap]:
+        """Approvals for a number of calls end exactly there, however many callers ask at once."""
+        caps = []
+        for bucket, window in windows.items():
+            quota, calls = bucket.quota, standings[window].taken("calls")
+            last = desk.allowances.last_call(bucket.key, quota.period, quota.unit, calls)
+            if last is not None and quota.enforcement == "hard":
+                caps.append(Cap(window, "calls", last))
+        return caps
 
     def _need(self, asked: Asked, admission: Admission, keeps_model: bool) -> Need:
         model = admission.model
@@ -214,7 +207,14 @@ class Books:
             new_session=not keeps_model,
         )
 
-    def _hold(self, asked: Asked, admission: Admission, decision: Decision, windows: dict[Bucket, Window]) -> bool:
+    def _hold(
+        self,
+        asked: Asked,
+        admission: Admission,
+        decision: Decision,
+        windows: dict[Bucket, Window],
+        further: list[Cap],
+    ) -> bool:
         need = self._need(asked, admission, True)
         hold = Amount(need.usd_at(decision.ceiling) or 0, need.tokens_at(decision.ceiling), 1)
         reservation = Reservation(
@@ -225,15 +225,13 @@ class Books:
             deadline=asked.deadline,
             owner=asked.owner,
         )
-        caps = [Cap(windows[bucket], bucket.quota.unit, limit) for bucket, limit in decision.caps]
+        caps = [Cap(windows[bucket], bucket.quota.unit, limit) for bucket, limit in decision.caps] + further
         if not self.ledger.reserve(reservation, caps):
             return False
         self._held.add(asked.call_id)
         return True
 
-    def _admitted(
-        self, asked: Asked, admission: Admission, decision: Decision, facts: dict[str, str], settled_model: str
-    ) -> None:
+    def _admitted(self, asked: Asked, admission: Admission, decision: Decision, settled_model: str) -> None:
         admission.pool = decision.pool
         if decision.ceiling < admission.ceiling:
             admission.why = (admission.why + "; " if admission.why else "") + "output ceiling lowered to what is left"
@@ -289,9 +287,8 @@ class Books:
         self,
         asked: Asked,
         decision: Decision,
-        standings: dict[Window, Standing],
         facts: dict[str, str],
-        allowances: Allowances | None,
+        desk: Desk,
     ) -> CallmeterError:
         stand = decision.stand
         assert stand is not None
@@ -331,11 +328,9 @@ class Books:
                 **details,
             )
         if decision.action == "approve" and decision.stage is not None:
-            if allowances is None:
-                raise AssertionError("requests need a place")
             share = int(decision.stage.share * 100)
             why = f"{_name(bucket)} needs approval from {share} % on"
-            request = allowances.request(bucket.key, quota.period, decision.need, quota.unit, facts, why)
+            request = desk.request(bucket.key, quota.period, quota.unit, bucket.end, facts, why)
             return ApprovalNeeded(
                 f"{why}: {arithmetic}; request {request}",
                 f"ask for `callmeter budget approve {request}`",
@@ -381,12 +376,11 @@ def _window(bucket: Bucket) -> Window:
     return Window(bucket.key, bucket.quota.period, bucket.start, bucket.end)
 
 
-def _stand(bucket: Bucket, standing: Standing, allowances: Allowances | None) -> Stand:
+def _stand(bucket: Bucket, standing: Standing, allowances: Allowances) -> Stand:
     quota: Quota = bucket.quota
-    granted, approved = 0, False
-    if allowances is not None:
-        granted = allowances.granted(bucket.key, quota.period, quota.unit)
-        approved = allowances.approved(bucket.key, quota.period)
+    calls = standing.taken("calls")
+    granted = allowances.granted(bucket.key, quota.period, quota.unit, calls)
+    approved = allowances.approved(bucket.key, quota.period, quota.unit, calls)
     return Stand(bucket, standing.settled.of(quota.unit), standing.held.of(quota.unit), granted, approved)
 
 
