@@ -89,6 +89,8 @@ def rate_quotas(part: Part, key: str, subject: Subject, policy: Policy) -> list[
     found = part.found[key]
     quotas: dict[str, tuple[Path, Quota]] = {}
     enforcement = policy.enforcement_for(acts=True)
+    if found == []:
+        part.fault(key, "names no rate", "write one such as `100/day`, or remove it")
     for index, text in enumerate(found if isinstance(found, list) else [found]):
         path = (*part.path, key, index) if isinstance(found, list) else (*part.path, key)
         count, period, advice = _rate(text)
@@ -113,8 +115,8 @@ def subject_in(part: Part, key: str, text: object, policy: Policy) -> Subject | 
     except CallmeterError as error:
         if text == "*":
             part.fault(key, "'*' is not a subject", "write `total` for all calls together")
-        elif text.isprintable() and text.strip() and ":" not in text:
-            part.fault(key, f"{shown(text)} is not a subject", f"did you mean `agent:{text.strip()[:40]}`?")
+        elif text.isprintable() and text.strip() and ":" not in text and shown(text) == repr(text):
+            part.fault(key, f"{shown(text)} is not a subject", f"did you mean `agent:{text.strip()}`?")
         else:
             part.fault(key, f"{shown(text)} is not a subject", error.hint)
         return None

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from callmeter.words.errors import CallmeterError
 from callmeter.words.money import nano
-from callmeter.words.tags import tag_name, tag_value
+from callmeter.words.tags import MAX_VALUE, tag_name, tag_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # A billion dollars is 10^18 nano-dollars, which still fits an SQL integer twice over.
 MOST_USD = 10**9
 MOST_COUNT = 10**15
+VALUE_ADVICE = f"use up to {MAX_VALUE} visible characters"
 
 
 class Fault:
@@ -148,8 +149,10 @@ class Part:
 
     def choice(self, key: str, among: tuple[str, ...], default: str) -> str:
         """One of several words."""
-        found = self.found.get(key, default)
-        if isinstance(found, str) and (found in among or found is default):
+        if key not in self.found:
+            return default
+        found = self.found[key]
+        if isinstance(found, str) and found in among:
             return found
         close = closest(found, among) if isinstance(found, str) else ""
         self.fault(
@@ -195,16 +198,16 @@ class Part:
         """A tag's value, in the form in which calls have it."""
         try:
             return tag_value(tag, text)
-        except CallmeterError as error:
-            self.fault(key if key is not None else text, error.message)
+        except CallmeterError:
+            self.fault(key if key is not None else text, f"{shown(text)} cannot be the value of a tag", VALUE_ADVICE)
             return text
 
     def name(self, text: str, key: str) -> str:
         """A tag's name, in its one form."""
         try:
             return tag_name(text)
-        except CallmeterError as error:
-            self.fault(key, error.message)
+        except CallmeterError:
+            self.fault(key, f"{shown(text)} is not a tag's name", "use letters, digits, `_` and `.`")
             return text
 
     def _checked(self, key: str, read: Callable[[object], int]) -> int | None:
@@ -254,7 +257,9 @@ def closest(name: str, known: tuple[str, ...]) -> str:
     """The known word that was probably meant, or nothing."""
     import difflib
 
-    close = difflib.get_close_matches(name.strip().lower().replace("-", "_"), known, 1)
+    plain = name.strip().lower().replace("-", "_")
+    begun = [word for word in known if len(plain) > 2 and word.startswith(plain)]
+    close = begun if len(begun) == 1 else difflib.get_close_matches(plain, known, 1)
     return close[0] if close else ""
 
 
