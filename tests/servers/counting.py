@@ -79,6 +79,10 @@ class CountingServer:
         """Let everything go on that is held, and hold nothing any more."""
         self._release.send(b"x")
 
+    def hold_again(self) -> None:
+        """Hold what comes from now on, as before the release."""
+        self._released.recv(16)
+
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         prompt = _prompt(body)
@@ -89,15 +93,22 @@ class CountingServer:
         if prompt in self.failing:
             self._say(handler, 400, "application/json", b'{"error":{"code":400,"message":"no"}}')
             return
-        if prompt.startswith("hold") and not self._held(handler, prompt):
-            return
+        try:
+            self._stream(handler, prompt, number)
+        except ConnectionError:
+            with self._changed:
+                self.cancelled.append(prompt)
+                self._changed.notify_all()
+
+    def _stream(self, handler: BaseHTTPRequestHandler, prompt: str, number: int) -> None:
+        if prompt.startswith("hold"):
+            self._hold(handler)
         words = self.answers.get(prompt, f"answer to {prompt}")
         head, rest = words[:6], words[6:]
         started = prompt.startswith("drip")
         if started:
             self._say(handler, 200, "text/event-stream", _chunk({"content": head}), f"gen-{number}")
-            if not self._held(handler, prompt):
-                return
+            self._hold(handler)
         stream = b"" if started else _chunk({"content": head})
         stream += _chunk({"content": rest}) + _chunk({}, self.finish_reason)
         usage = {"prompt_tokens": 10, "completion_tokens": 5, "cost": float(COST)}
@@ -108,15 +119,11 @@ class CountingServer:
         else:
             self._say(handler, 200, "text/event-stream", stream, f"gen-{number}")
 
-    def _held(self, handler: BaseHTTPRequestHandler, prompt: str) -> bool:
-        """Wait for `release`, or for the client to go away (False)."""
+    def _hold(self, handler: BaseHTTPRequestHandler) -> None:
+        """Wait for `release`. Raises ConnectionAbortedError when the client goes away."""
         ready, _, _ = select.select([handler.connection, self._released], [], [])
-        if self._released in ready:
-            return True
-        with self._changed:
-            self.cancelled.append(prompt)
-            self._changed.notify_all()
-        return False
+        if self._released not in ready:
+            raise ConnectionAbortedError
 
     def _say(self, handler: BaseHTTPRequestHandler, status: int, media: str, data: bytes, name: str = "") -> None:
         handler.send_response(status)
