@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from callmeter.cli.world import World
-from callmeter.policy.reading import MOST_COUNT, MOST_USD
+from callmeter.policy.quota_rules import RATE_WORDS
+from callmeter.policy.reading import MOST_COUNT, MOST_USD, number_of
 from callmeter.words.errors import UsageError
 from callmeter.words.money import nano, parse_usd, shown
 from callmeter.words.period import moment, zone_named
@@ -36,6 +38,29 @@ def amount_in(text: str, what: str, unit: str | None = None) -> tuple[int, str]:
     if not 0 < amount <= (MOST_USD * 10**9 if said == "usd" else MOST_COUNT):
         raise UsageError(f"{what} {text!r} is not above 0 and below a billion USD, or 10^15 tokens or calls")
     return amount, said
+
+
+def limit_in(text: str, unit: str | None, period: str | None) -> tuple[int, str, str]:
+    """A quota's limit, its unit, and its period if one is said, also by a rate such as `100/day`. Raises UsageError."""
+    number, slash, word = text.partition("/")
+    if not slash:
+        return *amount_in(text, "LIMIT", unit), period or ""
+    said = RATE_WORDS.get(word.strip().lower(), "")
+    if not said:
+        raise UsageError(f"LIMIT {text!r} is not a rate", "write `100/day` or `20/min`")
+    if period not in (None, said):
+        raise UsageError(f"LIMIT {text!r} is not per {period}", "leave out `--period`")
+    return *amount_in(number, "LIMIT", unit or "calls"), said
+
+
+def share_in(text: str, option: str) -> Decimal:
+    """A share from 0 to 1, also as `70%`. Raises UsageError."""
+    plain = text.strip()
+    found = number_of(plain.removesuffix("%"))
+    share = found / 100 if found is not None and plain.endswith("%") else found
+    if share is None or not 0 <= share <= 1:
+        raise UsageError(f"{option} {text!r} is not a share from 0 to 1", f"write `{option} 0.9`")
+    return share.normalize()
 
 
 def end_in(world: World, span: str | None, until: str | None) -> datetime | None:

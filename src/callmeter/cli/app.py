@@ -27,6 +27,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
     "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
+    "budget quota set": (
+        "quota_set",
+        "Set a quota: change or add it in the policy, and leave the rest of the file as it is.",
+    ),
+    "budget quota unset": ("quota_unset", "Remove a quota from the policy; nothing else in the file changes."),
     "budget request": ("request", "Ask for headroom over a quota's limit; prints the request's id."),
     "budget requests": ("requests", "What waits for approval, and what is frozen."),
     "budget approve": (
@@ -58,6 +63,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 GROUPS = {
     "budget": "What was spent, by whom, and what may be spent.",
     "budget policy": "The policy, budget.json.",
+    "budget quota": "Quotas: what may be spent, by whom.",
     "budget keys": "Keys: one for each agent and provider.",
     "budget log": "The usage log: one line a call.",
     "budget audit": "The audit log of changes and refusals.",
