@@ -198,12 +198,13 @@ def _pays(quota: Quota, pool: str) -> bool:
 
 def _rank(decision: Decision, paying: Sequence[Stand], need: Need) -> tuple[int, int, bool]:
     """Which of several payers to take: one that lets the call pass, with the longest answer, and that can pay it even
-    if nothing is enforced."""
+    if nothing is enforced. Of those that refuse, not one that never had enough for such a call."""
     mildness = ("stop", "approve", "busy", "downgrade", "allow").index(decision.action)
-    ceiling = decision.ceiling if decision.action in ("allow", "downgrade") else 0
+    if decision.action not in ("allow", "downgrade"):
+        return mildness, 0, decision.why != "too_large"
     payers = [stand for stand in paying if stand.quota.pools or stand.quota.subject.kind == "pool"]
-    fits = all((need.of(stand.quota.unit, ceiling) or 0) <= stand.room(need.priority) for stand in payers)
-    return mildness, ceiling, fits
+    fits = all((need.of(each.quota.unit, decision.ceiling) or 0) <= each.room(need.priority) for each in payers)
+    return mildness, decision.ceiling, fits
 
 
 def _decide(stands: Sequence[Stand], need: Need, lowest_ceiling: int) -> Decision:
