@@ -100,6 +100,12 @@ def test_of_several_refusals_the_one_that_lasts_longest_is_told() -> None:
         assert decide(order, need(10)).stand is month
 
 
+def test_a_rate_is_told_rather_than_a_hold_that_may_end_sooner() -> None:
+    rate, held = stand(1, 1, unit="calls", period="minute", end=60), stand(100, 50, 45, end=END)
+    for order in ([rate, held], [held, rate]):
+        assert decide(order, need(10)).stand is rate
+
+
 @pytest.mark.parametrize("enforcement", ["soft", "showback"])
 def test_what_is_not_hard_never_stops(enforcement: str) -> None:
     stages = (Stage(Decimal(0), "stop"),)
@@ -241,6 +247,11 @@ def test_the_highest_threshold_that_is_passed_is_warned_of(settled: int, share: 
 
 def test_showback_does_not_warn() -> None:
     assert decide([stand(100, 99, enforcement="showback", warn_at=(Decimal("0.5"),))], need(1)).warnings == []
+
+
+def test_who_has_nothing_to_spend_and_spent_nothing_is_not_warned() -> None:
+    assert decide([stand(0, 0, enforcement="soft", warn_at=(Decimal(1),))], need(0)).warnings == []
+    assert len(decide([stand(0, 1, enforcement="soft", warn_at=(Decimal(1),))], need(0)).warnings) == 1
 
 
 # Shared pools

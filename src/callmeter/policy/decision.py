@@ -84,7 +84,7 @@ class Stand:
         return self.quota.limit_for(priority) + self.granted
 
     def room(self, priority: str) -> int:
-        """What is left for a call of this priority; never below nothing."""
+        """What is left for a call of this priority; never below 0, so that what costs nothing always fits."""
         return max(0, self.limit(priority) - self.taken)
 
 
@@ -247,7 +247,7 @@ def _fitting(stand: Stand, need: Need, ceiling: int, lowest: int) -> int | None:
 
     def fits(candidate: int) -> bool:
         amount = need.of(unit, candidate)
-        return amount is not None and (amount == 0 or amount <= room)
+        return amount is not None and amount <= room
 
     if fits(ceiling):
         return ceiling
