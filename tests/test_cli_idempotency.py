@@ -105,6 +105,24 @@ def test_the_same_key_with_another_request_is_a_usage_error(
     assert ask("--idempotency-key", "k", "hello").stdout == "answer to hello\n"
 
 
+@pytest.mark.parametrize("conversation", [["-c"], ["--conversation", "x"]])
+def test_a_turn_of_a_conversation_that_is_repeated_is_taken_once(
+    ask: Ask, server: CountingServer, conversation: list[str]
+) -> None:
+    ask(*conversation, "first")
+    for _ in range(2):
+        assert ask(*conversation, "--idempotency-key", "k", "second").stdout == "answer to second\n"
+    ask(*conversation, "third")
+    assert [message["content"] for message in server.bodies[-1]["messages"]] == [
+        "first",
+        "answer to first",
+        "second",
+        "answer to second",
+        "third",
+    ]
+    assert ask(*conversation, "--idempotency-key", "k", "another").returncode == 2
+
+
 def test_a_second_process_with_the_same_key_waits_and_gets_the_recorded_answer(
     begin: Begin, server: CountingServer, home: Path
 ) -> None:

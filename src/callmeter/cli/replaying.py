@@ -6,6 +6,7 @@ and the output ceiling. Tags, keys, timeouts and retries may differ. Only whole 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from callmeter.cli.world import World
@@ -20,16 +21,17 @@ MAX_KEY = 255
 class Recording:
     """A key, held for a `with` block: `outcome` is the recorded one, or None, and then the call is to be made.
 
-    Whoever comes with the same key meanwhile waits, up to the timeout of its call. However the holder ends, the
+    `earlier` are messages of the conversation that the call continues, which do not tell requests apart. Whoever
+    comes with the same key meanwhile waits, up to the timeout of its call. However the holder ends, the
     kernel lets go. Raises UsageError for another request under the same key, Busy, Malformed, FileProblem.
     """
 
-    def __init__(self, world: World, key: str, call: Call) -> None:
+    def __init__(self, world: World, key: str, call: Call, earlier: Sequence[object] = ()) -> None:
         if not 0 < len(key) <= MAX_KEY:
             raise UsageError(f"--idempotency-key has 1 to {MAX_KEY} characters", "a UUID is a good one")
         self.outcome: Outcome | None = None
         self._key = key
-        self._request = fingerprint(call)
+        self._request = fingerprint(call, earlier)
         days = world.settings.number("private_days")
         self._room = open_room(world.paths.private, ANSWERS, days, world.clock())
         self._lock = self._room.lock(key, call.timeout)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from decimal import Decimal
 
 from callmeter.flows.call import Call, Outcome
 from callmeter.words.jsontext import dumps
 
 
-def fingerprint(call: Call) -> str:
-    """What tells one request from another, as 64 hexadecimal digits."""
+def fingerprint(call: Call, earlier: Sequence[object] = ()) -> str:
+    """What tells one request from another, as 64 hexadecimal digits. Messages that are `earlier` ones do not count:
+    a conversation grows with the very call that is repeated."""
     request, provider = call.request, call.provider
     # A local model gets another port each time it is started.
     place = provider.name if provider.name == "local" else f"{provider.name} {provider.base_url}"
@@ -18,7 +20,7 @@ def fingerprint(call: Call) -> str:
         place,
         request.model,
         list(request.fallbacks),
-        request.messages,
+        [message for message in request.messages if not any(message is one for one in earlier)],
         request.max_tokens,
         dict(sorted(request.options.items())),
     ]
