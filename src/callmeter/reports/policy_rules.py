@@ -102,7 +102,7 @@ def _board(title: str, quotas: list[Row], models: list[Row], policy: Policy, fac
         "models": Report("Allowed models", MODELS, models, notes=[] if models else ["Every model is allowed."]),
     }
     missing = [name for name in policy.required if name not in facts]
-    notes = [f"A call needs the tags {', '.join(missing)}."] if missing else []
+    notes = [f"A call needs the tag{'s' if len(missing) > 1 else ''} {', '.join(missing)}."] if missing else []
     notes.append(
         f"Loop breaker: {policy.loop_breaker.mode}. Ledger unreachable: {policy.unreachable.replace('_', ' ')}. "
         f"Time zone: {policy.time_zone}."
