@@ -48,7 +48,8 @@ LIBRARIES = {
     "jsonschema": ("policy.answer_schema",),
     "referencing": ("policy.answer_schema",),
     "xllamacpp": ("providers.local_server",),
-    "sqlite3": ("ledger.sqlite", "store"),
+    "sqlite3": ("ledger.sqlite_file", "store"),
+    "psycopg": ("ledger.postgres",),
 }
 
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "common", "core", "base", "manager", "service", "misc"}

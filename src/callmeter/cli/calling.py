@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from callmeter.cli.replaying import Recording
     from callmeter.cli.world import World
     from callmeter.flows.books import Books
+    from callmeter.ledger.protocol import Ledger
     from callmeter.providers.wire import Transport
 
     Value = TypeVar("Value")
@@ -48,7 +49,7 @@ def run(world: World, given: Given) -> int:
         world.paths.log = os.path.abspath(os.path.expanduser(str(given["log"])))
     if not given["dry_run"]:
         # Calls of processes that died get their lines from whoever comes next; usually there is nothing to do.
-        for problem in recover(world.paths.inflight, world.now(), limit=64).problems:
+        for problem in recover(world.paths.inflight, world.now(), limit=64, ledger=ledger_for(world)).problems:
             out.warn(problem)
     if given["batch"] is not None:
         from callmeter.cli.batching import run_batch
@@ -94,7 +95,7 @@ class One:
             return self._make(call)
         from callmeter.cli.replaying import Recording
 
-        with Recording(world, str(given["idempotency_key"]), call) as recording:
+        with Recording(world, str(given["idempotency_key"]), call, self.history) as recording:
             if recording.outcome is not None:
                 return _ended(self._show(recording.outcome, replayed=True))
             return self._make(call, recording)
@@ -246,6 +247,7 @@ class One:
             sleep=world.sleep,
             on_text=on_text,
             books=books_of(world),
+            policy_changed=world.policy_changed,
         )
 
     def find_local(self, provider: Provider) -> None:
@@ -376,14 +378,32 @@ def books_of(world: World) -> Books | None:
     if not (policy.quotas or policy.model_rules or decided):
         return None
     from callmeter.cli.auditing import audit
-    from callmeter.cli.ledgers import ledger_of
+    from callmeter.cli.ledgers import ledger_of, recover_holds
     from callmeter.flows.approvals import Desk
     from callmeter.flows.books import Books
 
     def open_desk() -> Desk:
         return Desk(places, world.now(), lambda: world.who, lambda: audit(world))
 
-    return Books(policy, lambda: ledger_of(world), open_desk)
+    return Books(
+        policy,
+        lambda: ledger_of(world),
+        open_desk,
+        log=places.log,
+        reread=world.reread_policy,
+        recover=lambda: recover_holds(world),
+    )
+
+
+def ledger_for(world: World) -> Callable[[], Ledger] | None:
+    """How to open the ledger, where the policy has quotas."""
+
+    def opened() -> Ledger:
+        from callmeter.cli.ledgers import ledger_of
+
+        return ledger_of(world)
+
+    return opened if world.policy.quotas else None
 
 
 def transport_of(world: World, provider: Provider) -> Transport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callmeter.cli.world import World
-from callmeter.ledger.sqlite import SqliteLedger
+from callmeter.ledger.open_ledger import open_ledger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,5 +11,14 @@ if TYPE_CHECKING:
 
 
 def ledger_of(world: World) -> Ledger:
-    """The ledger of this world's settings."""
-    return SqliteLedger(world.paths.ledger)
+    """The ledger of this world's settings. Raises LedgerProblem."""
+    return open_ledger(world.settings.text("ledger") or world.paths.ledger)
+
+
+def recover_holds(world: World) -> None:
+    """Finish the calls of dead processes, with and without a breadcrumb, and warn of what cannot be."""
+    from callmeter.flows.orphans import recover_all
+
+    paths = world.paths
+    for problem in recover_all(ledger_of(world), paths.inflight, paths.log, world.now()).problems:
+        world.out.warn(problem)

@@ -45,6 +45,7 @@ class World:
         self._places: Places | None = None
         self._settings: Settings | None = None
         self._policy: Policy | None = None
+        self._policy_file: tuple[int, ...] = ()
 
     def now(self) -> datetime:
         """The instant, aware, UTC."""
@@ -75,9 +76,19 @@ class World:
     def policy(self) -> Policy:
         """`budget.json`; without a file, a policy without rules. Raises Malformed."""
         if self._policy is None:
+            self._policy_file = _signature(self.paths.policy)
             data = read_file(self.paths.policy)
             self._policy = Policy() if data is None else parse_policy(data, self.paths.policy)
         return self._policy
+
+    def policy_changed(self) -> bool:
+        """Whether the file is another one than the one that was read."""
+        return self._policy is not None and _signature(self.paths.policy) != self._policy_file
+
+    def reread_policy(self) -> Policy:
+        """`budget.json` as it is now. Raises Malformed."""
+        self._policy = None
+        return self.policy
 
     @property
     def host(self) -> str:
@@ -94,3 +105,11 @@ class World:
         except KeyError:  # a container's arbitrary uid
             name = str(os.geteuid())
         return f"{name}@{self.host}"
+
+
+def _signature(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

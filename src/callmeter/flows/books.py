@@ -10,40 +10,43 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Standing, Window
+from callmeter.flows.booking import basis_of, booked_line, write_line
+from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Standing, Uncounted, Window
 from callmeter.policy.decision import Decision, Frozen, Need, Stand, decide
 from callmeter.policy.model_rules import forbidding
 from callmeter.policy.quotas import SHORT_PERIODS, Bucket, candidate_buckets
 from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Refused
-from callmeter.words.money import nano, shown
+from callmeter.words.jsontext import dumps
+from callmeter.words.money import nano, shown, usd
 from callmeter.words.period import zone_named
 from callmeter.words.subject import facts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from typing import Any
 
     from callmeter.flows.approvals import Desk
-    from callmeter.ledger.protocol import Ledger
+    from callmeter.ledger.protocol import Basis, Ledger
     from callmeter.policy.document import Policy
     from callmeter.policy.grants import Allowances
     from callmeter.policy.quotas import Quota
 
 
 _TRIES = 25
+_COUNTS = 3
 # A call held up by others' holds is told to come back after this; they last as long as their calls.
 _RETRY_AFTER = 5
 
 
 class Asked:
-    """What a call asks for. `worst_at` gives the worst case in USD of a model at an output ceiling, None unknown;
-    `tokens_at` the most tokens."""
+    """What a call asks for. `record` is its usage line as far as it is known. `worst_at` gives the worst case in USD of
+    a model at an output ceiling, None unknown; `tokens_at` the most tokens."""
 
     def __init__(
         self,
-        call_id: str,
+        record: dict[str, object],
         tags: dict[str, str],
         *,
         key: str,
@@ -57,7 +60,8 @@ class Asked:
         deadline: int,
         owner: str,
     ) -> None:
-        self.call_id = call_id
+        self.record = record
+        self.call_id = str(record["id"])
         self.tags = tags
         self.key = key
         self.provider = provider
@@ -73,9 +77,11 @@ class Asked:
 
 class Admission:
     """A call that may go ahead: with this model and output ceiling, paid by this pool ("" for none). `why` says why
-    the model or the ceiling is another one than asked for."""
+    the model or the ceiling is another one than asked for. `held` unless it falls under no quota, or the ledger is out
+    of reach and the policy lets it go ahead (`unbooked`)."""
 
     def __init__(self, model: str, ceiling: int) -> None:
+        self.held = self.unbooked = False
         self.model = model
         self.ceiling = ceiling
         self.pool = ""
@@ -84,14 +90,29 @@ class Admission:
 
 
 class Books:
-    """The policy over one ledger. `open_ledger` is called when a call falls under a quota; `open_desk` each time
-    that a call asks, since what was approved or frozen may have changed."""
+    """The policy over one ledger, for the calls of one log. `open_ledger` is called when a call falls under a quota;
+    `open_desk` each time that a call asks, since what was approved or frozen may have changed; `reread` when somebody
+    else's policy is another one; `recover` (a function of this ledger) before a call is refused for what others hold.
+    """
 
-    def __init__(self, policy: Policy, open_ledger: Callable[[], Ledger], open_desk: Callable[[], Desk]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        open_ledger: Callable[[], Ledger],
+        open_desk: Callable[[], Desk],
+        *,
+        log: str,
+        reread: Callable[[], Policy],
+        recover: Callable[[], None],
+    ) -> None:
         self.policy = policy
+        self.log = log
         self._open = open_ledger
         self._open_desk = open_desk
+        self._reread = reread
+        self._recover = recover
         self._ledger: Ledger | None = None
+        self._basis: Basis | None = None
         self._held: set[str] = set()
 
     @property
@@ -104,6 +125,39 @@ class Books:
     def admit(self, asked: Asked) -> Admission:
         """Let a call go ahead and hold its worst case. Raises Refused, Busy or ApprovalNeeded with the arithmetic,
         LedgerProblem when the ledger is out of reach and the policy says that calls then stop."""
+        for _ in range(_COUNTS):
+            try:
+                return self._ask(asked)
+            except Uncounted:
+                # The policy was changed, or the ledger is new: its totals say nothing yet about these quotas.
+                from callmeter.flows.rebuild import ensure
+
+                self.policy = self._reread()
+                self._basis = None
+                ensure(self.policy, self.ledger, self.log, asked.at)
+        raise Busy("the policy changes all the while", "try again", retry_after=1)
+
+    def settle(self, record: dict[str, object], append: Callable[[], None], now: datetime) -> None:
+        """Write the line and turn the hold into what the record says, in one step where there is a hold."""
+        call_id = str(record["id"])
+        if call_id not in self._held:
+            append()
+            return
+
+        def write(assumed: Amount) -> Amount:
+            if assumed:
+                return write_line(self.log, record, assumed, now)
+            append()
+            return booked_line(record)
+
+        if not self.ledger.settle(call_id, write):
+            # The ledger was lost, or counted anew, while the call ran.
+            self.ledger.distrust(basis_of(self.policy, self.log).log)
+        self._held.discard(call_id)
+
+    # Admission
+
+    def _ask(self, asked: Asked) -> Admission:
         admission = Admission(asked.model, asked.ceiling)
         desk = self._open_desk()
         frozen = desk.allowances.frozen(self._facts(asked, admission.model))
@@ -117,24 +171,9 @@ class Books:
         except LedgerProblem as problem:
             if self.policy.unreachable == "fail_closed" and any(q.enforcement == "hard" for q in self.policy.quotas):
                 raise
+            admission.unbooked = True
             admission.warnings.append(f"{problem.message}; the call goes ahead, as the policy says")
         return admission
-
-    def settle(self, record: dict[str, object], append: Callable[[], None]) -> None:
-        """Write the line and turn the hold into what the record says, in one step where there is a hold."""
-        call_id = str(record["id"])
-        if call_id not in self._held:
-            append()
-            return
-        cost, tokens, attempts = record.get("cost"), record.get("tokens"), record.get("attempts")
-        assert isinstance(attempts, int)
-        amount = booked(
-            cost if isinstance(cost, Decimal) else None, tokens if isinstance(tokens, dict) else None, attempts
-        )
-        self.ledger.settle(call_id, amount, before=append)
-        self._held.discard(call_id)
-
-    # Admission
 
     def _check_models(self, asked: Asked, admission: Admission) -> None:
         for model in (asked.model, *asked.others):
@@ -154,13 +193,17 @@ class Books:
         if settled_model:
             admission.model = settled_model
         keeps_model = bool(settled_model)
+        if self._basis is None:
+            self._basis = basis_of(self.policy, self.log)
+        basis = self._basis
+        recovered = False
         for _ in range(_TRIES):
             facts = self._facts(asked, admission.model)
             buckets = candidate_buckets(self.policy.quotas, facts, asked.at, zone)
             if not buckets:
                 return
             windows = {bucket: _window(bucket) for bucket in buckets}
-            standings = self.ledger.standings(dict.fromkeys(windows.values()))
+            standings = self.ledger.standings(dict.fromkeys(windows.values()), basis)
             stands = [_stand(bucket, standings[window], desk.allowances) for bucket, window in windows.items()]
             need = self._need(asked, admission, keeps_model)
             decision = decide(stands, need, lowest_ceiling=self.policy.lowest_output_tokens)
@@ -169,8 +212,12 @@ class Books:
                 keeps_model = True
                 continue
             if not decision.allowed:
+                if not recovered and decision.stand is not None and decision.stand.held:
+                    self._recover()  # nobody is refused for what a dead process holds
+                    recovered = True
+                    continue
                 raise self._refusal(asked, decision, facts, desk)
-            if self._hold(asked, admission, decision, windows, self._last_calls(windows, standings, desk)):
+            if self._hold(asked, admission, decision, basis, windows, self._last_calls(windows, standings, desk)):
                 self._admitted(asked, admission, decision, settled_model)
                 return
         raise Busy("too many calls want the last of a quota at once", "try again", code="busy", retry_after=1)
@@ -212,23 +259,32 @@ class Books:
         asked: Asked,
         admission: Admission,
         decision: Decision,
+        basis: Basis,
         windows: dict[Bucket, Window],
         further: list[Cap],
     ) -> bool:
         need = self._need(asked, admission, True)
-        hold = Amount(need.usd_at(decision.ceiling) or 0, need.tokens_at(decision.ceiling), 1)
+        worst = need.usd_at(decision.ceiling)
+        record = {**asked.record, "model": admission.model, "estimate": None if worst is None else usd(worst)}
+        if asked.key:
+            record["key"] = asked.key
+        if decision.pool:
+            record["pool"] = decision.pool
         reservation = Reservation(
             asked.call_id,
-            list(dict.fromkeys(windows[bucket] for bucket in decision.buckets)),
-            hold,
+            [windows[bucket] for bucket in decision.buckets],
+            Amount(worst or 0, need.tokens_at(decision.ceiling), 1),
             created=int(asked.at.timestamp()),
             deadline=asked.deadline,
             owner=asked.owner,
+            basis=basis,
+            record=dumps(record),
         )
         caps = [Cap(windows[bucket], bucket.quota.unit, limit) for bucket, limit in decision.caps] + further
         if not self.ledger.reserve(reservation, caps):
             return False
         self._held.add(asked.call_id)
+        admission.held = True
         return True
 
     def _admitted(self, asked: Asked, admission: Admission, decision: Decision, settled_model: str) -> None:
@@ -344,13 +400,6 @@ class Books:
         )
 
 
-def booked(cost: Decimal | None, tokens: Mapping[str, int] | None, attempts: int) -> Amount:
-    """What a usage line counts for in the ledger: its cost (an unknown one nothing), its tokens, and one call if
-    anything was tried. Corrections have no attempts: they count their difference only."""
-    used = 0 if tokens is None else tokens["in"] + tokens["out"]
-    return Amount(0 if cost is None else nano(cost), used, 1 if attempts > 0 else 0)
-
-
 def _stop_hint(bucket: Bucket) -> str:
     key = bucket.key.removeprefix("own/")
     return f"see `callmeter budget quota explain {key}`, or ask: `callmeter budget request {key} AMOUNT --reason …`"
@@ -414,8 +463,6 @@ def _text(amount: int, unit: str) -> str:
 
 
 def _number(amount: int, unit: str) -> object:
-    from callmeter.words.money import usd
-
     return usd(amount) if unit == "usd" else amount
 
 

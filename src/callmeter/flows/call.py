@@ -105,7 +105,7 @@ class Call:
 
 class Means:
     """What a call works with. `keys` yields the key to use, and another one each time one was refused (401).
-    `books` is None where the policy has nothing to say about money."""
+    `books` is None where the policy has nothing to say about money; `policy_changed` says whether it may have now."""
 
     def __init__(
         self,
@@ -121,8 +121,10 @@ class Means:
         sleep: Callable[[float], None],
         on_text: Callable[[str], None],
         books: Books | None = None,
+        policy_changed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.books = books
+        self.policy_changed = policy_changed
         self.transport = transport
         self.keys = keys
         self.quote = quote
@@ -270,7 +272,7 @@ class _Run:
     def _admit(self, books: Books) -> None:
         """Let the policy decide, and hold the worst case. It may give another model or a lower output ceiling."""
         from callmeter.flows.books import Asked
-        from callmeter.store.inflight import boot_id
+        from callmeter.flows.owner import owner_here
 
         call, means = self.call, self.means
         request = call.request
@@ -283,7 +285,7 @@ class _Run:
             self.deadline = means.monotonic() + call.timeout
             self.record["timestamp"] = text_of(now)  # a call belongs to the period in which it was let through
             asked = Asked(
-                str(self.record["id"]),
+                self.record,
                 call.tags,
                 key=self.key.label if self.key else "",
                 provider=call.provider.name,
@@ -294,7 +296,7 @@ class _Run:
                 tokens_at=lambda model, ceiling: quoted(model, ceiling).most_tokens,
                 at=now,
                 deadline=int(now.timestamp() + call.timeout) + _LEASE,
-                owner=f"{means.host} {boot_id()} {os.getpid()}",
+                owner=owner_here(),
             )
             try:
                 admission = books.admit(asked)
@@ -302,6 +304,10 @@ class _Run:
             except (Busy, Refused, ApprovalNeeded) as refusal:
                 self._wait_for(refusal)
         self.outcome.warnings += admission.warnings
+        self.held, self.unbooked = admission.held, admission.unbooked
+        if self.held:
+            assert self.crumb is not None
+            self.crumb.held()
         if admission.pool:
             self.record["pool"] = admission.pool
         if admission.why:
@@ -418,13 +424,16 @@ class _Run:
         return verdict
 
     charged = False
+    held = unbooked = False
 
     def _before_send(self) -> None:
         self.sent = True
         worst = self.quote.worst
         estimate = None if worst is None or self.earlier is None else worst + self.earlier
         changes: dict[str, object] = {
-            name: self.record[name] for name in ("model", "key", "key_fingerprint") if name in self.record
+            name: self.record[name]
+            for name in ("model", "asked_model", "pool", "key", "key_fingerprint")
+            if name in self.record
         }
         assert self.crumb is not None
         # Not to be skipped: without it on disk, nobody would know that this call may be charged.
@@ -501,14 +510,17 @@ class _Run:
 
         try:
             if self.means.books is not None:
-                self.means.books.settle(record, append)
+                self.means.books.settle(record, append, self.means.now())
             else:
                 append()
         except (FileProblem, Busy, Unavailable) as problem:
             self._keep_for_later(problem, append, written)
             return
         assert self.crumb is not None
-        self.crumb.done()
+        if self.unbooked or (not self.held and self.means.policy_changed()):
+            self.crumb.leave()  # the ledger does not know of this call; who comes next tells it
+        else:
+            self.crumb.done()
 
     def _settle_cost(self) -> None:
         """The cost rule: what the endpoint says it charged, else tokens at the price, else the worst case."""

@@ -1,7 +1,9 @@
-"""Finishing the calls of processes that died: each gets the line in the usage log that it could not write.
+"""Finishing the calls of processes that died: each gets the line in the usage log that it could not write, and its
+hold in the ledger becomes what that line says.
 
 Every call begins with a look at the breadcrumbs, so no daemon is needed; with nothing to do it costs one listing.
-Whatever a search needs is imported when a dead call is found.
+Whatever a search needs is imported when a dead call is found. What the ledger holds for calls without a breadcrumb is
+looked at by `flows/orphans.py`.
 """
 
 from __future__ import annotations
@@ -15,26 +17,36 @@ from callmeter.words.jsontext import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
+
+    from callmeter.ledger.protocol import Amount, Ledger
 
 _MAX_BREADCRUMB = 1 << 20
 
 
 class Recovery:
-    """What `recover` did: `records` that it appended, `problems` (sentences) that it could not solve."""
+    """What `recover` did: `records` that it appended, `problems` (sentences) that it could not solve. `unreachable`
+    when the ledger could not be used, so that the calls that it must be told of wait."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, object]] = []
         self.problems: list[str] = []
+        self.unreachable = False
 
 
-def recover(directory: str, now: datetime, limit: int | None = None) -> Recovery:
+def recover(
+    directory: str, now: datetime, limit: int | None = None, ledger: Callable[[], Ledger] | None = None
+) -> Recovery:
     """Finish the calls whose breadcrumbs in `directory` nobody holds any more.
 
     A call that was not sent leaves nothing. One that was sent gets one line: its own, when only the log failed it,
     else one with status `unknown` and, as cost, what the provider had said so far, or the estimate. Safe to run in
     many processes at once and after being killed at any point. With `limit`, looks at so many breadcrumbs only,
     other ones each time. A call of another machine is left alone until its deadline has passed.
+
+    `ledger` opens the ledger when a dead call is found; None where the policy has no quotas. When it is out of reach
+    the lines are written all the same, and the breadcrumbs stay until it can be told.
     """
     recovery = Recovery()
     try:
@@ -53,7 +65,7 @@ def recover(directory: str, now: datetime, limit: int | None = None) -> Recovery
             held = HeldFile.take(path)
             if held is not None:
                 try:
-                    _finish(held, now, recovery)
+                    _finish(held, now, recovery, ledger)
                 finally:
                     held.close()
         except (CallmeterError, ValueError, KeyError, TypeError) as error:
@@ -61,18 +73,65 @@ def recover(directory: str, now: datetime, limit: int | None = None) -> Recovery
     return recovery
 
 
-def _finish(held: HeldFile, now: datetime, recovery: Recovery) -> None:
+def _finish(held: HeldFile, now: datetime, recovery: Recovery, ledger: Callable[[], Ledger] | None) -> None:
     trail = _Trail(held.read(_MAX_BREADCRUMB))
     if trail.elsewhere(now):
         return
-    record = trail.record(now)
-    if record is not None and not _logged(trail, str(record["id"])):
-        from callmeter.store.usage_append import append_usage
-        from callmeter.words.usage import usage_line
-
-        append_usage(trail.log, usage_line(record))
-        recovery.records.append(record)
+    if ledger is None or not trail.begun:
+        record = trail.record(now)
+        if record is not None and _line_of(trail) is None:
+            _append(trail, record, recovery)
+    elif not _settle(trail, now, recovery, ledger):
+        return
     held.remove()
+
+
+def _settle(trail: _Trail, now: datetime, recovery: Recovery, ledger: Callable[[], Ledger]) -> bool:
+    """Bring log and ledger up to date; False when the ledger could not be told, and must be later."""
+    from callmeter.flows.booking import booked_line, write_line
+    from callmeter.ledger.protocol import LedgerProblem
+    from callmeter.store.log_identity import log_identity
+
+    record, line = trail.record(now), _line_of(trail)
+    written = line is not None
+
+    def write(assumed: Amount) -> Amount:
+        nonlocal written
+        if line is not None:
+            return booked_line(line)
+        assert record is not None
+        amount = write_line(trail.log, record, assumed, now)
+        written = True
+        recovery.records.append(record)
+        return amount
+
+    try:
+        if recovery.unreachable:
+            raise LedgerProblem("the ledger was out of reach before")
+        if record is None and line is None:
+            ledger().release(trail.id)
+            return True
+        if ledger().settle(trail.id, write) or (line is not None and trail.held):
+            return True
+        # No hold accounts for this line: its call was made without the ledger, or the ledger was lost since.
+        if booked_line(line or record or {}):
+            ledger().distrust(log_identity(trail.log))
+    except LedgerProblem as problem:
+        if not recovery.unreachable:
+            recovery.unreachable = True
+            recovery.problems.append(f"the calls of dead processes are not settled: {problem.message}")
+        if record is not None and not written:
+            _append(trail, record, recovery)
+        return False
+    return True
+
+
+def _append(trail: _Trail, record: dict[str, object], recovery: Recovery) -> None:
+    from callmeter.store.usage_append import append_usage
+    from callmeter.words.usage import usage_line
+
+    append_usage(trail.log, usage_line(record))
+    recovery.records.append(record)
 
 
 class _Trail:
@@ -81,8 +140,8 @@ class _Trail:
     def __init__(self, data: bytes) -> None:
         lines = data.split(b"\n")[:-1]  # half a line at the end: its writer died before it went on
         self.begun = bool(lines)
-        self.log = self.month = ""
-        self.sent = False
+        self.id = self.log = self.month = ""
+        self.sent = self.held = False
         self.final: dict[str, object] | None = None
         self.spent: object = None
         if not lines:
@@ -94,6 +153,7 @@ class _Trail:
         self.log_extent = (head["log_size"], head["log_inode"])
         self._owner = (head["host"], head["boot"], head["deadline"])
         self._record = _members(head["record"])
+        self.id = str(self._record["id"])
         self.month = str(self._record["timestamp"])[:7]
         for line in lines[1:]:
             self._follow(_object(line))
@@ -109,6 +169,8 @@ class _Trail:
             self.spent = step["cost"]
             if step["tokens"] is not None:
                 self._record["tokens"] = step["tokens"]
+        elif "held" in step:
+            self.held = True
         elif "final" in step:
             self.final = _members(step["final"])
 
@@ -137,47 +199,47 @@ class _Trail:
         return record
 
 
-def _logged(trail: _Trail, id: str) -> bool:
-    """Whether the log has a line of this call: in what was appended since it began, or, if the log was closed or
-    replaced since, anywhere. The live log is opened first: a line only ever moves from there into a segment."""
+def _line_of(trail: _Trail) -> dict[str, object] | None:
+    """The line of this call, or the correction that stands for it: in what was appended since it began, or, if the
+    log was closed or replaced since, anywhere. The live log is opened first: a line only ever moves from there into
+    a segment."""
     from callmeter.store.files import open_to_read
     from callmeter.store.usage_log import Damaged, month_of, segments_of, split_lines, unpacked
 
-    needle = b'"%b"' % id.encode("ascii")
+    needle = b'"%b"' % trail.id.encode("ascii")
 
-    def found_in(path: str, descriptor: int | None, start: int = 0) -> bool:
+    def found_in(path: str, descriptor: int | None, start: int = 0) -> dict[str, object] | None:
         if descriptor is None:
-            return False
+            return None
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             file.seek(start)
             try:
-                return any(
-                    line is not None and needle in line and _is_of(line, id)
-                    for line, _ in split_lines(unpacked(path, file))
-                )
+                for line, _ in split_lines(unpacked(path, file)):
+                    found = _parsed(line) if line is not None and needle in line else None
+                    if found is not None and trail.id in (found.get("id"), found.get("corrects")):
+                        return found
             except Damaged as error:
                 raise FileProblem(f"{path} is damaged: {error}") from None
+        return None
 
     descriptor = open_to_read(trail.log)
     size, inode = trail.log_extent
     if descriptor is not None:
-        found = os.fstat(descriptor)
-        if isinstance(size, int) and found.st_ino == inode and found.st_size >= size:
+        extent = os.fstat(descriptor)
+        if isinstance(size, int) and extent.st_ino == inode and extent.st_size >= size:
             return found_in(trail.log, descriptor, size)
-    if found_in(trail.log, descriptor):
-        return True
-    return any(
-        found_in(segment, open_to_read(segment))
-        for segment in segments_of(trail.log)
-        if month_of(segment) in (None, trail.month)
-    )
+    found = found_in(trail.log, descriptor)
+    for segment in segments_of(trail.log):
+        if found is None and month_of(segment) in (None, trail.month):
+            found = found_in(segment, open_to_read(segment))
+    return found
 
 
-def _is_of(line: bytes, id: str) -> bool:
+def _parsed(line: bytes) -> dict[str, object] | None:
     try:
-        return _object(line).get("id") == id
+        return _object(line)
     except ValueError:
-        return False
+        return None
 
 
 def _object(line: bytes) -> dict[str, object]:

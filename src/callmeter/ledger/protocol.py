@@ -1,14 +1,18 @@
 """What a ledger does, whichever engine keeps it: SQLite on one host, PostgreSQL for several.
 
-    (none) --reserve--> reserved --settle--> settled
+    (none) --reserve--> reserved --settle--> (none), its cost in the totals
                            |  \\--release--> (none)
-                           \\-- owner dead --> assumed --correct--> settled
+                           \\-- its host is gone --take_over--> assumed --settle--> (none), the total corrected
 
 A window is a bucket of money for a period, such as `agent:code` in November. It has what was settled in it and
 what is held by calls in flight, each in nano-dollars, tokens and calls. `reserve` is one atomic step over every
 window that a call falls under: all of them take the hold, or none does.
 
 A call belongs to the windows in which it was reserved, however long it runs and whatever the clock does.
+
+What is settled is a copy of what usage logs say: each log that shares the ledger has its own share of each total, and
+a `Basis` says of a log for which quotas its lines were counted. Where that is not what a caller expects, because the
+policy has a new quota or the ledger is new, `Uncounted` says so before anything is decided; `recount` mends it.
 """
 
 from __future__ import annotations
@@ -23,12 +27,21 @@ else:
     Protocol = object
 
 UNITS = ("usd", "tokens", "calls")
+# Nothing in a ledger is larger than this, and no sum of what is believable overflows 64 bits.
+MOST = 10**17
+# A clock that is this many seconds behind one that was here before went back; less is two hosts that differ.
+BACKWARDS = 3600
+_DAY = 86_400
 
 
 class LedgerProblem(Unavailable):
     """The ledger cannot be used. Under a hard quota, calls are then refused."""
 
     code = "ledger"
+
+
+class Uncounted(Exception):
+    """The ledger has not counted this log for these quotas, so its totals say nothing about them."""
 
 
 class Window:
@@ -72,12 +85,22 @@ class Amount:
         value: int = getattr(self, unit)
         return value
 
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """All three."""
+        return self.usd, self.tokens, self.calls
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.usd + other.usd, self.tokens + other.tokens, self.calls + other.calls)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.usd - other.usd, self.tokens - other.tokens, self.calls - other.calls)
+
+    def __bool__(self) -> bool:
+        return self.parts != (0, 0, 0)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Amount) and (self.usd, self.tokens, self.calls) == (
-            other.usd,
-            other.tokens,
-            other.calls,
-        )
+        return isinstance(other, Amount) and self.parts == other.parts
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -98,6 +121,9 @@ class Standing:
         """Settled and held together."""
         return self.settled.of(unit) + self.held.of(unit)
 
+    def __repr__(self) -> str:
+        return f"Standing(settled={self.settled}, held={self.held})"
+
 
 class Cap:
     """A reservation's condition: in this window, settled + held + this hold must not exceed `limit` units."""
@@ -110,61 +136,135 @@ class Cap:
         self.limit = limit
 
 
-class Reservation:
-    """A call's hold. `deadline` is when its owner is surely gone; `owner` is host, boot and process."""
+class Basis:
+    """What a total stands on: the identity of a usage log, and the mark of the quotas that its lines are counted
+    for. A mark is text that differs whenever the windows of some line may differ."""
 
-    __slots__ = ("call_id", "created", "deadline", "generation_id", "hold", "owner", "windows")
+    __slots__ = ("log", "mark")
+
+    def __init__(self, log: str, mark: str) -> None:
+        self.log = log
+        self.mark = mark
+
+
+class Reservation:
+    """A call's hold. `deadline` is when its owner is surely gone; `owner` says which process that is; `record` is
+    the call's usage line as it would be if nothing more became known, as JSON."""
+
+    __slots__ = ("basis", "call_id", "created", "deadline", "hold", "owner", "record", "windows")
 
     def __init__(
         self,
         call_id: str,
-        windows: Sequence[Window],
+        windows: Iterable[Window],
         hold: Amount,
         *,
         created: int,
         deadline: int,
         owner: str,
-        generation_id: str = "",
+        basis: Basis,
+        record: str = "{}",
     ) -> None:
         self.call_id = call_id
-        self.windows = list(windows)
+        # A call counts once in a window, however many quotas it falls under there; in one order for everybody, so
+        # that no two callers wait for each other.
+        self.windows = sorted(set(windows), key=lambda window: window.key)
         self.hold = hold
         self.created = created
         self.deadline = deadline
         self.owner = owner
-        self.generation_id = generation_id
+        self.basis = basis
+        self.record = record
+
+
+class Difference:
+    """A window in which a recount found another sum than what was settled; both are one log's share."""
+
+    __slots__ = ("counted", "settled", "window")
+
+    def __init__(self, window: Window, settled: Amount, counted: Amount) -> None:
+        self.window = window
+        self.settled = settled
+        self.counted = counted
 
 
 class Ledger(Protocol):
     """Every method is atomic, durable when it returns, safe from several threads, processes and hosts, and raises
     LedgerProblem (or Busy) when it could not be done; then nothing was changed."""
 
-    def standings(self, windows: Iterable[Window]) -> dict[Window, Standing]:
-        """Where these windows stand. One that is not there yet stands at nothing."""
+    def standings(self, windows: Iterable[Window], basis: Basis | None = None) -> dict[Window, Standing]:
+        """Where these windows stand. One that is not there yet stands at nothing. Raises Uncounted when the totals
+        do not stand on `basis`."""
 
     def reserve(self, reservation: Reservation, caps: Sequence[Cap]) -> bool:
         """Hold the amount in every window, if every cap allows it; else change nothing and give False. The same
-        call again changes nothing and gives True."""
+        call again replaces its hold: another attempt may need more, or lie in other windows. Raises Uncounted, and
+        LedgerProblem when a capped window of a later period is in use: then the clock went back."""
 
-    def settle(self, call_id: str, cost: Amount, *, before: Callable[[], None] | None = None) -> bool:
-        """Take the hold back and book the cost in the same windows. False when there is no such reservation (any
-        more). `before` runs first, in the same step: the usage line is written there, so that at every instant
-        ledger and log tell the same."""
+    def settle(self, call_id: str, write: Callable[[Amount], Amount]) -> bool:
+        """Take the hold back and book, in the same windows, what `write` gives: it writes the usage line, and runs
+        in the same step, so that at every instant ledger and log tell the same. It is given what another host has
+        already booked for this call, which is nothing unless that host took it over; then its line is a correction.
+        False when there is no such reservation (any more); `write` runs all the same, and nothing is booked."""
 
     def release(self, call_id: str) -> bool:
-        """Take the hold back: certainly nothing was sent."""
+        """Take the hold back: certainly nothing was sent, and nothing will be."""
 
-    def adjust(self, windows: Iterable[Window], difference: Amount) -> None:
-        """Book a correction, which may be negative, in windows that exist."""
+    def take_over(self, call_id: str, log: str, write: Callable[[Reservation], Amount]) -> bool:
+        """Book a call whose host is gone, in the share of another log: `write` writes the line there and gives what
+        it says. Should the call's own host come back, its `settle` is told. False when there is no such reservation
+        any more; then `write` does not run."""
+
+    def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
+        """Book a correction in those windows that exist: `write` writes its line and gives the difference, which may
+        be negative. Raises Uncounted; then `write` did not run."""
 
     def open_reservations(self) -> list[Reservation]:
         """Every call that holds something, oldest first."""
 
-    def replace(self, totals: dict[Window, Amount], mark: str) -> None:
-        """Set what is settled in all windows from an independent count (the log); holds stay. `mark` is kept."""
+    def recount(
+        self,
+        basis: Basis,
+        now: int,
+        *,
+        count: Callable[[], dict[Window, Amount]],
+        windows_of: Callable[[Reservation], Iterable[Window] | None],
+        write: bool = True,
+    ) -> list[Difference]:
+        """Make a log's share of the totals what `count` gives, in all windows that have not ended, and give the
+        differences; with `write` False, only give them. While `count` runs, no line of a reserved call is appended
+        to the log. The log's open reservations move to `windows_of` them, or end, for None: their line is counted."""
 
-    def mark(self) -> str:
-        """What `replace` was last given; empty in a new ledger."""
+    def counted(self, log: str) -> str:
+        """The mark that a log was last counted for; "" when its share cannot be relied on."""
+
+    def distrust(self, log: str) -> None:
+        """A line was written that no reservation accounts for: whoever wants to rely on this log's share next, must
+        have it counted anew."""
 
     def remember(self, key: str, value: str | None = None) -> str:
-        """The kept text under a key, `` when there is none; with `value`, keep it and give what was there before."""
+        """The kept text under a key, "" when there is none; with `value`, keep it and give what was there before."""
+
+    def forget_ahead(self, now: int) -> int:
+        """Drop windows of times that are still to come, left by a clock that was ahead; gives how many."""
+
+    def prune(self, now: int) -> int:
+        """Drop what nobody asks for any more; gives how many windows. `reserve` does it by itself now and then."""
+
+
+def outdated(now: int) -> tuple[int, int]:
+    """Before when a window must have ended to be dropped: a long one, and a short one (up to an hour)."""
+    return now - 400 * _DAY, now - 2 * _DAY
+
+
+def clock_went_back(window: Window) -> LedgerProblem:
+    """The problem of a caller for whom a window lies in the future."""
+    from datetime import UTC, datetime
+
+    ahead = datetime.fromtimestamp(window.start, UTC)
+    return LedgerProblem(
+        f"the clock went back: calls on {window.bucket} are already booked in a {window.period} that begins "
+        f"{ahead:%Y-%m-%d %H:%M} UTC",
+        "set the clock; if it was ahead before and is right now, run `callmeter budget recover --accept-clock`",
+        code="clock",
+    )

@@ -1,299 +1,310 @@
-"""The ledger of one host: SQLite in WAL mode, every write transaction behind one blocking flock gate.
-
-The gate is not for speed. The SQLite that Debian 12 ships (3.40) can lose committed rows in WAL mode when a
-checkpoint races a commit (fixed in 3.51.3, 3.50.7 and 3.44.6), and its own polling starves some waiters for
-seconds. Behind the gate neither happens. Readers take no gate.
-"""
+"""The ledger of one host, in SQLite. How its file is opened and locked is told in `sqlite_file.py`."""
 
 from __future__ import annotations
 
 import json
-import os
 
-try:
-    # The C module behind sqlite3: the package's own import costs a third of a Python start more (dates, namedtuples).
-    import _sqlite3 as sqlite
-except ImportError:  # another Python
-    import sqlite3 as sqlite  # type: ignore[no-redef]
-
-from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Standing, Window
-from callmeter.store.files import FileProblem, Lock, make_directory
+from callmeter.ledger.protocol import (
+    BACKWARDS,
+    MOST,
+    Amount,
+    Basis,
+    Cap,
+    Difference,
+    Reservation,
+    Standing,
+    Uncounted,
+    Window,
+    clock_went_back,
+    outdated,
+)
+from callmeter.ledger.sqlite_file import Reading, Writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from types import TracebackType
     from typing import Any
 
-APPLICATION = 0x63_61_6C_6D  # "calm"
-VERSION = 1
-_MOST_WAL = 1 << 20
+_HELD, _ASSUMED = "held", "assumed"
+# About one call in four thousand also sweeps.
+_SWEEPS = "000"
 
-_SCHEMA = (
-    "CREATE TABLE windows (bucket TEXT, period TEXT, start INTEGER, end INTEGER,"
-    " settled_usd INTEGER DEFAULT 0, settled_tokens INTEGER DEFAULT 0, settled_calls INTEGER DEFAULT 0,"
-    " held_usd INTEGER DEFAULT 0 CHECK (held_usd >= 0), held_tokens INTEGER DEFAULT 0 CHECK (held_tokens >= 0),"
-    " held_calls INTEGER DEFAULT 0 CHECK (held_calls >= 0), PRIMARY KEY (bucket, period, start)) WITHOUT ROWID",
-    "CREATE TABLE reservations (call_id TEXT PRIMARY KEY, created INTEGER, deadline INTEGER, owner TEXT,"
-    " generation_id TEXT, usd INTEGER, tokens INTEGER, calls INTEGER, windows TEXT) WITHOUT ROWID",
-    "CREATE TABLE kept (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
-)
+
+class _Undo(Exception):
+    """Rolls a transaction back without being an error."""
 
 
 class SqliteLedger:
-    """See `protocol.Ledger`. `path` is made when it is first needed."""
+    """See `protocol.Ledger`. The file at `path` is made when it is first needed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def standings(self, windows: Iterable[Window]) -> dict[Window, Standing]:
+    def standings(self, windows: Iterable[Window], basis: Basis | None = None) -> dict[Window, Standing]:
         """Where these windows stand."""
-        if not os.path.exists(self.path):
-            return {window: Standing(Amount(), Amount()) for window in windows}
-        with _Reading(self) as connection:
+        with Reading(self.path) as connection:
+            if connection is None:
+                if basis is not None:
+                    raise Uncounted
+                return {window: Standing(Amount(), Amount()) for window in windows}
+            connection.execute("BEGIN")  # one moment for all of them
+            if basis is not None:
+                _require(connection, basis)
             return {window: _standing(connection, window) for window in windows}
 
     def reserve(self, reservation: Reservation, caps: Sequence[Cap]) -> bool:
         """Hold the amount in every window if every cap allows it."""
-        hold = reservation.hold
-        with _Writing(self) as connection:
-            if connection.execute("SELECT 1 FROM reservations WHERE call_id = ?", (reservation.call_id,)).fetchone():
-                return True
-            standings = {window: _standing(connection, window) for window in reservation.windows}
-            for cap in caps:
-                standing = standings.get(cap.window) or _standing(connection, cap.window)
-                if standing.taken(cap.unit) + hold.of(cap.unit) > cap.limit:
-                    return False
-            for window in reservation.windows:
-                connection.execute(
-                    "INSERT INTO windows (bucket, period, start, end, held_usd, held_tokens, held_calls)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET held_usd = held_usd + excluded.held_usd,"
-                    " held_tokens = held_tokens + excluded.held_tokens, held_calls = held_calls + excluded.held_calls",
-                    (*window.key, window.end, hold.usd, hold.tokens, hold.calls),
-                )
-            connection.execute(
-                "INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    reservation.call_id,
-                    reservation.created,
-                    reservation.deadline,
-                    reservation.owner,
-                    reservation.generation_id,
-                    hold.usd,
-                    hold.tokens,
-                    hold.calls,
-                    json.dumps([[*window.key, window.end] for window in reservation.windows]),
-                ),
-            )
+        try:
+            with Writing(self.path) as connection:
+                _require(connection, reservation.basis)
+                before = _take(connection, reservation.call_id)
+                if before is not None:
+                    _hold(connection, before, before.windows, -1)
+                _check_caps(connection, reservation, caps)
+                _hold(connection, reservation, reservation.windows, 1)
+                _put(connection, reservation, _HELD)
+                if reservation.call_id.endswith(_SWEEPS):
+                    _prune(connection, reservation.created)
+        except _Undo:
+            return False
         return True
 
-    def settle(self, call_id: str, cost: Amount, *, before: Callable[[], None] | None = None) -> bool:
-        """Turn the hold into the cost; `before` runs inside the gate, whether or not there is a reservation."""
-        with _Writing(self) as connection:
-            reservation = _take(connection, call_id)
-            if before is not None:
-                before()
+    def settle(self, call_id: str, write: Callable[[Amount], Amount]) -> bool:
+        """Turn the hold into what `write` gives; it runs behind the gate."""
+        with Writing(self.path) as connection:
+            assumed = _take(connection, call_id, _ASSUMED)
+            reservation = assumed or _take(connection, call_id)
+            cost = write(assumed.hold if assumed is not None else Amount())
             if reservation is None:
                 return False
-            _book(connection, reservation.windows, reservation.hold, cost)
+            if assumed is None:
+                _hold(connection, reservation, reservation.windows, -1)
+            for window in reservation.windows:
+                _book(connection, window, reservation.basis.log, cost)
         return True
 
     def release(self, call_id: str) -> bool:
         """Take the hold back."""
-        return self.settle(call_id, Amount())
+        with Writing(self.path) as connection:
+            reservation = _take(connection, call_id)
+            if reservation is None:
+                return False
+            _hold(connection, reservation, reservation.windows, -1)
+        return True
 
-    def adjust(self, windows: Iterable[Window], difference: Amount) -> None:
-        """Book a correction in windows that exist."""
-        with _Writing(self) as connection:
-            _book(connection, windows, Amount(), difference)
+    def take_over(self, call_id: str, log: str, write: Callable[[Reservation], Amount]) -> bool:
+        """Book a call whose host is gone, in the share of another log."""
+        with Writing(self.path) as connection:
+            reservation = _take(connection, call_id)
+            if reservation is None:
+                return False
+            cost = write(reservation)
+            _hold(connection, reservation, reservation.windows, -1)
+            for window in reservation.windows:
+                _book(connection, window, log, cost)
+            reservation.hold = cost
+            _put(connection, reservation, _ASSUMED)
+        return True
+
+    def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
+        """Book a correction in windows that exist. Killed while it writes, it leaves the log's share distrusted."""
+        with Writing(self.path) as connection:
+            _require(connection, basis)
+            _keep(connection, _counted(basis.log), "")
+            connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+            difference = write()
+            for window in windows:
+                _book(connection, window, basis.log, difference, make=False)
+            _keep(connection, _counted(basis.log), basis.mark)
 
     def open_reservations(self) -> list[Reservation]:
         """Every call that holds something, oldest first."""
-        if not os.path.exists(self.path):
-            return []
-        with _Reading(self) as connection:
-            rows = connection.execute("SELECT * FROM reservations ORDER BY created, call_id").fetchall()
-        return [_reservation(row) for row in rows]
+        with Reading(self.path) as connection:
+            return [] if connection is None else _reservations(connection)
 
-    def replace(self, totals: dict[Window, Amount], mark: str) -> None:
-        """Set what is settled in all windows; holds stay."""
-        with _Writing(self) as connection:
-            connection.execute("UPDATE windows SET settled_usd = 0, settled_tokens = 0, settled_calls = 0")
-            for window, amount in totals.items():
-                connection.execute(
-                    "INSERT INTO windows (bucket, period, start, end, settled_usd, settled_tokens, settled_calls)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET settled_usd = excluded.settled_usd,"
-                    " settled_tokens = excluded.settled_tokens, settled_calls = excluded.settled_calls",
-                    (*window.key, window.end, amount.usd, amount.tokens, amount.calls),
+    def recount(
+        self,
+        basis: Basis,
+        now: int,
+        *,
+        count: Callable[[], dict[Window, Amount]],
+        windows_of: Callable[[Reservation], Iterable[Window] | None],
+        write: bool = True,
+    ) -> list[Difference]:
+        """Make a log's share of the totals what `count` gives, behind the gate."""
+        differences = []
+        try:
+            with Writing(self.path) as connection:
+                totals = {window: amount for window, amount in count().items() if not window.end or window.end > now}
+                for reservation in _reservations(connection, basis.log):
+                    _move(connection, reservation, windows_of(reservation), basis)
+                rows = connection.execute(
+                    'SELECT bucket, period, start, "end", settled_usd, settled_tokens, settled_calls FROM windows'
+                    ' WHERE log = ? AND ("end" = 0 OR "end" > ?)',
+                    (basis.log, now),
                 )
-            connection.execute("INSERT OR REPLACE INTO kept VALUES ('mark', ?)", (mark,))
+                settled = {Window(*row[:4]): Amount(*row[4:]) for row in rows}
+                for window in sorted(settled.keys() | totals.keys(), key=lambda window: window.key):
+                    was, counted = settled.get(window, Amount()), totals.get(window, Amount())
+                    if was != counted:
+                        differences.append(Difference(window, was, counted))
+                        _book(connection, window, basis.log, counted - was)
+                _keep(connection, _counted(basis.log), basis.mark)
+                if not write:
+                    raise _Undo
+        except _Undo:
+            pass
+        return differences
 
-    def mark(self) -> str:
-        """What `replace` was last given."""
-        return self.remember("mark")
+    def counted(self, log: str) -> str:
+        """The mark that a log was last counted for."""
+        return self.remember(_counted(log))
+
+    def distrust(self, log: str) -> None:
+        """Have the log counted anew before its share is relied on."""
+        self.remember(_counted(log), "")
 
     def remember(self, key: str, value: str | None = None) -> str:
         """The kept text; with `value`, keep that and give what was there before."""
         if value is None:
-            if not os.path.exists(self.path):
-                return ""
-            with _Reading(self) as connection:
-                return _kept(connection, key)
-        with _Writing(self) as connection:
+            with Reading(self.path) as connection:
+                return "" if connection is None else _kept(connection, key)
+        with Writing(self.path) as connection:
             before = _kept(connection, key)
-            connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, value))
+            _keep(connection, key, value)
             return before
 
+    def forget_ahead(self, now: int) -> int:
+        """Drop windows of times that are still to come."""
+        with Writing(self.path) as connection:
+            dropped: int = connection.execute(
+                "DELETE FROM windows WHERE start > ? AND held_usd = 0 AND held_tokens = 0 AND held_calls = 0",
+                (now + BACKWARDS,),
+            ).rowcount
+            return dropped
 
-class _Reading:
-    """A connection for reading, without the gate."""
-
-    def __init__(self, ledger: SqliteLedger) -> None:
-        self.ledger = ledger
-
-    def __enter__(self) -> Any:
-        self.connection = _connect(self.ledger.path)
-        try:
-            _check(self.connection, self.ledger.path)
-        except BaseException:
-            self.connection.close()
-            raise
-        return self.connection
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.connection.close()
-        if isinstance(value, sqlite.Error):
-            raise _problem(self.ledger.path, value) from None
+    def prune(self, now: int) -> int:
+        """Drop what nobody asks for any more."""
+        with Writing(self.path) as connection:
+            return _prune(connection, now)
 
 
-class _Writing:
-    """One write transaction behind the gate: committed when the block ends, rolled back when it raises."""
-
-    def __init__(self, ledger: SqliteLedger) -> None:
-        self.path = ledger.path
-        self.gate = Lock(ledger.path + ".gate")
-
-    def __enter__(self) -> Any:
-        self.gate.__enter__()
-        try:
-            new = not os.path.exists(self.path)
-            if new:
-                make_directory(os.path.dirname(self.path))
-                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))  # 0600 from its first byte
-            self.connection = _connect(self.path)
-            try:
-                if new or not _version(self.connection):
-                    _create(self.connection)
-                else:
-                    _check(self.connection, self.path)
-                self.connection.execute("PRAGMA synchronous = FULL")
-                self.connection.execute("PRAGMA wal_autocheckpoint = 0")
-                self.connection.execute("BEGIN IMMEDIATE")
-            except BaseException:
-                self.connection.close()
-                raise
-        except BaseException as error:
-            self.gate.__exit__(None, None, None)
-            if isinstance(error, sqlite.Error | OSError):
-                raise _problem(self.path, error) from None
-            raise
-        return self.connection
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if value is None:
-                self.connection.execute("COMMIT")
-                if os.path.getsize(self.path + "-wal") > _MOST_WAL:
-                    self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            else:
-                self.connection.execute("ROLLBACK")
-        except (sqlite.Error, OSError) as error:
-            if value is None and not isinstance(error, FileNotFoundError):
-                raise _problem(self.path, error) from None
-        finally:
-            self.connection.close()
-            self.gate.__exit__(None, None, None)
-        if isinstance(value, sqlite.Error):
-            raise _problem(self.path, value) from None
+def _require(connection: Any, basis: Basis) -> None:
+    if _kept(connection, _counted(basis.log)) != basis.mark:
+        raise Uncounted
 
 
-def _connect(path: str) -> Any:
-    try:
-        return sqlite.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-    except sqlite.Error as error:
-        raise _problem(path, error) from None
-
-
-def _version(connection: Any) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def _create(connection: Any) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA:
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
-
-
-def _check(connection: Any, path: str) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = _version(connection)
-    if application == APPLICATION and version == VERSION:
-        return
-    if application == APPLICATION and version > VERSION:
-        raise LedgerProblem(f"{path} was written by a newer callmeter (layout {version})", "install a newer callmeter")
-    if application == 0 and version == 0:
-        return  # being made by another process at this moment: an empty file reads as a ledger without rows
-    raise LedgerProblem(f"{path} is not a ledger of callmeter", f"move {path} away; it is rebuilt from the usage log")
+def _check_caps(connection: Any, reservation: Reservation, caps: Sequence[Cap]) -> None:
+    """Raises _Undo when a cap does not allow the hold."""
+    standings: dict[Window, Standing] = {}
+    for cap in caps:
+        window = cap.window
+        if window not in standings:
+            standings[window] = _standing(connection, window)
+            ahead = connection.execute(
+                'SELECT start, "end" FROM windows WHERE bucket = ? AND period = ? AND start > ? LIMIT 1',
+                (window.bucket, window.period, reservation.created + BACKWARDS),
+            ).fetchone()
+            if ahead is not None:
+                raise clock_went_back(Window(window.bucket, window.period, *ahead))
+        if standings[window].taken(cap.unit) + reservation.hold.of(cap.unit) > cap.limit:
+            raise _Undo
 
 
 def _standing(connection: Any, window: Window) -> Standing:
-    try:
-        row = connection.execute(
-            "SELECT settled_usd, settled_tokens, settled_calls, held_usd, held_tokens, held_calls FROM windows"
-            " WHERE bucket = ? AND period = ? AND start = ?",
-            window.key,
-        ).fetchone()
-    except sqlite.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        row = None
-    return Standing(Amount(*row[:3]), Amount(*row[3:])) if row else Standing(Amount(), Amount())
+    row = connection.execute(
+        "SELECT sum(settled_usd), sum(settled_tokens), sum(settled_calls), sum(held_usd),"
+        " sum(held_tokens), sum(held_calls) FROM windows WHERE bucket = ? AND period = ? AND start = ?",
+        window.key,
+    ).fetchone()
+    if row[0] is None:
+        return Standing(Amount(), Amount())
+    return Standing(Amount(*row[:3]), Amount(*row[3:]))
 
 
-def _kept(connection: Any, key: str) -> str:
-    row = connection.execute("SELECT value FROM kept WHERE key = ?", (key,)).fetchone()
-    return str(row[0]) if row else ""
+def _hold(connection: Any, reservation: Reservation, windows: Iterable[Window], sign: int) -> None:
+    """Add the hold to its log's row of each window, or take it away with `sign` -1."""
+    usd, tokens, calls = (sign * _bounded(part) for part in reservation.hold.parts)
+    for window in windows:
+        _add(connection, window, reservation.basis.log, "held", (usd, tokens, calls))
 
 
-def _take(connection: Any, call_id: str) -> Reservation | None:
-    row = connection.execute("SELECT * FROM reservations WHERE call_id = ?", (call_id,)).fetchone()
+def _book(connection: Any, window: Window, log: str, cost: Amount, *, make: bool = True) -> None:
+    """Add to what is settled in a window."""
+    _add(connection, window, log, "settled", [_bounded(part) for part in cost.parts], make=make)
+
+
+def _add(connection: Any, window: Window, log: str, kind: str, parts: Sequence[int], *, make: bool = True) -> None:
+    changed = connection.execute(
+        f"UPDATE windows SET {kind}_usd = {kind}_usd + ?, {kind}_tokens = {kind}_tokens + ?,"
+        f" {kind}_calls = {kind}_calls + ? WHERE bucket = ? AND period = ? AND start = ? AND log = ?",
+        (*parts, *window.key, log),
+    ).rowcount
+    if make and not changed:
+        connection.execute(
+            f'INSERT INTO windows (bucket, period, start, log, "end", {kind}_usd, {kind}_tokens, {kind}_calls)'
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*window.key, log, window.end, *parts),
+        )
+
+
+def _bounded(part: int) -> int:
+    return max(-MOST, min(MOST, part))
+
+
+def _move(connection: Any, reservation: Reservation, windows: Iterable[Window] | None, basis: Basis) -> None:
+    """Put an open reservation into other windows; end it for None."""
+    _take(connection, reservation.call_id)
+    _hold(connection, reservation, reservation.windows, -1)
+    if windows is not None:
+        reservation.basis = basis
+        reservation.windows = sorted(set(windows), key=lambda window: window.key)
+        _hold(connection, reservation, reservation.windows, 1)
+        _put(connection, reservation, _HELD)
+
+
+_COLUMNS = "call_id, log, mark, created, deadline, owner, record, usd, tokens, calls, windows"
+
+
+def _put(connection: Any, reservation: Reservation, state: str) -> None:
+    connection.execute(
+        f"INSERT INTO reservations (state, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            state,
+            reservation.call_id,
+            reservation.basis.log,
+            reservation.basis.mark,
+            reservation.created,
+            reservation.deadline,
+            reservation.owner,
+            reservation.record,
+            *(_bounded(part) for part in reservation.hold.parts),
+            json.dumps([[*window.key, window.end] for window in reservation.windows]),
+        ),
+    )
+
+
+def _take(connection: Any, call_id: str, state: str = _HELD) -> Reservation | None:
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM reservations WHERE call_id = ? AND state = ?", (call_id, state)
+    ).fetchone()
     if row is None:
         return None
     connection.execute("DELETE FROM reservations WHERE call_id = ?", (call_id,))
     return _reservation(row)
 
 
-def _book(connection: Any, windows: Iterable[Window], hold: Amount, cost: Amount) -> None:
-    for window in windows:
-        connection.execute(
-            "UPDATE windows SET held_usd = held_usd - ?, held_tokens = held_tokens - ?, held_calls = held_calls - ?,"
-            " settled_usd = settled_usd + ?, settled_tokens = settled_tokens + ?, settled_calls = settled_calls + ?"
-            " WHERE bucket = ? AND period = ? AND start = ?",
-            (hold.usd, hold.tokens, hold.calls, cost.usd, cost.tokens, cost.calls, *window.key),
-        )
+def _reservations(connection: Any, log: str | None = None) -> list[Reservation]:
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM reservations WHERE state = ? AND (? IS NULL OR log = ?) ORDER BY created, call_id",
+        (_HELD, log, log),
+    ).fetchall()
+    return [_reservation(row) for row in rows]
 
 
 def _reservation(row: Any) -> Reservation:
-    call_id, created, deadline, owner, generation_id, usd, tokens, calls, windows = row
+    call_id, log, mark, created, deadline, owner, record, usd, tokens, calls, windows = row
     return Reservation(
         call_id,
         [Window(*parts) for parts in json.loads(windows)],
@@ -301,15 +312,31 @@ def _reservation(row: Any) -> Reservation:
         created=created,
         deadline=deadline,
         owner=owner,
-        generation_id=generation_id,
+        basis=Basis(log, mark),
+        record=record,
     )
 
 
-def _problem(path: str, error: BaseException) -> LedgerProblem:
-    if isinstance(error, FileProblem):
-        return LedgerProblem(error.message, error.hint)
-    reason = str(error).lower()
-    hint = "free some space, or look at the file's permissions"
-    if "malformed" in reason or "not a database" in reason:
-        hint = f"move {path} away and run `callmeter budget recover --rebuild`"
-    return LedgerProblem(f"the ledger {path} cannot be used: {reason}", hint)
+def _counted(log: str) -> str:
+    return f"counted/{log}"
+
+
+def _kept(connection: Any, key: str) -> str:
+    row = connection.execute("SELECT value FROM kept WHERE key = ?", (key,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def _keep(connection: Any, key: str, value: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, strftime('%s', 'now'))", (key, value))
+
+
+def _prune(connection: Any, now: int) -> int:
+    long, short = outdated(now)
+    dropped: int = connection.execute(
+        'DELETE FROM windows WHERE "end" > 0 AND ("end" < ? OR ("end" < ? AND "end" - start <= 3600))'
+        " AND held_usd = 0 AND held_tokens = 0 AND held_calls = 0",
+        (long, short),
+    ).rowcount
+    connection.execute("DELETE FROM reservations WHERE state = ? AND created < ?", (_ASSUMED, long))
+    connection.execute("DELETE FROM kept WHERE key NOT LIKE 'counted/%' AND touched < ?", (long,))
+    return dropped

@@ -94,6 +94,7 @@ KNOWN = {
     "log": Known(_text, None, "path of the usage log"),
     "policy": Known(_text, None, "path of the policy, budget.json"),
     "keys": Known(_text, None, "path of the key registry, keys.toml"),
+    "ledger": Known(_text, None, "path of the ledger, or `postgresql://…` where several hosts share quotas"),
     "approvals": Known(_text, None, "path of the approvals, approvals.jsonl"),
     "host": Known(_text, None, "name of this host in the usage log"),
 }

@@ -6,6 +6,7 @@ import typer
 
 from callmeter.cli.options import Format, Quiet, Shape, Verbose
 from callmeter.cli.world import World
+from callmeter.ledger.open_ledger import without_password
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.store.settings import KNOWN, variable_of
 
@@ -20,6 +21,8 @@ def config_show(
     for name, known in KNOWN.items():
         value, origin = world.settings.find(name)
         shown = "" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
+        if name == "ledger":
+            shown = without_password(shown)
         rows.append(
             Row(
                 {

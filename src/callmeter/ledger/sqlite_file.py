@@ -1,0 +1,244 @@
+"""The file of the SQLite ledger: how it is made, opened, locked and closed.
+
+Every write transaction is behind one blocking flock gate. The gate is not for speed. The SQLite that Debian 12 ships
+(3.40) can lose committed rows in WAL mode when a checkpoint races a commit (fixed in 3.51.3, 3.50.7 and 3.44.6), and
+its own polling starves some waiters for seconds. Behind the gate neither happens. Readers take no gate: their
+connections are read-only and never checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+try:
+    # The C module behind sqlite3: the package's own import costs a third of a Python start more (dates, namedtuples).
+    import _sqlite3 as sqlite
+except ImportError:  # another Python
+    import sqlite3 as sqlite  # type: ignore[no-redef]
+
+from callmeter.ledger.protocol import LedgerProblem
+from callmeter.store.files import FileProblem, Lock, make_directory, sync_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+APPLICATION = 0x63_61_6C_6D  # "calm"
+VERSION = 1
+# Whoever opens the database reads what of the WAL is not in the database yet: beyond this it is put there.
+MOST_WAL = 1 << 18
+
+_AMOUNTS = ("settled_usd", "settled_tokens", "settled_calls", "held_usd", "held_tokens", "held_calls")
+_SCHEMA = (
+    # One row for each log's share of a window; where a window stands is the sum.
+    'CREATE TABLE windows (bucket TEXT, period TEXT, start INTEGER, log TEXT, "end" INTEGER, '
+    + ", ".join(
+        f"{name} INTEGER NOT NULL DEFAULT 0"
+        + (f" CHECK ({name} >= 0)" if name.startswith("held") else f" CHECK (typeof({name}) = 'integer')")
+        for name in _AMOUNTS
+    )
+    + ", PRIMARY KEY (bucket, period, start, log)) WITHOUT ROWID",
+    "CREATE TABLE reservations (call_id TEXT PRIMARY KEY, state TEXT NOT NULL, log TEXT NOT NULL, mark TEXT NOT NULL,"
+    " created INTEGER NOT NULL, deadline INTEGER NOT NULL, owner TEXT NOT NULL, record TEXT NOT NULL,"
+    " usd INTEGER NOT NULL, tokens INTEGER NOT NULL, calls INTEGER NOT NULL, windows TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE kept (key TEXT PRIMARY KEY, value TEXT NOT NULL, touched INTEGER NOT NULL) WITHOUT ROWID",
+)
+
+
+class Reading:
+    """A read-only connection for a `with` block; None when there is no ledger yet. Raises LedgerProblem."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._connection: Any = None
+
+    def __enter__(self) -> Any:
+        if _exists(self.path):
+            self._connection = _open_checked(self.path)
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if isinstance(value, sqlite.Error | OverflowError):
+            raise problem(self.path, value) from None
+
+
+class Writing:
+    """One write transaction behind the gate: committed when the block ends, rolled back when it raises. The file is
+    made when there is none. Raises LedgerProblem or Busy; then nothing was changed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._gate = Lock(path + ".gate")
+        self._guard: Any = None
+        self._connection: Any = None
+
+    def __enter__(self) -> Any:
+        try:
+            self._gate.__enter__()
+        except FileProblem as error:
+            raise problem(self.path, error) from None
+        try:
+            if not _exists(self.path):
+                _create(self.path)
+            # While another connection of this process is open, closing ours does not checkpoint; the guard's own
+            # closing cannot, for it is read-only. A checkpoint at each closing would cost three more syncs a call.
+            self._guard = _open_checked(self.path)
+            self._connection = sqlite.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._connection.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._close()
+            if isinstance(error, sqlite.Error | OSError | FileProblem):
+                raise problem(self.path, error) from None
+            raise
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if value is None:
+                self._connection.execute("COMMIT")
+                self._tidy()
+            elif self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite.Error as error:
+            if value is None:
+                raise problem(self.path, error) from None
+        finally:
+            self._close()
+        if isinstance(value, sqlite.Error | OverflowError):
+            raise problem(self.path, value) from None
+
+    def _tidy(self) -> None:
+        """Put a long WAL into the database. What was committed is durable without it, so its failure is none."""
+        try:
+            if os.path.getsize(self.path + "-wal") > MOST_WAL:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (OSError, sqlite.Error):
+            pass
+
+    def _close(self) -> None:
+        for connection in (self._connection, self._guard):
+            if connection is not None:
+                connection.close()
+        self._gate.__exit__(None, None, None)
+
+
+def problem(path: str, error: BaseException) -> LedgerProblem:
+    """What is to be said about an error of the system or of SQLite."""
+    if isinstance(error, LedgerProblem):
+        return error
+    if isinstance(error, FileProblem):
+        return LedgerProblem(error.message, error.hint)
+    reason = ((error.strerror if isinstance(error, OSError) else "") or str(error)).lower()
+    if "malformed" in reason or "not a database" in reason:
+        return LedgerProblem(f"the ledger {path} is damaged: {reason}", _anew(path))
+    hint = "look at its permissions, and at those of its directory"
+    if "full" in reason or "i/o" in reason or "no space" in reason:
+        hint = "free some space on its disk"
+    elif "locked" in reason:
+        hint = "another program has it open for writing: open it with `sqlite3 -readonly`"
+    return LedgerProblem(f"the ledger {path} cannot be used: {reason}", hint)
+
+
+def set_aside(path: str, suffix: str) -> str:
+    """Move a damaged ledger away, with what belongs to it, and give its new name. Raises LedgerProblem."""
+    moved = f"{path}.{suffix}"
+    try:
+        for part in ("-shm", "-wal", ""):
+            if os.path.lexists(path + part):
+                os.rename(path + part, moved + part)
+    except OSError as error:
+        raise problem(path, error) from None
+    return moved
+
+
+def _exists(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise problem(path, error) from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a regular file"
+        raise LedgerProblem(f"the ledger {path} is {kind}", "name the file itself, or move this one away")
+    if found.st_nlink > 1:
+        raise LedgerProblem(
+            f"the ledger {path} has {found.st_nlink} names, and each would get a journal of its own",
+            "remove the hard links, or copy the file",
+        )
+    return True
+
+
+def _open_checked(path: str) -> Any:
+    """A read-only connection to what is certainly a ledger of this layout."""
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    try:
+        connection = sqlite.connect(
+            f"file:{quoted}?mode=ro", timeout=5, isolation_level=None, check_same_thread=False, uri=True
+        )
+        try:
+            _check(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite.Error as error:
+        raise problem(path, error) from None
+    return connection
+
+
+def _check(connection: Any, path: str) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        what = "is empty" if not os.path.getsize(path) else "is not a ledger of callmeter"
+        raise LedgerProblem(f"{path} {what}", _anew(path))
+    if version > VERSION:
+        raise LedgerProblem(f"{path} was written by a newer callmeter (layout {version})", "install that one here too")
+
+
+def _anew(path: str) -> str:
+    return f"run `callmeter budget recover --rebuild`: it moves {path} aside and counts the usage log anew"
+
+
+def _create(path: str) -> None:
+    """Make the ledger under another name, so that nobody ever sees half of it. Called behind the gate."""
+    directory = os.path.dirname(path) or "."
+    make_directory(directory)
+    from callmeter.ledger.mounts import network_file_system
+
+    kind = network_file_system(directory)
+    if kind:
+        raise LedgerProblem(
+            f"{directory} lies on a network file system ({kind}), where SQLite's locks cannot be relied on",
+            "set `ledger` to a file on a local disk, or to `postgresql://…` for several hosts",
+        )
+    new = path + ".new"
+    for leftover in (new, new + "-wal", new + "-shm", path + "-wal", path + "-shm"):
+        # The WAL of a ledger that was deleted would be replayed into this one.
+        if os.path.lexists(leftover):
+            os.unlink(leftover)
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    connection = sqlite.connect(new, isolation_level=None)
+    try:
+        connection.execute("PRAGMA page_size = 1024")  # a call changes a few rows; the WAL takes whole pages
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    os.rename(new, path)
+    sync_directory(directory)
