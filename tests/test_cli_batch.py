@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -461,6 +462,22 @@ def test_a_record_that_is_damaged_is_an_error_and_stays_as_it_is(
     path.unlink()
     assert ask(batch).returncode == 0
     assert len(server.bodies) == 2
+
+
+def test_a_full_disk_ends_the_batch_but_what_is_paid_for_is_printed(
+    begin: Begin, ask: Ask, write: Write, server: CountingServer, home: Path
+) -> None:
+    batch = write(*(f"{number} {'x' * 10_000}" for number in range(100)))
+    process = begin(batch, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)))
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"cannot keep the batch's progress" in err
+    assert 0 < len(server.bodies) < 100
+    assert sorted(str(text) for text in texts(out)) == sorted(f"answer to {prompt}" for prompt in server.prompts)
+    assert Counter(line["status"] for line in logged(home)) == {"ok": len(server.bodies)}
+    done = ask(batch)
+    assert done.returncode == 0
+    assert len(results(done)) == 100
 
 
 def test_what_is_kept_only_its_owner_can_read(ask: Ask, write: Write, home: Path) -> None:

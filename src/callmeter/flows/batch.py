@@ -20,7 +20,8 @@ from callmeter.flows.call import Call, Outcome
 from callmeter.flows.halting import Halt
 from callmeter.flows.recorded import as_kept, fingerprint, from_kept
 from callmeter.store.batch_progress import BatchProgress
-from callmeter.words.errors import UsageError
+from callmeter.store.files import FileProblem
+from callmeter.words.errors import Malformed, UsageError
 from callmeter.words.jsontext import dumps, loads
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -110,9 +111,18 @@ class Batch:
         given. Closing the iterator stops what runs: each call is cancelled and logged. Raises what `items` raised,
         the reason of `stop`, Malformed, FileProblem."""
         self._start(self._feed)
-        reading = True
         try:
-            while reading or self._open:
+            yield from self._answered()
+        except BaseException as reason:
+            self._halt.order(reason)
+            raise
+        finally:
+            self._end()
+
+    def _answered(self) -> Iterator[str]:
+        reading = True
+        while reading or self._open:
+            try:
                 for event in self._take():
                     if event is None:
                         reading = False
@@ -125,13 +135,29 @@ class Batch:
                     else:
                         raise event
                 self._progress.commit()
-                while self._ready:
-                    yield self._ready.popleft()
-        except BaseException as reason:
-            self._halt.order(reason)
-            raise
-        finally:
-            self._end()
+            except (FileProblem, Malformed):
+                yield from self._rescued()
+                raise
+            while self._ready:
+                yield self._ready.popleft()
+
+    def _rescued(self) -> Iterator[str]:
+        """The lines of what is answered or runs, out of turn, when nothing can be kept any more: it is paid for."""
+        self._ready.extend(self._near[position] for position in sorted(self._near))
+        yield from self._ready
+        try:
+            while True:
+                self._jobs.get_nowait()
+                self._running -= 1
+        except Empty:
+            pass  # the others have begun
+        while self._running:
+            event = self._events.get()
+            if isinstance(event, Result):
+                self._running -= 1
+                yield self._show(event)
+            elif isinstance(event, BaseException):
+                raise event
 
     def _take(self) -> Iterator[Item | Result | BaseException | None]:
         """The next event, and the others that are there already, so that they share a commit."""
@@ -171,8 +197,12 @@ class Batch:
 
     def _finish(self, result: Result) -> None:
         item = result.item
-        self._keep(result)
         line = self._show(result)
+        try:
+            self._keep(result)
+        except BaseException:
+            self._ready.append(line)
+            raise
         self._open -= 1
         self._room.release()
         if not self._in_order:
@@ -248,10 +278,8 @@ class Batch:
             thread.join(_GRACE)
             if thread.is_alive():
                 break
-        try:
-            while True:
-                event = self._events.get_nowait()
-                if isinstance(event, Result):
-                    self._keep(event)
-        except Empty:
-            self._progress.commit()
+        while not self._events.empty():
+            event = self._events.get()
+            if isinstance(event, Result):
+                self._keep(event)
+        self._progress.commit()
