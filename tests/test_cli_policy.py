@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -163,3 +164,9 @@ def test_no_policy_shows_that_there_are_no_rules(invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert "none" in result.stdout
     assert "Every model is allowed." in result.stdout
+
+
+def test_the_schema_can_be_had_even_if_the_policy_is_broken(invoke: Invoke) -> None:
+    result = invoke("show", "--schema", policy="{")
+    assert result.exit_code == 0
+    assert jsonschema.Draft202012Validator(page(result)).is_valid(json.loads(EXAMPLE.read_text()))

@@ -3,10 +3,12 @@
 callmeter budget policy show
 callmeter budget policy show --agent code --model openai/gpt-4o-mini
 callmeter budget policy show --user alice --tag team=search --format json | jq .facts.model_allowed
+callmeter budget policy show --schema > budget.schema.json
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Annotated
 
 import typer
@@ -28,6 +30,7 @@ def policy_show(
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="To this model.")] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="LABEL", help="With this key.")] = None,
     provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="At this provider.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON Schema of budget.json, for an editor.")] = False,
     format: opt.Format = opt.Shape.TEXT,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -39,6 +42,9 @@ def policy_show(
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
+    if schema:
+        world.out.text(files("callmeter.data").joinpath("budget.schema.json").read_text(encoding="utf-8"))
+        return
     policy, path = world.policy, world.paths.policy
     given = {"agent": agent, "session": session, "purpose": purpose, "user": user}
     named = [*((name, value) for name, value in given.items() if value), *map(parse_tag, tag or ())]
