@@ -9,7 +9,7 @@ from callmeter.cli.world import World
 from callmeter.policy.quota_rules import RATE_WORDS
 from callmeter.policy.reading import MOST_COUNT, MOST_USD, number_of
 from callmeter.words.errors import UsageError
-from callmeter.words.money import nano, parse_usd, shown
+from callmeter.words.money import nano, shown
 from callmeter.words.period import moment, zone_named
 
 _SUFFIXES = {"usd": "usd", "tokens": "tokens", "token": "tokens", "tok": "tokens", "calls": "calls", "call": "calls"}
@@ -19,7 +19,7 @@ _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 def amount_in(text: str, what: str, unit: str | None = None) -> tuple[int, str]:
     """An amount above 0 and its unit: nano-dollars, tokens or calls. `unit` is what a bare number means, and must not
     contradict the text. Raises UsageError that begins with `what`."""
-    plain = text.strip().lower().replace(",", "").replace("_", "")
+    plain = text.strip().lower()
     number = plain.rstrip("abcdefghijklmnopqrstuvwxyz ")
     suffix = plain[len(number) :].strip()
     said = _SUFFIXES.get(suffix, "" if suffix else unit or "usd")
@@ -31,13 +31,13 @@ def amount_in(text: str, what: str, unit: str | None = None) -> tuple[int, str]:
         )
     if unit is not None and said != unit:
         raise UsageError(f"{what} {text!r} is in {said}, not in {unit}", f"leave out `--unit`, or write {unit}")
-    try:
-        amount = nano(parse_usd(number)) if said == "usd" else _whole(number)
-    except ValueError:
-        raise UsageError(f"{what} {text!r} is not an amount", "write `50`, `$50`, `100000tok` or `100calls`") from None
-    if not 0 < amount <= (MOST_USD * 10**9 if said == "usd" else MOST_COUNT):
+    found = number_of(number.removeprefix("$"))
+    if found is None or (said != "usd" and found != int(found)):
+        # Not `1,50` nor `1,500`: a comma means one thing here and another there.
+        raise UsageError(f"{what} {text!r} is not an amount", "write `50`, `$2.50`, `100000tok` or `100calls`")
+    if not 0 < found <= (MOST_USD if said == "usd" else MOST_COUNT):
         raise UsageError(f"{what} {text!r} is not above 0 and below a billion USD, or 10^15 tokens or calls")
-    return amount, said
+    return (nano(found) if said == "usd" else int(found)), said
 
 
 def limit_in(text: str, unit: str | None, period: str | None) -> tuple[int, str, str]:
@@ -89,9 +89,3 @@ def amount_text(amount: int, unit: str) -> str:
     if unit == "usd":
         return shown(amount)
     return f"{amount:,} {unit if amount != 1 else unit[:-1]}"
-
-
-def _whole(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise ValueError(text)
-    return int(text)

@@ -107,7 +107,7 @@ def without_quota(text: str, policy: Policy, subject: Subject, unit: str = "", p
     path = _path(document, found[0], policy)
     before = _value(text, path)
     document.remove(path)
-    if path[0] == "rate_limits" and _value(document.text, path[:2]) == []:
+    if len(path) == 3 and _value(document.text, path[:2]) == []:  # the last of several rates
         document.remove(path[:2])
     return Change(document.text, *found[0].place, before, None)
 
