@@ -1,10 +1,11 @@
 """What one call from a shell costs in CPU, as multiples of `python -c pass`, all measured in one run.
 
-    python benchmarks/startup.py [--runs 30]
+    python benchmarks/startup.py [--runs 30] [--write]
 
 A loopback server gives every caller the same canned answer. Callers: curl alone, the curl + jq script that a user
 would write (`benchmarks/llm-call.sh`), this `llm-call` with its log line, `llm` (if it is installed), and the
 imports that the hot path avoids. CPU is that of the process and its children; the median of interleaved runs.
+`--write` puts the table into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -69,11 +70,22 @@ def cpu_of(command: list[str], env: dict[str, str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def write(name: str, lines: list[str]) -> None:
+    """Put lines between the two marks of a name in docs/benchmarks.md."""
+    page = HERE.parent / "docs" / "benchmarks.md"
+    before, _, rest = page.read_text().partition(f"<!-- {name} -->\n")
+    _, _, after = rest.partition(f"<!-- end {name} -->\n")
+    page.write_text(f"{before}<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- end {name} -->\n{after}")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=30)
+    options.add_argument("--write", action="store_true")
     arguments = options.parse_args()
 
+    # Where bytecode is not written at run time, an edited module would be compiled anew at each start.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(HERE.parent / "src")], check=True)
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     base = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
@@ -83,6 +95,7 @@ def main() -> None:
             "CALLMETER_HOME": home,
             "CALLMETER_API_KEY": "sk-benchmark-0000000000000000",
             "LLM_USER_PATH": home,
+            "LLM_LOAD_PLUGINS": "",  # the weights of the local model come as a plugin that cannot load here
             "USAGE_LOG": f"{home}/script.jsonl",
             "BASE_URL": base,
             "OPENAI_API_KEY": "sk-benchmark-0000000000000000",
@@ -90,10 +103,16 @@ def main() -> None:
         call = [str(BIN / "llm-call"), "--base-url", base, "-m", "openai/gpt-4o-mini"]
         tags = ["--agent", "code", "--session", "s-1", "--purpose", "bench"]
         python = sys.executable
+        with_policy = f"{home}/with-policy"
+        Path(with_policy).mkdir(mode=0o700)
+        quotas = [{"subject": f"agent:a{number}", "limit": 1} for number in range(18)]
+        quotas += [{"subject": "agent:code", "limit": 1000}, {"subject": "total", "limit": 1000}]
+        (Path(with_policy) / "budget.json").write_text(json.dumps({"enforcement": "hard", "quotas": quotas}))
         callers = {
             "python -c pass": [python, "-c", "pass"],
             "curl + jq script": [str(HERE / "llm-call.sh"), "openai/gpt-4o-mini", "code", "s-1", "bench", "Hello"],
             "llm-call": [*call, *tags, "Hello"],
+            "llm-call, hard policy of 20 quotas": ["env", f"CALLMETER_HOME={with_policy}", *call, *tags, "Hello"],
             "llm-call --help (Typer)": [*call[:1], "--help"],
             "import typer": [python, "-c", "import typer"],
             "import httpx": [python, "-c", "import httpx"],
@@ -113,10 +132,16 @@ def main() -> None:
         medians = {name: statistics.median(found) for name, found in times.items()}
         floor, script = medians["python -c pass"], medians["curl + jq script"]
         jq = subprocess.run(["jq", "--version"], capture_output=True, text=True).stdout.strip()
-        print(f"Python {sys.version.split()[0]}, {jq}, {arguments.runs} runs, CPU\n")
-        print("| what | × `python -c pass` | × script |\n|---|---|---|")
-        for name, median in medians.items():
-            print(f"| {name} | {median / floor:.1f} | {median / script:.2f} |")
+        table = [
+            f"Python {sys.version.split()[0]}, {jq}, {arguments.runs} runs, CPU of the process and its children:",
+            "",
+            "| what | × `python -c pass` | × script |",
+            "|---|---|---|",
+            *(f"| {name} | {median / floor:.1f} | {median / script:.2f} |" for name, median in medians.items()),
+        ]
+        print("\n".join(table))
+        if arguments.write:
+            write("startup", table)
         lines = [json.loads(line) for line in (Path(home) / "usage.jsonl").read_text().splitlines()]
         assert len(lines) == arguments.runs + 1 and all(line["status"] == "ok" for line in lines)
     server.terminate()
