@@ -25,8 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from callmeter.policy.document import Gathered, Policy
+    from callmeter.policy.document import Policy
     from callmeter.policy.reading import Path
+    from callmeter.policy.sections import Gathered
 
 STRATEGIES = ("equal_base_plus_merit", "role_based", "dynamic")
 ALLOCATION_KEYS = {

@@ -16,7 +16,8 @@ from callmeter.words.subject import Subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from callmeter.policy.document import Gathered, Policy
+    from callmeter.policy.document import Policy
+    from callmeter.policy.sections import Gathered
 
 PROFILE_KEYS = ("budget", "period", "enforcement", "allowed_models", "rate_limit", "alerts")
 SUFFIX = "_key"

@@ -11,8 +11,9 @@ from callmeter.words.subject import Subject, parse_subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from callmeter.policy.document import Gathered, Policy
+    from callmeter.policy.document import Policy
     from callmeter.policy.reading import Path
+    from callmeter.policy.sections import Gathered
 
 QUOTA_KEYS = (
     "subject",

@@ -15,7 +15,8 @@ from callmeter.words.subject import Subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from callmeter.policy.document import Gathered, Policy
+    from callmeter.policy.document import Policy
+    from callmeter.policy.sections import Gathered
 
 # USD for a period; None is unlimited. A document's own tiers stand beside these or in their place.
 BUILT_IN: dict[str, int | None] = {
