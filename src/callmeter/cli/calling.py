@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from callmeter.cli.replaying import Recording
     from callmeter.cli.world import World
+    from callmeter.flows.approvals import Audit
     from callmeter.flows.books import Books
+    from callmeter.flows.breaker import Breaker
     from callmeter.ledger.protocol import Ledger
     from callmeter.providers.wire import Transport
 
@@ -248,6 +250,7 @@ class One:
             on_text=on_text,
             books=books_of(world),
             policy_changed=world.policy_changed,
+            breaker=breaker_of(world, batch=self.given["batch"] is not None),
         )
 
     def find_local(self, provider: Provider) -> None:
@@ -377,13 +380,12 @@ def books_of(world: World) -> Books | None:
     decided = exists(places.approvals) or exists(places.requests)
     if not (policy.quotas or policy.model_rules or decided):
         return None
-    from callmeter.cli.auditing import audit
     from callmeter.cli.ledgers import ledger_of, recover_holds
     from callmeter.flows.approvals import Desk
     from callmeter.flows.books import Books
 
     def open_desk() -> Desk:
-        return Desk(places, world.now(), lambda: world.who, lambda: audit(world))
+        return Desk(places, world.now(), lambda: world.who, lambda: _audit_of(world))
 
     return Books(
         policy,
@@ -404,6 +406,34 @@ def ledger_for(world: World) -> Callable[[], Ledger] | None:
         return ledger_of(world)
 
     return opened if world.policy.quotas else None
+
+
+def _audit_of(world: World) -> Audit:
+    from callmeter.cli.auditing import audit  # few calls have anything to audit
+
+    return audit(world)
+
+
+def breaker_of(world: World, *, batch: bool) -> Breaker | None:
+    """The loop breaker, which is on unless the policy says otherwise; without a policy there is none."""
+    rules = world.policy.loop_breaker
+    if rules.mode == "off" or not exists(world.paths.policy):
+        return None
+    from callmeter.flows.breaker import Breaker
+
+    def freeze(subject: Subject, until: datetime | None, reason: str) -> Freeze:
+        from callmeter.cli.auditing import audit
+        from callmeter.flows.approvals import trip
+
+        who, record = "loop breaker", audit(world)
+        return trip(world.paths, world.now(), subject, until=until, by=who, reason=reason, audit=record)
+
+    def tell(subject: str, facts: Mapping[str, object]) -> None:
+        from callmeter.cli.auditing import audit
+
+        audit(world)("breaker.trip", {"subject": subject, **facts})
+
+    return Breaker(rules, world.paths.recent, batch=batch, freeze=freeze, tell=tell)
 
 
 def transport_of(world: World, provider: Provider) -> Transport:

@@ -9,6 +9,7 @@ from callmeter.ledger.protocol import MOST, Amount, Basis, Window
 from callmeter.policy.quotas import buckets_for
 from callmeter.store.log_identity import log_identity
 from callmeter.store.usage_append import append_usage
+from callmeter.words.digest import hex_digest
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.money import nano, usd
 from callmeter.words.period import zone_named
@@ -67,14 +68,12 @@ def basis_of(policy: Policy, log_path: str) -> Basis:
 
 def mark_of(policy: Policy) -> str:
     """Text that differs for policies which put some line into different windows."""
-    import hashlib
-
     parts = {
         f"{quota.subject}\n{quota.period}\n{bool(quota.pools)}\n" + "\n".join(sorted(quota.excluded))
         for quota in policy.quotas
     }
     text = "\0".join([policy.time_zone, *sorted(parts)])
-    return f"{_RULES}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+    return f"{_RULES}-{hex_digest(text.encode('utf-8', 'surrogatepass'))[:32]}"
 
 
 def windows_of(policy: Policy, record: Mapping[str, object]) -> list[Window]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from callmeter.words.digest import hex_digest
 from callmeter.words.errors import NoKey
 
 MAX_KEY = 8 * 1024
@@ -30,9 +31,7 @@ class Secret(str):
 
     def fingerprint(self, salt: bytes) -> str:
         """What names this key in logs and the registry: 12 hexadecimal digits of SHA-256 over salt and key."""
-        import hashlib
-
-        return hashlib.sha256(salt + self._key.encode("ascii")).hexdigest()[:12]
+        return hex_digest(salt + self._key.encode("ascii"))[:12]
 
     def __eq__(self, other: object) -> bool:
         """Compares the keys, in the same time wherever they differ. Nothing but a Secret is equal to one."""
