@@ -9,7 +9,7 @@ from callmeter.cli.world import World
 from callmeter.policy.quota_rules import RATE_WORDS
 from callmeter.policy.reading import MOST_COUNT, MOST_USD, number_of
 from callmeter.words.errors import UsageError
-from callmeter.words.money import nano, shown
+from callmeter.words.money import nano
 from callmeter.words.period import moment, zone_named
 
 _SUFFIXES = {"usd": "usd", "tokens": "tokens", "token": "tokens", "tok": "tokens", "calls": "calls", "call": "calls"}
@@ -82,10 +82,3 @@ def end_in(world: World, span: str | None, until: str | None) -> datetime | None
         return now + timedelta(seconds=int(digits) * size)
     except OverflowError:
         raise UsageError(f"--for {span!r} ends outside the calendar", code="bad_time") from None
-
-
-def amount_text(amount: int, unit: str) -> str:
-    """`$12.34`, `100,000 tokens`, `1 call`."""
-    if unit == "usd":
-        return shown(amount)
-    return f"{amount:,} {unit if amount != 1 else unit[:-1]}"

@@ -11,13 +11,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 from callmeter.flows.booking import basis_of, booked_line, write_line
-from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Standing, Uncounted, Window
+from callmeter.flows.standing import arithmetic, instant_text, quota_text, stand_of, standing_text, window_of_bucket
+from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Uncounted
 from callmeter.policy.decision import Decision, Frozen, Need, Stand, decide
 from callmeter.policy.model_rules import forbidding
 from callmeter.policy.quotas import SHORT_PERIODS, Bucket, candidate_buckets
 from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Refused
 from callmeter.words.jsontext import dumps
-from callmeter.words.money import nano, shown, usd
+from callmeter.words.money import amount_value, nano, usd
 from callmeter.words.period import zone_named
 from callmeter.words.subject import facts_of
 
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from callmeter.flows.approvals import Desk
-    from callmeter.ledger.protocol import Basis, Ledger
+    from callmeter.ledger.protocol import Basis, Ledger, Standing, Window
     from callmeter.policy.document import Policy
-    from callmeter.policy.grants import Allowances
-    from callmeter.policy.quotas import Quota
 
 
 _TRIES = 25
@@ -93,6 +92,8 @@ class Books:
     """The policy over one ledger, for the calls of one log. `open_ledger` is called when a call falls under a quota;
     `open_desk` each time that a call asks, since what was approved or frozen may have changed; `reread` when somebody
     else's policy is another one; `recover` (a function of this ledger) before a call is refused for what others hold.
+
+    `tentative` books only look: nothing is held or remembered. `decision` is the last that was made, over `stands`.
     """
 
     def __init__(
@@ -104,9 +105,13 @@ class Books:
         log: str,
         reread: Callable[[], Policy],
         recover: Callable[[], None],
+        tentative: bool = False,
     ) -> None:
         self.policy = policy
         self.log = log
+        self.decision: Decision | None = None
+        self.stands: list[Stand] = []
+        self._tentative = tentative
         self._open = open_ledger
         self._open_desk = open_desk
         self._reread = reread
@@ -202,11 +207,12 @@ class Books:
             buckets = candidate_buckets(self.policy.quotas, facts, asked.at, zone)
             if not buckets:
                 return
-            windows = {bucket: _window(bucket) for bucket in buckets}
+            windows = {bucket: window_of_bucket(bucket) for bucket in buckets}
             standings = self.ledger.standings(dict.fromkeys(windows.values()), basis)
-            stands = [_stand(bucket, standings[window], desk.allowances) for bucket, window in windows.items()]
+            stands = [stand_of(bucket, standings[window], desk.allowances) for bucket, window in windows.items()]
             need = self._need(asked, admission, keeps_model)
             decision = decide(stands, need, lowest_ceiling=self.policy.lowest_output_tokens)
+            self.decision, self.stands = decision, stands
             if decision.action == "downgrade":
                 self._downgrade(asked, admission, decision)
                 keeps_model = True
@@ -263,6 +269,8 @@ class Books:
         windows: dict[Bucket, Window],
         further: list[Cap],
     ) -> bool:
+        if self._tentative:
+            return True
         need = self._need(asked, admission, True)
         worst = need.usd_at(decision.ceiling)
         record = {**asked.record, "model": admission.model, "estimate": None if worst is None else usd(worst)}
@@ -297,11 +305,11 @@ class Books:
             )
             admission.ceiling = decision.ceiling
         for stand, share in decision.warnings:
-            if self._first_time(stand.bucket, share):
+            if self._tentative or self._first_time(stand.bucket, share):
                 admission.warnings.append(
-                    f"{_name(stand.bucket)} is past {int(share * 100)} %: {_standing_text(stand)}"
+                    f"{quota_text(stand.bucket)} is past {int(share * 100)} %: {standing_text(stand)}"
                 )
-        if self._has_downgrades() and "session" in asked.tags and not settled_model:
+        if self._has_downgrades() and "session" in asked.tags and not settled_model and not self._tentative:
             self.ledger.remember(_session_key(asked), f"{asked.model}>{admission.model}")
 
     def _downgrade(self, asked: Asked, admission: Admission, decision: Decision) -> None:
@@ -310,13 +318,13 @@ class Books:
         for rule in forbidding(self.policy, facts)[:1]:
             if rule.enforcement == "hard":
                 raise Refused(
-                    f"{_name(decision.stand.bucket)} asks for the cheaper model {decision.model}, which is not among "
-                    f"those of {rule.subject}",
+                    f"{quota_text(decision.stand.bucket)} asks for the cheaper model {decision.model}, which is not "
+                    f"among those of {rule.subject}",
                     "mend the policy: `callmeter budget policy check`",
                     code="model_not_allowed",
                 )
         share = int(decision.stage.share * 100) if decision.stage else 0
-        admission.why = f"{_name(decision.stand.bucket)} is past {share} %"
+        admission.why = f"{quota_text(decision.stand.bucket)} is past {share} %"
         admission.warnings.append(f"{asked.model} is replaced by {decision.model}: {admission.why}")
         admission.model = decision.model
 
@@ -351,33 +359,33 @@ class Books:
         quota, bucket = stand.quota, stand.bucket
         if decision.why == "price_unknown":
             return Refused(
-                f"the model {facts['model']} has no price, and {_name(bucket)} is a hard quota",
+                f"the model {facts['model']} has no price, and {quota_text(bucket)} is a hard quota",
                 f"set it with `callmeter prices set {facts['model']} --provider {asked.provider} --input … --output …`",
                 code="price_unknown",
             )
         holders = [
             reservation.call_id
             for reservation in self.ledger.open_reservations()
-            if any(window.key == _window(bucket).key for window in reservation.windows)
+            if any(window.key == window_of_bucket(bucket).key for window in reservation.windows)
         ]
-        arithmetic = _arithmetic(decision, len(holders))
+        sums = arithmetic(decision, len(holders))
         details: dict[str, Any] = {
             "subject": bucket.key,
             "period": quota.period,
             "unit": quota.unit,
-            "limit": _number(decision.limit, quota.unit),
-            "current_usage": _number(stand.settled, quota.unit),
-            "held": _number(stand.held, quota.unit),
+            "limit": amount_value(decision.limit, quota.unit),
+            "current_usage": amount_value(stand.settled, quota.unit),
+            "held": amount_value(stand.held, quota.unit),
             "held_by": holders[:20],
-            "need": _number(decision.need, quota.unit),
-            "missing": _number(decision.missing, quota.unit),
-            "resets_at": _instant(decision.resets_at),
+            "need": amount_value(decision.need, quota.unit),
+            "missing": amount_value(decision.missing, quota.unit),
+            "resets_at": instant_text(decision.resets_at),
         }
         if decision.action == "busy":
             left = decision.resets_at - int(asked.at.timestamp())
             wait = max(1, left) if quota.period in SHORT_PERIODS and decision.why == "limit" else _RETRY_AFTER
             return Busy(
-                f"{_name(bucket)} is busy: {arithmetic}",
+                f"{quota_text(bucket)} is busy: {sums}",
                 f"try again in {wait} s, or add `--wait`",
                 code="quota_busy",
                 retry_after=wait,
@@ -385,18 +393,18 @@ class Books:
             )
         if decision.action == "approve" and decision.stage is not None:
             share = int(decision.stage.share * 100)
-            why = f"{_name(bucket)} needs approval from {share} % on"
+            why = f"{quota_text(bucket)} needs approval from {share} % on"
             request = desk.request(bucket.key, quota.period, quota.unit, bucket.end, facts, why)
             return ApprovalNeeded(
-                f"{why}: {arithmetic}; request {request}",
-                f"ask for `callmeter budget approve {request}`",
-                request=request,
+                f"{why}: {sums}; " + (f"request {request}" if request else "nobody has asked yet"),
+                f"ask for `callmeter budget approve {request}`" if request else "the call itself asks",
+                request=request or None,
                 **details,
             )
         if decision.resets_at:
             details["retry_after"] = max(1, decision.resets_at - int(asked.at.timestamp()))
         return Refused(
-            f"{_name(bucket)} stops this call: {arithmetic}", _stop_hint(bucket), code="quota_exceeded", **details
+            f"{quota_text(bucket)} stops this call: {sums}", _stop_hint(bucket), code="quota_exceeded", **details
         )
 
 
@@ -406,69 +414,16 @@ def _stop_hint(bucket: Bucket) -> str:
 
 
 def _frozen(frozen: Frozen) -> Refused:
-    until = f" until {_instant(frozen.until)}" if frozen.until else ""
+    until = f" until {instant_text(frozen.until)}" if frozen.until else ""
     reason = f": {frozen.reason}" if frozen.reason else ""
     return Refused(
         f"{frozen.subject} is frozen{until}{reason}",
         f"`callmeter budget thaw {frozen.subject}` lifts it",
         code="frozen",
         subject=str(frozen.subject),
-        resets_at=_instant(frozen.until),
+        resets_at=instant_text(frozen.until),
     )
 
 
 def _session_key(asked: Asked) -> str:
     return f"session/{asked.tags['session']}"
-
-
-def _window(bucket: Bucket) -> Window:
-    return Window(bucket.key, bucket.quota.period, bucket.start, bucket.end)
-
-
-def _stand(bucket: Bucket, standing: Standing, allowances: Allowances) -> Stand:
-    quota: Quota = bucket.quota
-    calls = standing.taken("calls")
-    granted = allowances.granted(bucket.key, quota.period, quota.unit, calls)
-    approved = allowances.approved(bucket.key, quota.period, quota.unit, calls)
-    return Stand(bucket, standing.settled.of(quota.unit), standing.held.of(quota.unit), granted, approved)
-
-
-def _name(bucket: Bucket) -> str:
-    return f"the quota on {bucket.key.removeprefix('own/')} per {bucket.quota.period}"
-
-
-def _standing_text(stand: Stand) -> str:
-    unit = stand.quota.unit
-    return f"{_text(stand.taken, unit)} of {_text(stand.limit(), unit)}"
-
-
-def _arithmetic(decision: Decision, holders: int) -> str:
-    stand = decision.stand
-    assert stand is not None
-    unit = stand.quota.unit
-    held = f", {_text(stand.held, unit)} held by {holders} call{'s' * (holders != 1)} in flight" if stand.held else ""
-    parts = f"limit {_text(decision.limit, unit)}, {_text(stand.settled, unit)} spent{held}"
-    parts += f"; this call may take {_text(decision.need, unit)}"
-    if decision.missing > 0:
-        parts += f", {_text(decision.missing, unit)} too much"
-    if decision.why == "reserved":
-        parts += "; what is left is for calls of high priority"
-    if decision.why == "too_large":
-        parts += "; it would not fit into an unused quota either"
-    return parts + (f"; it resets at {_instant(decision.resets_at)}" if decision.resets_at else "")
-
-
-def _text(amount: int, unit: str) -> str:
-    return shown(amount) if unit == "usd" else f"{amount:,} {unit}"
-
-
-def _number(amount: int, unit: str) -> object:
-    return usd(amount) if unit == "usd" else amount
-
-
-def _instant(seconds: int) -> str | None:
-    if not seconds:
-        return None
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,7 +20,7 @@ from callmeter.policy.quotas import PERIODS, UNITS
 from callmeter.words.errors import CallmeterError
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.jsontext import dumps, loads
-from callmeter.words.money import nano, usd
+from callmeter.words.money import amount_value, nano
 from callmeter.words.subject import parse_subject
 
 TYPE_CHECKING = False
@@ -197,11 +197,6 @@ def thaw_fields(lifted: Iterable[Freeze], *, at: int, by: str, reason: str) -> d
 def instant_text(seconds: int) -> str:
     """Seconds since 1970 as they stand in files."""
     return text_of(datetime.fromtimestamp(seconds, UTC))
-
-
-def amount_value(amount: int, unit: str) -> int | Decimal:
-    """An amount as it stands in files: USD, tokens or calls."""
-    return usd(amount) if unit == "usd" else amount
 
 
 def _is_over(line: bytes, now: bytes) -> bool:

@@ -72,3 +72,15 @@ def shown(nanos: int | None, places: int | None = None) -> str:
         context.prec = 60
         amount = (Decimal(size).scaleb(-9)).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_EVEN)
     return f"{'-' if nanos < 0 else ''}${amount:,f}"
+
+
+def amount_text(amount: int, unit: str) -> str:
+    """An amount in a quota's unit, for people: `$12.34`, `100,000 tokens`, `1 call`."""
+    if unit == "usd":
+        return shown(amount)
+    return f"{amount:,} {unit if amount != 1 else unit[:-1]}"
+
+
+def amount_value(amount: int, unit: str) -> int | Decimal:
+    """An amount in a quota's unit, for JSON: USD exactly, tokens, calls."""
+    return usd(amount) if unit == "usd" else amount

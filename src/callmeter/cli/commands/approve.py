@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
-from callmeter.cli.amounts import amount_in, amount_text, end_in
+from callmeter.cli.amounts import amount_in, end_in
 from callmeter.cli.auditing import audit
 from callmeter.cli.ledgers import ledger_of
 from callmeter.cli.world import World
 from callmeter.flows import approvals
+from callmeter.words.money import amount_text
 
 
 def approve(

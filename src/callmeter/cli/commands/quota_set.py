@@ -13,13 +13,14 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
-from callmeter.cli.amounts import amount_text, limit_in, share_in
+from callmeter.cli.amounts import limit_in, share_in
 from callmeter.cli.auditing import audit
 from callmeter.cli.world import World
 from callmeter.flows.quotas import change_policy
 from callmeter.policy.document import Policy
 from callmeter.policy.quota_edit import Change, Wish, with_quota, written_quota
 from callmeter.words.errors import UsageError
+from callmeter.words.money import amount_text
 from callmeter.words.subject import parse_subject
 
 

@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
-from callmeter.cli.amounts import amount_in, amount_text
+from callmeter.cli.amounts import amount_in
 from callmeter.cli.auditing import audit
 from callmeter.cli.world import World
 from callmeter.flows.approvals import ask_for_more
+from callmeter.words.money import amount_text
 
 
 def request(
