@@ -196,6 +196,9 @@ class Ledger(Protocol):
         """Where these windows stand. One that is not there yet stands at nothing. Raises Uncounted when the totals
         do not stand on `basis`."""
 
+    def windows(self, period: str, start: int) -> dict[Window, Standing]:
+        """Where every window of a kind of period stands that begins at this instant and was ever booked in."""
+
     def reserve(self, reservation: Reservation, caps: Sequence[Cap]) -> bool:
         """Hold the amount in every window, if every cap allows it; else change nothing and give False. The same
         call again replaces its hold: another attempt may need more, or lie in other windows. Raises Uncounted, and

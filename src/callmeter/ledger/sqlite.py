@@ -52,6 +52,19 @@ class SqliteLedger:
                 _require(connection, basis)
             return {window: _standing(connection, window) for window in windows}
 
+    def windows(self, period: str, start: int) -> dict[Window, Standing]:
+        """Where every window of a period that begins then stands."""
+        with Reading(self.path) as connection:
+            if connection is None:
+                return {}
+            rows = connection.execute(
+                'SELECT bucket, period, start, "end", sum(settled_usd), sum(settled_tokens), sum(settled_calls),'
+                " sum(held_usd), sum(held_tokens), sum(held_calls) FROM windows WHERE period = ? AND start = ?"
+                " GROUP BY bucket ORDER BY bucket",
+                (period, start),
+            )
+            return {Window(*row[:4]): Standing(Amount(*row[4:7]), Amount(*row[7:])) for row in rows}
+
     def reserve(self, reservation: Reservation, caps: Sequence[Cap]) -> bool:
         """Hold the amount in every window if every cap allows it."""
         try:
