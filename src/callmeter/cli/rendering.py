@@ -120,7 +120,7 @@ def _values(report: Report, cells: Mapping[str, Cell]) -> dict[str, object]:
 
 
 def _value(column: Column, cell: Cell) -> Cell:
-    if column.kind in (Kind.MONEY, Kind.RATE) and isinstance(cell, int):
+    if column.kind in (Kind.MONEY, Kind.RATE, Kind.PRICE) and isinstance(cell, int):
         return usd(cell)
     return cell
 
