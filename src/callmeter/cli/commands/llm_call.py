@@ -154,7 +154,9 @@ def llm_call(
     idempotency_key: Annotated[
         str | None,
         typer.Option(
-            "--idempotency-key", metavar="KEY", help="The same key and request again: the recorded answer, at no cost."
+            "--idempotency-key",
+            metavar="KEY",
+            help="The same key and request again: the recorded answer, at no cost. With --batch: its record's name.",
         ),
     ] = None,
     strict: Annotated[
