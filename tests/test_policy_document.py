@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -23,7 +24,7 @@ from callmeter.words.subject import facts_of
 
 USD = 10**9
 SCHEMA = json.loads(files("callmeter.data").joinpath("budget.schema.json").read_text())
-EXAMPLE = json.loads((files("callmeter") / ".." / ".." / "budget.example.json").read_text())
+EXAMPLE = json.loads((Path(__file__).parent.parent / "budget.example.json").read_text())
 
 
 def load(document: object) -> Policy:
@@ -161,6 +162,7 @@ def test_a_limit_of_ones_own_replaces_that_of_the_tier() -> None:
         "quotas": [{"subject": "user:carl", "limit": 9}, {"subject": "user:carl", "limit": 1, "period": "day"}],
     }
     policy = load(document)
+    assert len(policy.quotas) == 5
     assert limits(policy) == {
         "user:bob per month": 25,
         "user:eve per month": 7,
@@ -187,6 +189,42 @@ def test_an_allocation_with_a_pool_keeps_its_own_books_beside_a_quota_on_the_age
     document = {"allocation_strategy": "role_based", "roles": roles, "quotas": [{"subject": "agent:code", "limit": 7}]}
     buckets = {quota.bucket({"agent": "code"}) for quota in load(document).quotas}
     assert buckets == {None, "own/agent:code", "agent:code"}
+
+
+def test_an_agent_with_a_quota_of_its_own_still_has_its_base_and_the_pool() -> None:
+    allocations = {"base_per_agent": 3, "merit_pool": 6}
+    document = {
+        "allocation_strategy": "equal_base_plus_merit",
+        "allocations": allocations,
+        "quotas": [{"subject": "agent:code", "limit": 7}],
+    }
+    buckets = [quota.bucket({"agent": "code"}) for quota in load(document).quotas]
+    assert buckets == ["own/agent:code", None, "agent:code"]
+
+
+def test_a_quota_for_another_period_or_unit_does_not_replace_a_tier() -> None:
+    quotas = [
+        {"subject": "user:dora", "limit": 1, "period": "day"},
+        {"subject": "user:dora", "limit": 100, "unit": "calls"},
+    ]
+    policy = load({"users": {"*": "free"}, "quotas": quotas})
+    assert [quota.bucket({"user": "dora"}) for quota in policy.quotas] == ["user:dora"] * 3
+
+
+def test_a_pool_may_repeat_what_the_total_says() -> None:
+    document = {"allocation_strategy": "dynamic", "total_budget": 15, "allocations": {"pool": "15.00"}}
+    assert [quota.source for quota in load(document).quotas] == ["total_budget"]
+
+
+def test_a_profile_has_its_own_period_and_enforcement() -> None:
+    profile = {"budget": 2, "period": "day", "enforcement": "soft", "rate_limit": "5/min", "allowed_models": ["a/*"]}
+    policy = load({"enforcement": "hard", "keys": {"trial": profile, "main": {"budget": 9}}})
+    assert [(quota.period, quota.enforcement) for quota in policy.quotas] == [
+        ("day", "soft"),
+        ("minute", "soft"),
+        ("month", "hard"),
+    ]
+    assert policy.model_rules[0].enforcement == "soft"
 
 
 def test_rates_are_quotas_of_calls() -> None:
@@ -243,6 +281,7 @@ def test_a_quota_has_what_it_says_and_the_rest_from_the_document() -> None:
 
 
 def test_soft_and_hard_limits_are_a_warning_below_a_stop() -> None:
+    assert faults({"quotas": [{"subject": "agent:code", "soft": 50, "hard": 50}]}) == []
     policy = load({"quotas": [{"subject": "agent:code", "soft": 40, "hard": 50}]})
     assert [(quota.limit // USD, quota.enforcement, quota.source) for quota in policy.quotas] == [
         (50, "hard", "quotas[0]"),
@@ -472,6 +511,12 @@ def test_every_fault_is_told_at_once_with_its_line() -> None:
     assert "budget.json:6: `quotas[0].limit` -5 is not above 0" in caught.value.message
     assert caught.value.exit_status == 5
     assert json.loads(json.dumps(caught.value.details))["faults"][0]["line"] == 3
+
+
+def test_what_is_not_there_is_a_fault_on_the_line_of_what_it_belongs_to() -> None:
+    with pytest.raises(MalformedPolicy) as caught:
+        parse_policy(b'{\n "loop_breaker": {\n  "of_last": 5\n }\n}', "budget.json")
+    assert [(line, fault.where) for line, fault in caught.value.faults] == [(2, "loop_breaker.similar")]
 
 
 def test_a_key_that_was_pasted_in_is_not_repeated() -> None:

@@ -164,7 +164,7 @@ def _by_role(strategy: Strategy, policy: Policy) -> list[tuple[Path, Quota]]:
 
 def _dynamic(strategy: Strategy, policy: Policy) -> list[tuple[Path, Quota]]:
     found: list[tuple[Path, Quota]] = []
-    if strategy.pool and policy.total_budget is None:
+    if strategy.pool:
         found.append((("allocations", "pool"), plain_quota(TOTAL, strategy.pool, policy)))
     if strategy.cap:
         cap = plain_quota(Subject("agent", EVERYONE), strategy.cap, policy)

@@ -36,9 +36,7 @@ class ModelRule:
         """Whether a model is among those of the rule."""
         name = model.lower()
         bare = name.rpartition("/")[2]
-        return any(
-            matches(pattern, name) or ("/" not in pattern and matches(pattern, bare)) for pattern in self.patterns
-        )
+        return any(matches(pattern, name) or matches(pattern, bare) for pattern in self.patterns)
 
 
 def forbidding(policy: Policy, facts: Mapping[str, str]) -> list[ModelRule]:
