@@ -419,21 +419,9 @@ def breaker_of(world: World, *, batch: bool) -> Breaker | None:
     rules = world.policy.loop_breaker
     if rules.mode == "off" or not exists(world.paths.policy):
         return None
-    from callmeter.flows.breaker import Breaker
+    from callmeter.cli.breaking import breaker_over
 
-    def freeze(subject: Subject, until: datetime | None, reason: str) -> Freeze:
-        from callmeter.cli.auditing import audit
-        from callmeter.flows.approvals import trip
-
-        who, record = "loop breaker", audit(world)
-        return trip(world.paths, world.now(), subject, until=until, by=who, reason=reason, audit=record)
-
-    def tell(subject: str, facts: Mapping[str, object]) -> None:
-        from callmeter.cli.auditing import audit
-
-        audit(world)("breaker.trip", {"subject": subject, **facts})
-
-    return Breaker(rules, world.paths.recent, batch=batch, freeze=freeze, tell=tell)
+    return breaker_over(world, batch=batch)
 
 
 def transport_of(world: World, provider: Provider) -> Transport:

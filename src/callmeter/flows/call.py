@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from callmeter.flows.books import Books
+    from callmeter.flows.breaker import Breaker
     from callmeter.providers.chat import Usage
     from callmeter.providers.wire import Transport
 
@@ -105,7 +106,8 @@ class Call:
 
 class Means:
     """What a call works with. `keys` yields the key to use, and another one each time one was refused (401).
-    `books` is None where the policy has nothing to say about money; `policy_changed` says whether it may have now."""
+    `books` is None where the policy has nothing to say about money; `policy_changed` says whether it may have now.
+    `breaker` is None where it looks for no loops."""
 
     def __init__(
         self,
@@ -122,8 +124,10 @@ class Means:
         on_text: Callable[[str], None],
         books: Books | None = None,
         policy_changed: Callable[[], bool] = lambda: False,
+        breaker: Breaker | None = None,
     ) -> None:
         self.books = books
+        self.breaker = breaker
         self.policy_changed = policy_changed
         self.transport = transport
         self.keys = keys
@@ -224,10 +228,14 @@ class _Run:
                 self.record.update(status="refused", error=error.code, cost=Decimal(0), cost_source="price")
                 append_usage(means.log, usage_line(self.record))
                 return self.outcome
+        if means.breaker is not None:
+            means.breaker.sketch(self.record, call.request.messages)
         self.crumb = Breadcrumb.begin(means.inflight, self.record, means.log, self.until.timestamp())
         try:
             if means.books is not None:
                 self._admit(means.books)
+            if means.breaker is not None:
+                self.outcome.warnings += means.breaker.check(self.record, call.request.messages, means.now())
             self._attempts()
         except BaseException as stop:
             self.outcome.error = stop
@@ -235,6 +243,8 @@ class _Run:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             self._record()
+            if means.breaker is not None:
+                means.breaker.ended(self.record, means.now())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return self.outcome

@@ -44,7 +44,9 @@ def loads(text: str | bytes, *, unique_keys: bool = False, lenient: bool = False
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(text, parse_float=_decimal, parse_constant=_nothing if lenient else _refuse, object_pairs_hook=pairs)
+        return json.loads(
+            text, parse_float=_decimal, parse_constant=_nothing if lenient else _refuse, object_pairs_hook=pairs
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -64,6 +64,7 @@ class UsageRecord(msgspec.Struct, frozen=True):
     note: str | None = None
     asked_model: str | None = None
     pool: str | None = None
+    prompt_sketch: str | None = None
 
     @property
     def instant(self) -> datetime:

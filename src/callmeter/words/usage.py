@@ -47,6 +47,7 @@ FIELDS = (
     "note",
     "asked_model",
     "pool",
+    "prompt_sketch",
 )
 TOKENS = ("in", "out", "cached", "cache_write", "cache_write_1h", "reasoning")
 
