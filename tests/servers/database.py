@@ -1,0 +1,227 @@
+"""A real PostgreSQL, a real pgbouncer before it, and a wire between them that can be cut; all on loopback."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# PostgreSQL and pgbouncer refuse to run as root.
+_USER = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def program(name: str) -> str | None:
+    """The path of one of PostgreSQL's programs, which Debian keeps out of PATH."""
+    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))
+    return found[-1] if found else shutil.which(name)
+
+
+def missing() -> str:
+    """Why no database can be started here; "" when it can."""
+    absent = [name for name in ("initdb", "postgres") if program(name) is None]
+    if absent:
+        return f"{' and '.join(absent)} of PostgreSQL: install postgresql"
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        return "psycopg: install callmeter[postgres]"
+    return ""
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    """A directory that the database's user can reach: pytest's own are closed to it."""
+    path = Path(tempfile.mkdtemp(prefix="callmeter-"))
+    try:
+        if _USER:
+            shutil.chown(path, "postgres", "postgres")
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def postgres(*, durable: bool = False) -> Iterator[str]:
+    """A running server with an empty database; its address. `durable` as in real life: it syncs."""
+    with directory() as base:
+        initdb, server = program("initdb"), program("postgres")
+        assert initdb is not None and server is not None
+        data, port = str(base / "data"), free_port()
+        subprocess.run(
+            [initdb, "-D", data, "-U", "callmeter", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=base,
+            **_USER,  # type: ignore[call-overload]
+        )
+        settings = {
+            "port": port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(base),
+            "fsync": "on" if durable else "off",
+            "synchronous_commit": "on" if durable else "off",
+            "max_connections": 120,
+            "client_connection_check_interval": "500ms",
+            "timezone": "UTC",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with open(base / "log", "wb") as log:
+            running = subprocess.Popen(
+                [server, "-D", data, *options], stdout=log, stderr=log, cwd=base, **_USER  # type: ignore[call-overload]
+            )
+        try:
+            address = f"postgresql://callmeter@127.0.0.1:{port}/postgres"
+            _answering(address, running, base / "log")
+            yield address
+        finally:
+            running.terminate()  # "smart" would wait for clients; SIGINT is "fast"
+            running.send_signal(2)
+            running.wait(30)
+
+
+@contextmanager
+def pgbouncer(address: str) -> Iterator[str]:
+    """A pooler in transaction mode before a server; its address."""
+    path = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    upstream = int(address.rpartition(":")[2].partition("/")[0])
+    port = free_port()
+    with directory() as base:
+        (base / "users").write_text('"callmeter" ""\n')
+        (base / "ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={upstream}\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {base}\nauth_type = trust\n"
+            f"auth_file = {base}/users\npool_mode = transaction\ndefault_pool_size = 8\nmax_client_conn = 500\n"
+        )
+        with open(base / "log", "wb") as log:
+            running = subprocess.Popen(
+                [path, str(base / "ini")], stdout=log, stderr=log, cwd=base, **_USER  # type: ignore[call-overload]
+            )
+        try:
+            pooled = f"postgresql://callmeter@127.0.0.1:{port}/postgres"
+            _answering(pooled, running, base / "log")
+            yield pooled
+        finally:
+            running.kill()
+            running.wait(30)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answering(address: str, running: subprocess.Popen[bytes], log: Path) -> None:
+    import psycopg
+
+    until = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(address, connect_timeout=3).close()
+            return
+        except psycopg.OperationalError:
+            if running.poll() is not None or time.monotonic() > until:
+                raise AssertionError(log.read_text(errors="replace")) from None
+            time.sleep(0.05)  # the server says nowhere else that it is ready
+
+
+class Wire:
+    """A TCP proxy before a server. `cut_after(n)` breaks every connection when the n-th message of the client, from
+    now on, has arrived; `before` or after it was passed on. `hang()` passes nothing on any more, `heal()` all."""
+
+    def __init__(self, address: str) -> None:
+        head, _, rest = address.rpartition(":")
+        port, _, path = rest.partition("/")
+        self._upstream = int(port)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.address = f"{head}:{self._listener.getsockname()[1]}/{path}"
+        self._lock = threading.Lock()
+        self._left = -1
+        self._before = False
+        self._silent = False
+        self.messages = 0
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self._break()
+
+    def cut_after(self, number: int, *, before: bool = False) -> None:
+        """See the class; 0 cuts now and refuses connections until `heal`."""
+        with self._lock:
+            self._left, self._before = number, before
+        if number == 0:
+            self._break()
+
+    def hang(self) -> None:
+        """Say nothing any more, in either direction, to anybody."""
+        self._silent = True
+
+    def heal(self) -> None:
+        """Pass everything on again."""
+        self._silent = False
+        with self._lock:
+            self._left = -1
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._left == 0:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self._upstream))
+            self._open += [client, server]
+            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        try:
+            while data := source.recv(1 << 20):
+                if self._silent:
+                    continue
+                cut = counted and self._counts()
+                if not (cut and self._before):
+                    target.sendall(data)
+                if cut:
+                    time.sleep(0.05)  # the server gets to work on it; what it answers is lost
+                    self._break()
+        except OSError:
+            pass
+        finally:
+            for one in (source, target):
+                one.close()
+
+    def _counts(self) -> bool:
+        with self._lock:
+            self.messages += 1
+            if self._left > 0:
+                self._left -= 1
+                if self._left == 0:
+                    self._left = -1
+                    return True
+            return False
+
+    def _break(self) -> None:
+        for one in self._open:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self._open.clear()
