@@ -4,14 +4,17 @@ import subprocess
 import sys
 from typing import Any
 
-from callmeter.cli.app import load
-from callmeter.cli.lane import parse
-from callmeter.cli.lane_table import DEFAULTS, OPTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callmeter.cli.app import load
+from callmeter.cli.lane import parse
+from callmeter.cli.lane_table import COMMANDS
+
 words = st.text(max_size=8) | st.sampled_from(["-", "--", "-x", "-qv", "hello", "a=b", "--no", "=", "-o"])
-options = st.sampled_from([*OPTIONS, "--help", "-h", "--unknown", "-mgpt", "--agen"])
+paths = st.sampled_from(sorted(COMMANDS))
+every = sorted({option for _, _, options in COMMANDS.values() for option in options})
+options = st.sampled_from([*every, "--help", "-h", "--unknown", "-mgpt", "--agen"])
 arguments = st.lists(
     words
     | options
@@ -20,32 +23,46 @@ arguments = st.lists(
     max_size=8,
 )
 
-command = load("llm-call")
+loaded = {path: load(path) for path in COMMANDS}
 
 
-def by_typer(given_arguments: list[str]) -> dict[str, Any] | None:
+def by_typer(path: str, given_arguments: list[str]) -> dict[str, Any] | None:
     try:
-        context = command.make_context("llm-call", list(given_arguments))
+        context = loaded[path].make_context(path, list(given_arguments))
     except BaseException:
         return None
     return {name: list(value) if isinstance(value, list | tuple) else value for name, value in context.params.items()}
 
 
 @settings(max_examples=600, deadline=None)
-@given(arguments)
-def test_the_lane_agrees_with_typer_or_hands_over(given_arguments: list[str]) -> None:
-    by_lane = parse(list(given_arguments))
+@given(paths, arguments)
+def test_the_lane_agrees_with_typer_or_hands_over(path: str, given_arguments: list[str]) -> None:
+    by_lane = parse(path, list(given_arguments))
     if by_lane is not None:
         by_lane = {name: list(value) if isinstance(value, list | tuple) else value for name, value in by_lane.items()}
-        assert by_lane == by_typer(given_arguments)
+        assert by_lane == by_typer(path, given_arguments)
 
 
 def test_plain_command_lines_take_the_lane() -> None:
-    plain = ["-m", "m", "--agent=code", "--tag", "a=b", "--tag", "c=d", "-o", "temperature", "0.2", "--json", "-u", "Hi"]
-    found = parse(plain)
+    plain = [
+        "-m",
+        "m",
+        "--agent=code",
+        "--tag",
+        "a=b",
+        "--tag",
+        "c=d",
+        "-o",
+        "temperature",
+        "0.2",
+        "--json",
+        "-u",
+        "Hi",
+    ]
+    found = parse("llm-call", plain)
     assert found is not None
     assert found == {
-        **DEFAULTS,
+        **COMMANDS["llm-call"][1],
         "model": "m",
         "agent": "code",
         "tag": ["a=b", "c=d"],
@@ -58,7 +75,9 @@ def test_plain_command_lines_take_the_lane() -> None:
 
 def test_what_is_not_plain_is_handed_over() -> None:
     for handed in (["--help"], ["-qv", "Hi"], ["--agent"], ["-o", "temperature"], ["one", "two"], ["--json=yes"]):
-        assert parse(handed) is None
+        assert parse("llm-call", handed) is None
+    assert parse("budget quota left", ["--agent", "code"]) is not None
+    assert parse("budget quota left", ["code"]) is None
 
 
 def test_the_table_is_what_the_typer_command_says() -> None:

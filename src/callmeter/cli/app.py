@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
     "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
+    "budget quota left": (
+        "quota_left",
+        "What is left for an agent, in the tightest of its quotas: in dollars, tokens and calls.",
+    ),
     "budget quota set": (
         "quota_set",
         "Set a quota: change or add it in the policy, and leave the rest of the file as it is.",

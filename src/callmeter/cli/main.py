@@ -1,4 +1,5 @@
-"""The entry points. `llm-call` with a plain command line takes the lane; everything else goes through Typer."""
+"""The entry points. What agents run all day takes the lane, if its command line is plain; everything else goes through
+Typer."""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ def start(arguments: list[str]) -> int:
     from callmeter.cli.stopping import install
 
     install()
-    if arguments[:1] == ["llm-call"]:
+    if arguments[:1] == ["llm-call"] or arguments[:3] == ["budget", "quota", "left"]:
         from callmeter.cli.lane import take
 
-        status = take(arguments[1:])
+        status = take(arguments)
         if status is not None:
             return status
     from callmeter.cli.app import app

@@ -8,13 +8,11 @@ from decimal import Decimal
 from callmeter.ledger.protocol import MOST, Amount, Basis, Window
 from callmeter.policy.quotas import buckets_for
 from callmeter.store.log_identity import log_identity
-from callmeter.store.usage_append import append_usage
 from callmeter.words.digest import hex_digest
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.money import nano, usd
 from callmeter.words.period import zone_named
 from callmeter.words.subject import facts_of
-from callmeter.words.usage import usage_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +102,10 @@ def write_line(log_path: str, record: dict[str, object], assumed: Amount, now: d
         if record.get("tokens") is not None and not assumed.tokens:
             line["tokens"] = record["tokens"]
         record = line
+    # Who only asks what is left writes no line.
+    from callmeter.store.usage_append import append_usage
+    from callmeter.words.usage import usage_line
+
     append_usage(log_path, usage_line(record))
     return booked_line(record)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from callmeter.store.files import FileProblem, Lock, read_file, replace_file
-from callmeter.store.usage_append import lock_of
 
 
 def log_identity(log_path: str) -> str:
@@ -19,6 +18,8 @@ def log_identity(log_path: str) -> str:
     found = _read(path)
     if found:
         return found
+    from callmeter.store.usage_append import lock_of
+
     with Lock(lock_of(log_path)):
         found = _read(path)
         if not found:
