@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ from typer.testing import CliRunner, Result
 from callmeter.cli.app import app
 from callmeter.cli.world import World
 from callmeter.policy.document import parse_policy
-from conftest import ROOT
+from conftest import ROOT, Run
 from kill_points import every_kill
+from log_text import log_lines
+from servers.counting import CountingServer
 
+NOW = datetime(2026, 11, 21, 9, 30, 30, tzinfo=UTC)
 Quota = Callable[..., Result]
 
 
@@ -26,7 +31,8 @@ def quota(home: Path) -> Quota:
     """Run `callmeter budget quota …` in this process."""
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, ["budget", "quota", *arguments], obj=World(env={"CALLMETER_HOME": str(home)}))
+        world = World(env={"CALLMETER_HOME": str(home), "COLUMNS": "120"}, clock=NOW.timestamp)
+        return CliRunner().invoke(app, ["budget", "quota", *arguments], obj=world)
 
     return run
 
@@ -271,3 +277,145 @@ def test_what_a_strategy_gives_is_not_unset_but_named(quota: Quota, home: Path) 
     result = quota("unset", "agent:code")
     assert refused(result, "`roles.lead`")
     assert (home / "budget.json").read_text() == before
+
+
+# left
+
+
+def left(quota: Quota, *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = quota("left", "--agent", "code", "--json", *arguments)
+    assert done.stderr == ""
+    return done.exit_code, json.loads(done.stdout)
+
+
+def spend(home: Path, text: str) -> None:
+    (home / "usage.jsonl").write_bytes(log_lines(text))
+
+
+def policy(home: Path, *quotas: dict[str, object], **more: object) -> None:
+    (home / "budget.json").write_text(json.dumps({"enforcement": "hard", "quotas": list(quotas), **more}))
+
+
+def test_the_tightest_quota_of_each_unit_is_what_is_left(quota: Quota, home: Path) -> None:
+    policy(
+        home,
+        {"subject": "agent:code", "limit": 5},
+        {"subject": "agent:code", "limit": 50, "period": "year"},
+        {"subject": "total", "limit": 1000, "unit": "tokens"},
+        {"subject": "agent:*", "limit": 100, "unit": "calls"},
+        {"subject": "agent:code", "limit": 1, "period": "week", "enforcement": "soft"},
+        {"subject": "session:*", "limit": 1},
+    )
+    spend(
+        home,
+        """
+        2026-11-20T09:00Z agent=code cost=2 in=100 out=20
+        2026-11-20T09:00Z agent=docs cost=7 in=30 out=50
+        2026-10-31T09:00Z agent=code cost=1 in=100
+        """,
+    )
+    status, found = left(quota)
+    assert (status, found["status"], found["exit_status"]) == (0, "room", 0)
+    assert (found["usd"]["left"], found["usd"]["limit"], found["usd"]["used"]) == (3, 5, 2)
+    assert (found["usd"]["subject"], found["usd"]["period"]) == ("agent:code", "month")
+    assert (found["tokens"]["left"], found["calls"]["left"]) == (800, 99)
+    status, found = left(quota, "--session", "s-1")
+    assert (found["usd"]["subject"], found["usd"]["left"]) == ("session:s-1", 1)
+    assert quota("left", "--agent", "code").stdout == (
+        "$3.00 left of $5.00: agent:code per month, resets 2026-12-01T00:00:00Z\n"
+        "800 tokens left of 1,000 tokens: total per month, resets 2026-12-01T00:00:00Z\n"
+        "99 calls left of 100 calls: agent:code per month, resets 2026-12-01T00:00:00Z\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "arguments", "status", "word"),
+    [
+        ({"limit": 5}, [], 0, "room"),
+        ({"limit": 5}, ["--at-least", "3"], 0, "room"),
+        ({"limit": 5}, ["--at-least", "3.01"], 3, "none"),
+        ({"limit": 2}, [], 3, "none"),
+        ({"limit": 1}, [], 3, "none"),
+        ({"limit": 1, "enforcement": "soft"}, [], 0, "room"),
+        ({"limit": 5, "stages": {"0.4": "approve"}}, [], 4, "approval"),
+        ({"limit": 5, "stages": {"0.4": "stop"}}, [], 3, "none"),
+        ({"limit": 5, "stages": {"0.4": "downgrade:m"}}, [], 0, "room"),
+        ({"limit": 2.5, "reserve": 0.4}, [], 3, "none"),
+        ({"limit": 2.5, "reserve": 0.4}, ["--priority", "high"], 0, "room"),
+        ({"limit": 1, "unit": "calls", "period": "minute"}, [], 8, "busy"),
+    ],
+)
+def test_the_exit_status_says_whether_to_go_on(
+    limits: dict[str, object], arguments: list[str], status: int, word: str, quota: Quota, home: Path
+) -> None:
+    policy(home, {"subject": "agent:code", **limits})
+    spend(home, "2026-11-21T09:30:10Z agent=code cost=2")
+    found, said = left(quota, *arguments)
+    assert (found, said["status"]) == (status, word)
+
+
+def test_without_a_quota_there_is_no_limit_and_a_freeze_is_one(quota: Quota, run_callmeter: Run, home: Path) -> None:
+    done = quota("left", "--agent", "code")
+    assert (done.exit_code, done.stdout) == (0, "no limit\n")
+    run_callmeter("budget", "freeze", "agent:code", "--reason", "loop")
+    done = quota("left", "--agent", "code")
+    assert (done.exit_code, done.stdout) == (3, "agent:code is frozen\n")
+    status, found = left(quota)
+    assert (status, found["why"], found["frozen"]) == (3, "frozen", "agent:code")
+
+
+def test_what_a_running_call_holds_is_not_left_and_what_a_dead_one_held_is(
+    start: Callable[..., subprocess.Popen[bytes]], run_callmeter: Run, home: Path
+) -> None:
+    policy(home, {"subject": "agent:code", "limit": 1, "unit": "calls", "period": "year"})
+
+    def asked() -> tuple[int, dict[str, Any]]:
+        done = run_callmeter("budget", "quota", "left", "--agent", "code", "--json")
+        return done.returncode, json.loads(done.stdout)
+
+    with CountingServer() as server:
+        options = ["--base-url", server.base_url, "-m", "openai/gpt-4o-mini", "--agent", "code"]
+        running = start("llm-call", *options, "hold on")
+        server.arrived(1)
+        status, found = asked()
+        assert (status, found["status"], found["calls"]["held"]) == (8, "busy", 1)
+        running.kill()
+        running.wait()
+        # It had been sent, so it counts; nobody has to recover it by hand.
+        status, found = asked()
+        assert (status, found["calls"]["held"], found["calls"]["used"]) == (3, 0, 1)
+
+
+def test_an_agent_with_a_shared_pool_has_what_the_pool_has(quota: Quota, home: Path) -> None:
+    roles = {"lead": {"allocation": 1, "agents": ["code"]}, "shared_pool": 40}
+    (home / "budget.json").write_text(
+        json.dumps({"enforcement": "hard", "allocation_strategy": "role_based", "roles": roles})
+    )
+    spend(home, "2026-11-20T09:00Z agent=code cost=1")
+    status, found = left(quota)
+    assert (status, found["usd"]["left"], found["usd"]["limit"]) == (0, 40, 1)
+
+
+def test_who_asks_is_known_from_variables_too(run_callmeter: Run, home: Path) -> None:
+    policy(home, {"subject": "agent:code", "limit": 5}, {"subject": "team:search", "limit": 3})
+    done = run_callmeter("budget", "quota", "left", "--tag", "team=search", env={"CALLMETER_AGENT": "code"})
+    assert "$3.00 left of $3.00: team:search" in done.stdout
+
+
+def test_asking_what_is_left_imports_nothing_that_it_does_not_use(home: Path, environment: dict[str, str]) -> None:
+    policy(home, {"subject": "agent:code", "limit": 5})
+    show = "import json, sys; from callmeter.cli.main import start; status = start(sys.argv[1:]); "
+    show += "print(json.dumps([status, sorted(sys.modules)]), file=sys.stderr)"
+    allowed = "_sqlite3, datetime, decimal, errno, fcntl, json, os, signal, stat, sys, time, gc, _sha256"
+    floor = f"from __future__ import annotations; import {allowed}; "
+    floor += "print(json.dumps([0, sorted(sys.modules)]), file=sys.stderr)"
+
+    def modules(*arguments: str) -> list[str]:
+        done = subprocess.run([sys.executable, "-c", *arguments], env=environment, capture_output=True, text=True)
+        return list(json.loads(done.stderr.splitlines()[-1])[1])
+
+    asked = ("budget", "quota", "left", "--agent", "code")
+    modules(show, *asked)  # the first one counts the log
+    used, wanted = modules(show, *asked), modules(floor)
+    assert [name for name in used if name not in wanted and not name.startswith("callmeter")] == []
+    assert [name for name in used if name.startswith(("callmeter.reports", "callmeter.store.usage_log"))] == []
