@@ -36,6 +36,15 @@ def missing() -> str:
     return ""
 
 
+def pooler_missing() -> bool:
+    """Whether pgbouncer is not installed."""
+    return _pgbouncer() is None
+
+
+def _pgbouncer() -> str | None:
+    return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
 @contextmanager
 def directory() -> Iterator[Path]:
     """A directory that the database's user can reach: pytest's own are closed to it."""
@@ -75,7 +84,11 @@ def postgres(*, durable: bool = False) -> Iterator[str]:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with open(base / "log", "wb") as log:
             running = subprocess.Popen(
-                [server, "-D", data, *options], stdout=log, stderr=log, cwd=base, **_USER  # type: ignore[call-overload]
+                [server, "-D", data, *options],
+                stdout=log,
+                stderr=log,
+                cwd=base,
+                **_USER,  # type: ignore[call-overload]
             )
         try:
             address = f"postgresql://callmeter@127.0.0.1:{port}/postgres"
@@ -90,7 +103,8 @@ def postgres(*, durable: bool = False) -> Iterator[str]:
 @contextmanager
 def pgbouncer(address: str) -> Iterator[str]:
     """A pooler in transaction mode before a server; its address."""
-    path = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    path = _pgbouncer()
+    assert path is not None
     upstream = int(address.rpartition(":")[2].partition("/")[0])
     port = free_port()
     with directory() as base:
@@ -102,7 +116,11 @@ def pgbouncer(address: str) -> Iterator[str]:
         )
         with open(base / "log", "wb") as log:
             running = subprocess.Popen(
-                [path, str(base / "ini")], stdout=log, stderr=log, cwd=base, **_USER  # type: ignore[call-overload]
+                [path, str(base / "ini")],
+                stdout=log,
+                stderr=log,
+                cwd=base,
+                **_USER,  # type: ignore[call-overload]
             )
         try:
             pooled = f"postgresql://callmeter@127.0.0.1:{port}/postgres"
