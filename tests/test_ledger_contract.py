@@ -1,4 +1,5 @@
 """What every ledger keeps, SQLite, PostgreSQL, and PostgreSQL behind a pooler in transaction mode."""
+# ruff: noqa: F401, F811 - fixtures are imported, and then asked for by name
 
 from __future__ import annotations
 
