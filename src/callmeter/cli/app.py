@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "llm-call": ("llm_call", "Make one tagged call to a model and print the answer."),
     "budget status": ("status", "Where we stand: spend today, this week, this month; burn rate; last errors."),
     "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
+    "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
     "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
     "budget quota left": (
