@@ -7,9 +7,10 @@ from itertools import chain
 from os.path import exists
 
 from callmeter.cli.question import parameter, user_content
-from callmeter.flows.call import Call, Means, Outcome, make_call, refuse
+from callmeter.flows.call import make_call, refuse
 from callmeter.flows.pricing import Known, Quote, Quoter
 from callmeter.flows.recovery import recover
+from callmeter.flows.terms import Call, Means, Outcome
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
 from callmeter.providers.presets import Provider, find_provider, is_loopback
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from callmeter.flows.breaker import Breaker
     from callmeter.ledger.protocol import Ledger
     from callmeter.providers.wire import Transport
+    from callmeter.secrets.registry import Entry
 
     Value = TypeVar("Value")
 
@@ -134,7 +136,7 @@ class One:
         name = settings.text("provider", _text(given, "provider")) or "openrouter"
         provider = find_provider(name, settings.providers, settings.text("base_url", _text(given, "base_url")))
         try:
-            self.tags = self._settle_tags()
+            self.tags = self.settled_tags()
         except TagsRefused as error:
             # The policy's refusal is an outcome of a call; it is logged at no cost.
             named = settings.text("model", _text(given, "model")) or ""
@@ -170,7 +172,8 @@ class One:
             wait_approval=_patience(given, "wait_approval", 3600.0),
         )
 
-    def _settle_tags(self) -> dict[str, str]:
+    def settled_tags(self) -> dict[str, str]:
+        """The tags of the call. Raises UsageError, or TagsRefused for what the policy does not let through."""
         given = self.given
         by_settings: list[tuple[str, str]] = []
         by_variable: list[tuple[str, str]] = []
@@ -439,25 +442,30 @@ def transport_of(world: World, provider: Provider) -> Transport:
     return PlainTransport(*authorities)
 
 
-def keys_of(world: World, call: Call, given: Given, local_key: str | None) -> Iterator[Key | None]:
-    """The key to use, and another one each time one was refused. None where the endpoint needs none."""
-    provider, settings = call.provider, world.settings
-    if local_key is not None:
-        yield Key("local", Secret(local_key), "")
-        return
-    places = world.paths
-    entry = key_for(
+def entry_for(world: World, call: Call, given: Given) -> Entry | None:
+    """The registry's entry of the key that the call uses; None where the endpoint needs none. Raises NoKey, Refused."""
+    provider, places = call.provider, world.paths
+    return key_for(
         read_registry(read_toml(places.keys, places.cache), places.keys),
         world.env,
         provider=provider.name,
         base_url=provider.base_url,
         agent=call.tags.get("agent", ""),
         environment=call.tags.get("environment", ""),
-        label=settings.text("key", _text(given, "key")),
+        label=world.settings.text("key", _text(given, "key")),
         models=(call.request.model, *call.request.fallbacks),
         now=world.now(),
         needed=not (provider.free or is_loopback(provider.base_url)),
     )
+
+
+def keys_of(world: World, call: Call, given: Given, local_key: str | None) -> Iterator[Key | None]:
+    """The key to use, and another one each time one was refused. None where the endpoint needs none."""
+    provider, settings, places = call.provider, world.settings, world.paths
+    if local_key is not None:
+        yield Key("local", Secret(local_key), "")
+        return
+    entry = entry_for(world, call, given)
     if entry is None:
         yield None
         return

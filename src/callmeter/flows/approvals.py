@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from callmeter.ledger.protocol import Window
+from callmeter.policy.coverage import buckets_of, one_bucket, quotas_on
 from callmeter.policy.grant_lines import (
     denial_fields,
     freeze_fields,
@@ -191,7 +192,7 @@ def approve(
             unit=request.unit,
             amount=request.amount if amount is None else amount,
             ends={quota.period: _end(quota, now, until, zone) for quota in quotas},
-            calls={} if calls is None else _last_calls(quotas, bucket, calls, standings, now, zone),
+            calls={} if calls is None else _last_calls(quotas, bucket, calls, standings, now, policy),
             at=int(now.timestamp()),
             by=by,
             reason=reason,
@@ -273,43 +274,6 @@ def thaw(places: Places, policy: Policy, now: datetime, subject: Subject, *, by:
     return len(found)
 
 
-def one_bucket(text: str, policy: Policy) -> Subject:
-    """A subject that is one bucket: not each of several. Raises UsageError."""
-    subject = parse_subject(text, policy.aliases)
-    if subject.each:
-        raise UsageError(f"{text} is many", f"name one of them, such as `{subject.kind}:…`")
-    return subject
-
-
-def quotas_on(policy: Policy, bucket: Subject, unit: str = "", period: str = "") -> list[Quota]:
-    """The quotas that count what is booked in a bucket. Without a `period`, those per minute or second are left out:
-    they reset by themselves. Raises UsageError when there is none."""
-    on_it = [quota for quota in policy.quotas if covers(quota, bucket)]
-    found = [quota for quota in on_it if unit in ("", quota.unit) and period in ("", quota.period)]
-    lasting = [quota for quota in found if period or quota.period not in SHORT_PERIODS]
-    if lasting:
-        return lasting
-    there = "; ".join(f"{quota.period} in {quota.unit}" for quota in on_it)
-    kind = " ".join(word for word in (f"in {unit}" if unit else "", f"per {period}" if period else "") if word)
-    raise UsageError(
-        f"there is no quota on {bucket}{' ' if kind else ''}{kind}",
-        f"its quotas are: {there}" if there else "see `callmeter budget quota show`",
-        code="no_quota",
-    )
-
-
-def covers(quota: Quota, bucket: Subject) -> bool:
-    """Whether a bucket is one of a quota's."""
-    if quota.subject == bucket:
-        return True
-    return quota.subject.each and quota.subject.kind == bucket.kind and bucket.value not in quota.excluded
-
-
-def bucket_key(quota: Quota, bucket: Subject) -> str:
-    """Under which name the ledger books what falls into a quota's bucket."""
-    return f"own/{bucket}" if quota.pools else str(bucket)
-
-
 def end_text(end: int) -> str:
     """`until 2026-12-01T00:00:00.000Z`, from seconds since 1970; 0 is no end."""
     return f"until {instant_text(end)}" if end else "without an end"
@@ -343,12 +307,12 @@ def _last_calls(
     calls: int,
     standings: Callable[[list[Window]], Mapping[Window, Standing]],
     now: datetime,
-    zone: tzinfo,
+    policy: Policy,
 ) -> dict[str, int]:
     """The number of calls in each quota's period at which an approval for the next `calls` ends."""
     windows = {
-        quota.period: Window(bucket_key(quota, bucket), quota.period, *window_of(quota.period, now, zone))
-        for quota in quotas
+        each.quota.period: Window(each.key, each.quota.period, each.start, each.end)
+        for each in buckets_of(quotas, bucket, policy, now)
     }
     found = standings(list(windows.values()))
     return {period: found[window].taken("calls") + calls for period, window in windows.items()}
