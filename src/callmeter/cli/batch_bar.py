@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from callmeter.cli.output import Output
-from callmeter.flows.call import Outcome
+from callmeter.flows.terms import Outcome
 from callmeter.words.errors import CallmeterError, Exit
 from callmeter.words.money import nano, shown
 

@@ -27,9 +27,10 @@ from callmeter.cli.calling import Given, One, as_json
 from callmeter.cli.templates import Template
 from callmeter.cli.world import World
 from callmeter.flows.batch import Batch, Item, Result
-from callmeter.flows.call import Call, Outcome, make_call
+from callmeter.flows.call import make_call
 from callmeter.flows.halting import Halt
 from callmeter.flows.pricing import Known
+from callmeter.flows.terms import Call, Outcome
 from callmeter.providers.wire import Transport
 from callmeter.store.batch_progress import BatchProgress
 from callmeter.store.private import BATCHES, open_room

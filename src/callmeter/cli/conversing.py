@@ -16,7 +16,7 @@ from callmeter.words.jsontext import dumps
 
 if TYPE_CHECKING:
     from callmeter.cli.calling import One
-    from callmeter.flows.call import Call, Outcome
+    from callmeter.flows.terms import Call, Outcome
 
 Message = dict[str, object]
 Turn = dict[str, Any]

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from callmeter.cli.world import World
-from callmeter.flows.call import Call, Outcome
 from callmeter.flows.recorded import as_kept, fingerprint, from_kept
+from callmeter.flows.terms import Call, Outcome
 from callmeter.store.private import ANSWERS, open_room
 from callmeter.words.errors import Busy, UsageError
 

@@ -16,9 +16,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 
-from callmeter.flows.call import Call, Outcome
 from callmeter.flows.halting import Halt
 from callmeter.flows.recorded import as_kept, fingerprint, from_kept
+from callmeter.flows.terms import Call, Outcome
 from callmeter.store.batch_progress import BatchProgress
 from callmeter.store.files import FileProblem
 from callmeter.words.errors import Malformed, UsageError

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from decimal import Decimal
 
-from callmeter.flows.call import Call, Outcome
+from callmeter.flows.terms import Call, Outcome
 from callmeter.words.jsontext import dumps
 
 
