@@ -49,7 +49,8 @@ LIBRARIES = {
     "referencing": ("policy.answer_schema",),
     "xllamacpp": ("providers.local_server",),
     "sqlite3": ("ledger.sqlite_file", "store"),
-    "psycopg": ("ledger.postgres",),
+    "psycopg": ("ledger.postgres_database",),
+    "_sha2": ("words.digest",),  # the standard library of Python 3.12
 }
 
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "common", "core", "base", "manager", "service", "misc"}
