@@ -33,8 +33,8 @@ def server() -> Iterator[str]:
     missing = database.missing()
     if missing:
         lacking(missing)
-    with database.postgres() as address:
-        yield address
+    with database.postgres() as running:
+        yield running.address
 
 
 @pytest.fixture(scope="session")

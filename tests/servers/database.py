@@ -57,47 +57,72 @@ def directory() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-@contextmanager
-def postgres(*, durable: bool = False) -> Iterator[str]:
-    """A running server with an empty database; its address. `durable` as in real life: it syncs."""
-    with directory() as base:
-        initdb, server = program("initdb"), program("postgres")
-        assert initdb is not None and server is not None
-        data, port = str(base / "data"), free_port()
+class Postgres:
+    """A server with an empty database at `address`. `durable` as in real life: it syncs."""
+
+    def __init__(self, base: Path, *, durable: bool = False) -> None:
+        initdb = program("initdb")
+        assert initdb is not None
+        self._base, self._data, self._port = base, str(base / "data"), free_port()
         subprocess.run(
-            [initdb, "-D", data, "-U", "callmeter", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
+            [
+                initdb,
+                "-D",
+                self._data,
+                "-U",
+                "callmeter",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=base,
             **_USER,  # type: ignore[call-overload]
         )
-        settings = {
-            "port": port,
+        self._settings = {
+            "port": self._port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(base),
             "fsync": "on" if durable else "off",
-            "synchronous_commit": "on" if durable else "off",
             "max_connections": 120,
             "client_connection_check_interval": "500ms",
             "timezone": "UTC",
         }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with open(base / "log", "wb") as log:
-            running = subprocess.Popen(
-                [server, "-D", data, *options],
+        self.address = f"postgresql://callmeter@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        server = program("postgres")
+        assert server is not None
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        with open(self._base / "log", "ab") as log:
+            self._running = subprocess.Popen(
+                [server, "-D", self._data, *options],
                 stdout=log,
                 stderr=log,
-                cwd=base,
+                cwd=self._base,
                 **_USER,  # type: ignore[call-overload]
             )
+        _answering(self.address, self._running, self._base / "log")
+
+    def stop(self, signal: int = 2) -> None:
+        """Stop it: 2 breaks all connections and shuts down in order, 3 is as a power failure."""
+        self._running.send_signal(signal)
+        self._running.wait(30)
+
+
+@contextmanager
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """A running server."""
+    with directory() as base:
+        server = Postgres(base, durable=durable)
+        server.start()
         try:
-            address = f"postgresql://callmeter@127.0.0.1:{port}/postgres"
-            _answering(address, running, base / "log")
-            yield address
+            yield server
         finally:
-            running.terminate()  # "smart" would wait for clients; SIGINT is "fast"
-            running.send_signal(2)
-            running.wait(30)
+            server.stop()
 
 
 @contextmanager

@@ -189,7 +189,7 @@ class PostgresLedger:
             if written or not rows or rows[0][0] != token:
                 return bool(written)  # somebody counted the log meanwhile, or will
             written.append(write())
-            there = sql.with_share(transaction, basis.log, wanted)
+            there = sql.existing(transaction, wanted)
             sql.share(transaction, basis.log, dict.fromkeys(there, written[0]))
             sql.add(transaction, {window: (written[0], Amount()) for window in there})
             sql.keep(transaction, sql.counted(basis.log), basis.mark, commit=True)

@@ -40,7 +40,6 @@ _BEGIN = (
     " SET LOCAL idle_in_transaction_session_timeout = '{idle}s'; "
 )
 _AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
-_LAYOUT = (errors.UndefinedTable, errors.UndefinedColumn)
 _SLOW = (errors.LockNotAvailable, errors.QueryCanceled, errors.IdleInTransactionSessionTimeout)
 # Any number that nobody else uses: those who create or migrate the tables wait for each other.
 _ADVISORY = 0x63_61_6C_6D_65_74
@@ -69,6 +68,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " touched timestamptz NOT NULL DEFAULT now())",
     ),
 )
+
+
+class Outdated(Exception):
+    """The tables are of an older layout than this program's."""
+
+
+_LAYOUT = (errors.UndefinedTable, errors.UndefinedColumn, Outdated)
 
 
 class Transaction:
@@ -160,7 +166,8 @@ class Database:
             with _Deadline(connection, 30), connection.cursor() as cursor:
                 cursor.execute(f"BEGIN; SELECT pg_advisory_xact_lock({_ADVISORY})")
                 layout = _layout(cursor)
-                self.require(layout)
+                if layout > len(MIGRATIONS):
+                    self.require(layout)
                 for step in MIGRATIONS[layout:]:
                     for statement in step:
                         cursor.execute(statement)
@@ -178,7 +185,9 @@ class Database:
             raise self._problem(error) from None
 
     def require(self, layout: int) -> None:
-        """Raises LedgerProblem for a layout that this program does not know."""
+        """Raises LedgerProblem for a layout that this program does not know, Outdated for one that it must change."""
+        if layout < len(MIGRATIONS):
+            raise Outdated
         if layout > len(MIGRATIONS):
             self.let_go()
             raise LedgerProblem(
@@ -228,10 +237,10 @@ class Database:
 class _Deadline:
     """Ends a wait for a server or network that says nothing: the connection's socket is shut down."""
 
-    def __init__(self, connection: Any, seconds: float = _PATIENCE) -> None:
+    def __init__(self, connection: Any, seconds: float = 0) -> None:
         # A descriptor of its own: the connection's may be closed, and its number given to another file.
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
-        self._timer = threading.Timer(seconds, self._shut)
+        self._timer = threading.Timer(seconds or _PATIENCE, self._shut)
         self._timer.daemon = True
 
     def __enter__(self) -> None:

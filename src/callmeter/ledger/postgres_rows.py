@@ -285,14 +285,14 @@ def _sharing(log: str, changes: dict[Window, Amount]) -> Statement:
     )
 
 
-def with_share(transaction: Transaction, log: str, windows: Sequence[Window]) -> list[Window]:
-    """Those windows of which a log has a share."""
+def existing(transaction: Transaction, windows: Sequence[Window]) -> list[Window]:
+    """Those windows that have a row."""
     if not windows:
         return []
     rows = transaction.run(
-        f"SELECT bucket, period, start FROM callmeter_shares WHERE log = %s"
-        f" AND (bucket, period, start) IN (VALUES {_keys(windows)})",
-        [log, *(part for window in windows for part in window.key)],
+        "SELECT bucket, period, start FROM callmeter_windows"
+        f" WHERE (bucket, period, start) IN (VALUES {_keys(windows)})",
+        [part for window in windows for part in window.key],
     )
     return [window for window in windows if window.key in rows]
 
