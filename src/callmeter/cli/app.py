@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
     "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
+    "budget quota check": (
+        "quota_check",
+        "Would this call pass? It is composed and decided like that of `llm-call`, and then not made.",
+    ),
     "budget quota left": (
         "quota_left",
         "What is left for an agent, in the tightest of its quotas: in dollars, tokens and calls.",

@@ -80,3 +80,27 @@ QuotaUnit = Annotated[Units | None, typer.Option("--unit", help="The quota's uni
 For = Annotated[str | None, typer.Option("--for", metavar="SPAN", help="Only for so long: `30m`, `2h`, `7d`, `4w`.")]
 UntilThen = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only until this time.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the audit log.")]
+# What a call would be booked under, for commands that make none.
+Agent = Annotated[str | None, typer.Option("--agent", "--caller", metavar="NAME", help="The agent.")]
+Session = Annotated[str | None, typer.Option("--session", metavar="ID", help="In this session.")]
+Purpose = Annotated[str | None, typer.Option("--purpose", metavar="TEXT", help="For this purpose.")]
+Priority = Annotated[
+    str | None, typer.Option("--priority", metavar="LEVEL", help="Of this priority: a quota may reserve a share.")
+]
+Environment = Annotated[str | None, typer.Option("--environment", metavar="NAME", help="In this environment.")]
+CostCenter = Annotated[str | None, typer.Option("--cost-center", metavar="NAME", help="Paid by this one.")]
+WorkItem = Annotated[str | None, typer.Option("--work-item", metavar="ID", help="For this ticket or task.")]
+Customer = Annotated[str | None, typer.Option("--customer", metavar="NAME", help="For this customer.")]
+User = Annotated[str | None, typer.Option("--user", metavar="ID", help="For this end user.")]
+Workflow = Annotated[str | None, typer.Option("--workflow", metavar="NAME", help="In this larger procedure.")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="With any other tag. Repeatable.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="To this model.")]
+Provider = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="At this provider.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="LABEL", help="With this key.")]
+MaxTokens = Annotated[
+    str | None, typer.Option("--max-tokens", metavar="N", help="Its output ceiling, as for `llm-call`.")
+]
+PromptSize = Annotated[
+    int | None, typer.Option("--prompt-size", metavar="BYTES", min=0, help="The size of its prompt.")
+]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", metavar="URL", help="At this OpenAI-compatible endpoint.")]

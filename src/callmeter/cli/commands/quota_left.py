@@ -12,34 +12,31 @@ from typing import Annotated
 
 import typer
 
+from callmeter.cli import options as opt
+
 
 def quota_left(
     ctx: typer.Context,
-    agent: Annotated[str | None, typer.Option("--agent", "--caller", metavar="NAME", help="The agent.")] = None,
-    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="In this session.")] = None,
-    purpose: Annotated[str | None, typer.Option("--purpose", metavar="TEXT", help="For this purpose.")] = None,
-    priority: Annotated[
-        str | None,
-        typer.Option("--priority", metavar="LEVEL", help="For calls of this priority: a quota may reserve a share."),
-    ] = None,
-    environment: Annotated[str | None, typer.Option("--environment", metavar="NAME", help="In this one.")] = None,
-    cost_center: Annotated[str | None, typer.Option("--cost-center", metavar="NAME", help="Paid by this one.")] = None,
-    work_item: Annotated[str | None, typer.Option("--work-item", metavar="ID", help="For this ticket or task.")] = None,
-    customer: Annotated[str | None, typer.Option("--customer", metavar="NAME", help="For this customer.")] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="For this end user.")] = None,
-    workflow: Annotated[str | None, typer.Option("--workflow", metavar="NAME", help="In this procedure.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="With any other tag. Repeatable.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="To this model.")] = None,
-    provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="At this provider.")] = None,
-    key: Annotated[str | None, typer.Option("--key", metavar="LABEL", help="With this key.")] = None,
+    agent: opt.Agent = None,
+    session: opt.Session = None,
+    purpose: opt.Purpose = None,
+    priority: opt.Priority = None,
+    environment: opt.Environment = None,
+    cost_center: opt.CostCenter = None,
+    work_item: opt.WorkItem = None,
+    customer: opt.Customer = None,
+    user: opt.User = None,
+    workflow: opt.Workflow = None,
+    tag: opt.Tag = None,
+    model: opt.Model = None,
+    provider: opt.Provider = None,
+    key: opt.Key = None,
     at_least: Annotated[
         str | None, typer.Option("--at-least", metavar="USD", help="Room means that at least this is left.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no warnings on stderr.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """What is left for an agent, in the tightest of its quotas: in dollars, tokens and calls.
 

@@ -1,0 +1,119 @@
+"""What `budget quota check` and `explain` do with a call that is not made: compose it as `llm-call` would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from callmeter.cli.asking import closed_desk
+from callmeter.cli.calling import One, entry_for
+from callmeter.cli.lane_table import COMMANDS
+from callmeter.cli.ledgers import ledger_of, recover_holds
+from callmeter.cli.world import World
+from callmeter.flows.books import Admission, Asked, Books
+from callmeter.flows.terms import Call
+from callmeter.words.errors import UsageError
+from callmeter.words.money import amount_text, nano
+
+_LARGEST = 100_000_000
+
+
+class Tried:
+    """A call as it would be: `call`, the label of its key, and what it asks the books."""
+
+    def __init__(self, world: World, given: Mapping[str, object]) -> None:
+        self._world = world
+        every = {**COMMANDS["llm-call"][1], **{name: value for name, value in given.items() if name != "prompt_size"}}
+        # Nothing is read from standard input, which a script may need for the call itself.
+        one = One(world, {**every, "prompt": _prompt(given), "batch": ""})
+        one.settled_tags()  # here, because `prepare` would log a refusal, and this is no call
+        self.call: Call = one.prepare()
+        self.warnings = one.warnings
+        self._quoter = one.quoter
+        self._key = "local"
+        if self.call.provider.name != "local":
+            entry = entry_for(world, self.call, every)
+            self._key = entry.label if entry else ""
+
+    def worst_at(self, model: str, ceiling: int) -> Decimal | None:
+        """The most that the call may cost, in USD."""
+        return self._quoter.quote(model, self.call.request.with_ceiling(ceiling)).worst
+
+    def tokens_at(self, model: str, ceiling: int) -> int:
+        """The most tokens that it may take."""
+        return self._quoter.quote(model, self.call.request.with_ceiling(ceiling)).most_tokens
+
+    @property
+    def asked(self) -> Asked:
+        """What it asks the books."""
+        request = self.call.request
+        return Asked(
+            {"id": "check"},
+            self.call.tags,
+            key=self._key,
+            provider=self.call.provider.name,
+            model=request.model,
+            others=request.fallbacks,
+            ceiling=request.max_tokens,
+            worst_at=self.worst_at,
+            tokens_at=self.tokens_at,
+            at=self._world.now(),
+            deadline=0,
+            owner="",
+        )
+
+    def books(self) -> Books:
+        """Books that only look."""
+        world = self._world
+        return Books(
+            world.policy,
+            lambda: ledger_of(world),
+            lambda: closed_desk(world),
+            log=world.paths.log,
+            reread=world.reread_policy,
+            recover=lambda: recover_holds(world),
+            tentative=True,
+        )
+
+    def admission(self) -> Admission:
+        """How the call would be let through. Raises what would stop it."""
+        found = self.books().admit(self.asked)
+        found.warnings[:0] = self.warnings
+        return found
+
+
+def _prompt(given: Mapping[str, object]) -> str:
+    size = given["prompt_size"]
+    if size is None:
+        return str(given["prompt"] or "a")
+    if given["prompt"] is not None:
+        raise UsageError("--prompt-size goes without a prompt", "keep one of them", code="contradiction")
+    assert isinstance(size, int)
+    if size > _LARGEST:
+        raise UsageError(f"--prompt-size {size} is larger than {_LARGEST} bytes")
+    return "a" * size
+
+
+def show_admission(world: World, tried: Tried, admission: Admission) -> None:
+    """Say how the call would be let through."""
+    out = world.out
+    model, ceiling = admission.model, admission.ceiling
+    worst, tokens = tried.worst_at(model, ceiling), tried.tokens_at(model, ceiling)
+    if out.format == "json":
+        out.object(
+            {
+                "pass": True,
+                "model": model,
+                "asked_model": tried.call.request.model,
+                "max_tokens": ceiling,
+                "worst_case": worst,
+                "most_tokens": tokens,
+                "pool": admission.pool or None,
+                "warnings": admission.warnings,
+            }
+        )
+        return
+    for warning in admission.warnings:
+        out.warn(warning)
+    most = "a cost that is unknown" if worst is None else amount_text(nano(worst), "usd")
+    out.text(f"it would pass: {model}, at most {ceiling:,} tokens out, {most}")
