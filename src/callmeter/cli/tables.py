@@ -94,9 +94,9 @@ def table(report: Report, look: Look) -> str:
     for column in others:
         cells = [each.get(column.name) for each in every]
         drawn.append(_Drawn(column, shown_column(column, cells)))
-        if column.kind is Kind.SHARE:
+        if column.kind in (Kind.SHARE, Kind.LEVEL):
             shares = [cell if isinstance(cell, Decimal) else Decimal(0) for cell in cells]
-            drawn.append(_Bars(shares[: len(report.rows)], len(cells), look.blocks))
+            drawn.append(_Bars(shares[: len(report.rows)], len(cells), look.blocks, full=column.kind is Kind.LEVEL))
     drawn = _fitted(drawn, look)
     lines = [look.dim(_line(drawn, [[each.column.title] for each in drawn]))]
     for index, row in enumerate(report.rows):
@@ -148,12 +148,13 @@ class _Drawn:
 
 
 class _Bars(_Drawn):
-    """Bars for shares, the longest as wide as the column."""
+    """Bars for shares, the longest as wide as the column; with `full`, a full column at 1."""
 
-    def __init__(self, shares: Sequence[Decimal], count: int, blocks: bool) -> None:
+    def __init__(self, shares: Sequence[Decimal], count: int, blocks: bool, *, full: bool) -> None:
         super().__init__(_BAR, [""] * count)
         self._shares = [*shares, *[Decimal(0)] * (count - len(shares))]
-        self._most = max(self._shares)
+        self._full = full
+        self._most = Decimal(1) if full else max(self._shares)
         self._blocks = blocks
         self.natural = self.width = _BAR_WIDTHS[0] if self._most > 0 else 0
 
@@ -161,13 +162,16 @@ class _Bars(_Drawn):
         return self.natural
 
     def lines(self, index: int, look: Look) -> list[str]:
-        share = self._shares[index]
+        bar = self._bar(min(self._shares[index], self._most))
+        return [bar.ljust(self.width, "░" if self._blocks else ".") if self._full else bar]
+
+    def _bar(self, share: Decimal) -> str:
         if share <= 0:
-            return [""]
+            return ""
         eighths = int(share / self._most * self.width * 8)
         if not self._blocks:
-            return ["#" * max(eighths // 8, 1)]
-        return ["█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip() or _EIGHTHS[1]]
+            return "#" * max(eighths // 8, 1)
+        return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip() or _EIGHTHS[1]
 
 
 def _fitted(drawn: list[_Drawn], look: Look) -> list[_Drawn]:
@@ -252,8 +256,10 @@ def _shown(kind: Kind, cell: Cell) -> str:
     match kind, cell:
         case Kind.COUNT, int():
             return f"{cell:,}"
-        case Kind.SHARE, Decimal():
+        case ((Kind.SHARE | Kind.LEVEL), Decimal()):
             return f"{cell * 100:.1f}%"
+        case Kind.DAYS, Decimal():
+            return f"{cell} d"
         case Kind.CHANGE, Decimal():
             return f"{cell * 100:+,.0f}%"
         case Kind.MILLISECONDS, int():

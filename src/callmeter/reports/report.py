@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     RATE = "rate"  # int, nano-dollars for so much of something; None when there is none of it
     PRICE = "price"  # int, nano-dollars, shown to its last digit; None is unknown
     SHARE = "share"  # Decimal from 0 to 1; text draws a bar beside it
+    DAYS = "days"  # Decimal
     CHANGE = "change"  # Decimal, 0.12 is 12 % more; None when there is nothing to compare with
     MILLISECONDS = "milliseconds"  # int
     INSTANT = "instant"  # str, RFC 3339
