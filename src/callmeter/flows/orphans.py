@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from callmeter.flows.booking import booked_line, write_line
@@ -48,8 +48,7 @@ def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime) ->
 
 def _finish(gone: list[Reservation], ledger: Ledger, log_path: str, now: datetime, recovery: Recovery) -> None:
     log = log_identity(log_path)
-    ours = [reservation for reservation in gone if reservation.basis.log == log]
-    lines = _lines(log_path, ours)
+    lines = _lines(log_path, gone)
     for reservation in gone:
         owed = _Owed(reservation, lines.get(reservation.call_id), log_path, now, recovery)
         if reservation.basis.log == log:
@@ -81,11 +80,9 @@ class _Owed:
 
 
 def _lines(log_path: str, reservations: Iterable[Reservation]) -> dict[str, Amount]:
-    """What the log says of these calls already: their process died, or lost the ledger, after their line."""
+    """What the log says of these calls already: whoever wrote their line died, or lost the ledger, after it."""
     wanted = {reservation.call_id: reservation.created for reservation in reservations}
-    if not wanted:
-        return {}
-    since = datetime.fromtimestamp(min(wanted.values()), datetime.now().astimezone().tzinfo) - timedelta(days=1)
+    since = datetime.fromtimestamp(min(wanted.values()), UTC) - timedelta(days=1)
     found = {}
     for record in read_records(log_path, Period(since, None, "")):
         if record.id in wanted:

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from callmeter.flows.booking import basis_of, booked, windows_of
-from callmeter.ledger.protocol import MOST, Amount, Difference, Ledger, Reservation, Window
+from callmeter.flows.booking import basis_of, booked, mark_of, windows_of
+from callmeter.ledger.protocol import MOST, Amount, Basis, Difference, Ledger, Reservation, Window
 from callmeter.policy.document import Policy
 from callmeter.policy.quotas import window_of
 from callmeter.store.files import Lock
+from callmeter.store.log_identity import log_identity
 from callmeter.store.usage_log import end_of_lines, opened, read_records, split_lines, unpacked
 from callmeter.words.jsontext import loads
 from callmeter.words.period import Period, zone_named
@@ -46,12 +47,34 @@ def rebuild(policy: Policy, ledger: Ledger, log_path: str, now: datetime) -> lis
     The log alone counts: spending whose lines were deleted or pruned is forgotten. Raises LedgerProblem, FileProblem,
     Busy.
     """
-    return _recount(policy, ledger, log_path, now, write=True)
+    differences = _recount(policy, ledger, log_path, now, write=True)
+    ledger.remember(f"log/{log_identity(log_path)}", _place(log_path))
+    return differences
+
+
+def drop_lost(policy: Policy, ledger: Ledger, now: datetime) -> list[Difference]:
+    """Take out the shares of logs that lay on this host and are known there under this identity no more: their file
+    with the identity was removed, and their lines are counted under another one. Raises as `rebuild`."""
+    differences = []
+    for log in ledger.logs():
+        host, _, path = ledger.remember(f"log/{log}").partition(" ")
+        if host == os.uname().nodename and os.path.exists(path) and log_identity(path) != log:
+            differences += ledger.recount(
+                Basis(log, mark_of(policy)),
+                int(now.timestamp()),
+                count=dict,
+                windows_of=lambda reservation: reservation.windows,
+            )
+    return differences
 
 
 def check(policy: Policy, ledger: Ledger, log_path: str, now: datetime) -> list[Difference]:
     """The windows in which ledger and log differ; nothing is changed. Raises LedgerProblem, FileProblem, Busy."""
     return _recount(policy, ledger, log_path, now, write=False)
+
+
+def _place(log_path: str) -> str:
+    return f"{os.uname().nodename} {os.path.abspath(log_path)}"
 
 
 def _recount(policy: Policy, ledger: Ledger, log_path: str, now: datetime, *, write: bool) -> list[Difference]:

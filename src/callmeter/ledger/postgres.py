@@ -271,6 +271,17 @@ class PostgresLedger:
         """The mark that a log was last counted for."""
         return self.remember(sql.counted(log))
 
+    def logs(self) -> list[str]:
+        """The identities of all logs that were ever counted here."""
+
+        def body(transaction: Transaction) -> list[str]:
+            rows = transaction.run(
+                "SELECT key FROM callmeter_kept WHERE starts_with(key, 'counted/') ORDER BY key", commit=True
+            )
+            return [row[0].removeprefix("counted/") for row in rows]
+
+        return self._database.transaction(body)
+
     def distrust(self, log: str) -> None:
         """Have the log counted anew before its share is relied on."""
         self.remember(sql.counted(log), "")
@@ -309,7 +320,7 @@ class PostgresLedger:
                 "DELETE FROM callmeter_reservations WHERE (state = 'assumed' AND created < %s)"
                 " OR (state = 'void' AND created < %s);"
                 " DELETE FROM callmeter_kept WHERE touched < to_timestamp(%s) AND NOT starts_with(key, 'counted/')"
-                " AND key <> 'layout'",
+                " AND NOT starts_with(key, 'log/') AND key <> 'layout'",
                 [long, short, long],
             )
             return sql.drop(

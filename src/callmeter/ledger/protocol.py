@@ -40,6 +40,12 @@ class LedgerProblem(Unavailable):
     code = "ledger"
 
 
+class DamagedLedger(LedgerProblem):
+    """What lies at the ledger's path cannot be a ledger any more; `budget recover --rebuild` makes a new one."""
+
+    code = "ledger_damaged"
+
+
 class Uncounted(Exception):
     """The ledger has not counted this log for these quotas, so its totals say nothing about them."""
 
@@ -240,6 +246,9 @@ class Ledger(Protocol):
 
     def counted(self, log: str) -> str:
         """The mark that a log was last counted for; "" when its share cannot be relied on."""
+
+    def logs(self) -> list[str]:
+        """The identities of all logs that were ever counted here."""
 
     def distrust(self, log: str) -> None:
         """A line was written that no reservation accounts for: whoever wants to rely on this log's share next, must

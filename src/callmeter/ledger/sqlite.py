@@ -174,6 +174,14 @@ class SqliteLedger:
         """The mark that a log was last counted for."""
         return self.remember(_counted(log))
 
+    def logs(self) -> list[str]:
+        """The identities of all logs that were ever counted here."""
+        with Reading(self.path) as connection:
+            if connection is None:
+                return []
+            rows = connection.execute("SELECT key FROM kept WHERE key LIKE 'counted/%' ORDER BY key").fetchall()
+        return [row[0].removeprefix("counted/") for row in rows]
+
     def distrust(self, log: str) -> None:
         """Have the log counted anew before its share is relied on."""
         self.remember(_counted(log), "")
@@ -351,5 +359,7 @@ def _prune(connection: Any, now: int) -> int:
         (long, short),
     ).rowcount
     connection.execute("DELETE FROM reservations WHERE state = ? AND created < ?", (_ASSUMED, long))
-    connection.execute("DELETE FROM kept WHERE key NOT LIKE 'counted/%' AND touched < ?", (long,))
+    connection.execute(
+        "DELETE FROM kept WHERE key NOT LIKE 'counted/%' AND key NOT LIKE 'log/%' AND touched < ?", (long,)
+    )
     return dropped

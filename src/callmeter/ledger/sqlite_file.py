@@ -17,7 +17,7 @@ try:
 except ImportError:  # another Python
     import sqlite3 as sqlite  # type: ignore[no-redef]
 
-from callmeter.ledger.protocol import LedgerProblem
+from callmeter.ledger.protocol import DamagedLedger, LedgerProblem
 from callmeter.store.files import FileProblem, Lock, make_directory, sync_directory
 
 TYPE_CHECKING = False
@@ -140,7 +140,7 @@ def problem(path: str, error: BaseException) -> LedgerProblem:
         return LedgerProblem(error.message, error.hint)
     reason = ((error.strerror if isinstance(error, OSError) else "") or str(error)).lower()
     if "malformed" in reason or "not a database" in reason:
-        return LedgerProblem(f"the ledger {path} is damaged: {reason}", _anew(path))
+        return DamagedLedger(f"the ledger {path} is damaged: {reason}", _anew(path))
     hint = "look at its permissions, and at those of its directory"
     if "full" in reason or "i/o" in reason or "no space" in reason:
         hint = "free some space on its disk"
@@ -150,15 +150,32 @@ def problem(path: str, error: BaseException) -> LedgerProblem:
 
 
 def set_aside(path: str, suffix: str) -> str:
-    """Move a damaged ledger away, with what belongs to it, and give its new name. Raises LedgerProblem."""
+    """Move a damaged ledger away, with what belongs to it, and give its new name; "" when it is sound (somebody else
+    was quicker), or not there. Raises LedgerProblem, Busy."""
     moved = f"{path}.{suffix}"
     try:
-        for part in ("-shm", "-wal", ""):
-            if os.path.lexists(path + part):
-                os.rename(path + part, moved + part)
-    except OSError as error:
+        with Lock(path + ".gate"):
+            if not _exists(path) or _is_sound(path):
+                return ""
+            for part in ("-shm", "-wal", ""):
+                if os.path.lexists(path + part):
+                    os.rename(path + part, moved + part)
+    except (OSError, FileProblem) as error:
         raise problem(path, error) from None
     return moved
+
+
+def _is_sound(path: str) -> bool:
+    try:
+        connection = _open_checked(path)
+    except DamagedLedger:
+        return False
+    try:
+        return bool(connection.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    except sqlite.Error:
+        return False
+    finally:
+        connection.close()
 
 
 def _exists(path: str) -> bool:
@@ -201,7 +218,7 @@ def _check(connection: Any, path: str) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         what = "is empty" if not os.path.getsize(path) else "is not a ledger of callmeter"
-        raise LedgerProblem(f"{path} {what}", _anew(path))
+        raise DamagedLedger(f"{path} {what}", _anew(path))
     if version > VERSION:
         raise LedgerProblem(f"{path} was written by a newer callmeter (layout {version})", "install that one here too")
 
