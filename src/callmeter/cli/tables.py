@@ -94,9 +94,9 @@ def table(report: Report, look: Look) -> str:
     for column in others:
         cells = [each.get(column.name) for each in every]
         drawn.append(_Drawn(column, shown_column(column, cells)))
-        if column.kind in (Kind.SHARE, Kind.LEVEL):
+        if column.kind in (Kind.SHARE, Kind.FILL):
             shares = [cell if isinstance(cell, Decimal) else Decimal(0) for cell in cells]
-            drawn.append(_Bars(shares[: len(report.rows)], len(cells), look.blocks, full=column.kind is Kind.LEVEL))
+            drawn.append(_Bars(shares[: len(report.rows)], len(cells), look.blocks, full=column.kind is Kind.FILL))
     drawn = _fitted(drawn, look)
     lines = [look.dim(_line(drawn, [[each.column.title] for each in drawn]))]
     for index, row in enumerate(report.rows):
@@ -256,7 +256,7 @@ def _shown(kind: Kind, cell: Cell) -> str:
     match kind, cell:
         case Kind.COUNT, int():
             return f"{cell:,}"
-        case ((Kind.SHARE | Kind.LEVEL), Decimal()):
+        case ((Kind.SHARE | Kind.FILL), Decimal()):
             return f"{cell * 100:.1f}%"
         case Kind.DAYS, Decimal():
             return f"{cell} d"

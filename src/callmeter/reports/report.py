@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     RATE = "rate"  # int, nano-dollars for so much of something; None when there is none of it
     PRICE = "price"  # int, nano-dollars, shown to its last digit; None is unknown
     SHARE = "share"  # Decimal from 0 to 1; text draws a bar beside it
+    FILL = "fill"  # Decimal, 1 is full; text draws a bar that is full at 1
     DAYS = "days"  # Decimal
     CHANGE = "change"  # Decimal, 0.12 is 12 % more; None when there is nothing to compare with
     MILLISECONDS = "milliseconds"  # int
