@@ -25,12 +25,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "llm-call": ("llm_call", "Make one tagged call to a model and print the answer."),
     "budget status": ("status", "Where we stand: spend today, this week, this month; burn rate; last errors."),
     "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
+    "budget alerts": ("alerts", "Alerts that wait to be delivered; --flush delivers them."),
     "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
     "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
     "budget quota check": (
         "quota_check",
         "Would this call pass? It is composed and decided like that of `llm-call`, and then not made.",
+    ),
+    "budget quota explain": (
+        "quota_explain",
+        "The arithmetic of quotas: limit, approvals, used, held by whom, what a call would take, what is missing.",
     ),
     "budget quota left": (
         "quota_left",
@@ -39,6 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget quota set": (
         "quota_set",
         "Set a quota: change or add it in the policy, and leave the rest of the file as it is.",
+    ),
+    "budget quota show": (
+        "quota_show",
+        "Where every quota stands: its limit, what is used and held of it, what is left, and when it resets.",
     ),
     "budget quota unset": ("quota_unset", "Remove a quota from the policy; nothing else in the file changes."),
     "budget request": ("request", "Ask for headroom over a quota's limit; prints the request's id."),

@@ -12,8 +12,12 @@ from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.world import World
 from callmeter.flows.books import Admission, Asked, Books
 from callmeter.flows.terms import Call
-from callmeter.words.errors import UsageError
+from callmeter.policy.grants import Freeze
+from callmeter.reports.quota_standings import Wanted
+from callmeter.words.errors import CallmeterError, UsageError
 from callmeter.words.money import amount_text, nano
+from callmeter.words.subject import FACTS, Subject
+from callmeter.words.tags import BUILT_IN
 
 _LARGEST = 100_000_000
 
@@ -23,7 +27,10 @@ class Tried:
 
     def __init__(self, world: World, given: Mapping[str, object]) -> None:
         self._world = world
-        every = {**COMMANDS["llm-call"][1], **{name: value for name, value in given.items() if name != "prompt_size"}}
+        every = {
+            **COMMANDS["llm-call"][1],
+            **{name: value for name, value in given.items() if name in COMMANDS["llm-call"][1]},
+        }
         # Nothing is read from standard input, which a script may need for the call itself.
         one = One(world, {**every, "prompt": _prompt(given), "batch": ""})
         one.settled_tags()  # here, because `prepare` would log a refusal, and this is no call
@@ -85,13 +92,41 @@ class Tried:
 def _prompt(given: Mapping[str, object]) -> str:
     size = given["prompt_size"]
     if size is None:
-        return str(given["prompt"] or "a")
-    if given["prompt"] is not None:
+        return str(given.get("prompt") or "a")
+    if given.get("prompt") is not None:
         raise UsageError("--prompt-size goes without a prompt", "keep one of them", code="contradiction")
     assert isinstance(size, int)
     if size > _LARGEST:
         raise UsageError(f"--prompt-size {size} is larger than {_LARGEST} bytes")
     return "a" * size
+
+
+def as_caller(bucket: Subject, given: dict[str, object]) -> dict[str, str]:
+    """Put a subject among the options of a call, as far as it is a tag, and give its facts."""
+    if bucket.kind in BUILT_IN:
+        given[bucket.kind] = bucket.value
+    elif bucket.kind not in ("total", *FACTS):
+        given["tag"] = [f"{bucket.kind}={bucket.value}"]
+    return {bucket.kind: bucket.value}
+
+
+def foreseen(world: World, given: Mapping[str, object], frozen: Freeze | None) -> tuple[Wanted | None, list[str]]:
+    """What the call that the options describe would take, and sentences on what would become of it; without a model
+    there is no call."""
+    if given["model"] is None:
+        if frozen is None:
+            return None, []
+        return None, [f"{frozen.subject} is frozen by {frozen.by}: {frozen.reason}"]
+    tried = Tried(world, given)
+    model, ceiling = tried.call.request.model, tried.call.request.max_tokens
+    worst, tokens = tried.worst_at(model, ceiling), tried.tokens_at(model, ceiling)
+    amounts = {"usd": None if worst is None else nano(worst), "tokens": tokens, "calls": 1}
+    wanted = Wanted(amounts, f"{model}, at most {tokens:,} tokens, {ceiling:,} of them out")
+    try:
+        admission = tried.admission()
+    except CallmeterError as error:
+        return wanted, [f"The call would end with status {int(error.exit_status)}: {error.message}."]
+    return wanted, ["The call would pass.", *(f"{warning[:1].upper()}{warning[1:]}." for warning in admission.warnings)]
 
 
 def show_admission(world: World, tried: Tried, admission: Admission) -> None:

@@ -6,7 +6,7 @@ from callmeter.flows.booking import basis_of
 from callmeter.flows.standing import stand_of, window_of_bucket
 from callmeter.ledger.protocol import Uncounted
 from callmeter.policy.decision import Need, decide
-from callmeter.policy.quotas import UNITS, candidate_buckets
+from callmeter.policy.quotas import UNITS, Bucket, candidate_buckets
 from callmeter.words.errors import Exit
 from callmeter.words.period import zone_named
 
