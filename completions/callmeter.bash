@@ -11,17 +11,74 @@ _callmeter_spec() {
         options='--version -h --help'
         ;;
     'callmeter llm-call')
-        options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
+        options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --wait: --wait-approval: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget')
-        commands='status breakdown keys log audit'
+        commands='status breakdown alerts tags policy quota request requests approve deny freeze thaw keys log audit'
         options='-h --help'
         ;;
     'callmeter budget status')
-        options='--as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--as-of: --log:file --watch --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget breakdown')
         options='--by-agent --by-purpose --by-model --by-session --by-day --by-week --by-month --by-hour --by-key --by-environment --by-work-item --by:@tag --where: --top: --sort:cost,calls,tokens,name,latency,errors --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget alerts')
+        options='--flush --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget tags')
+        options='--known: --fail-if-any --where: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget policy')
+        commands='check show'
+        options='-h --help'
+        ;;
+    'callmeter budget policy check')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        operands='file'
+        ;;
+    'callmeter budget policy show')
+        options='--agent:@agent --session:@session --purpose:@purpose --user:@user --tag: --model:@model --key:@key --provider:@provider --schema --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota')
+        commands='check explain left set show unset'
+        options='-h --help'
+        ;;
+    'callmeter budget quota check')
+        options='--prompt-size: -m:@model --model:@model --max-tokens: --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --json -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota explain')
+        options='--prompt-size: -m:@model --model:@model --max-tokens: --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota left')
+        options='--agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: -m:@model --model:@model --provider:@provider --key:@key --at-least: --json -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota set')
+        options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls --soft --hard --showback --stage: --warn-at: --reserve: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota show')
+        options='--top: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota unset')
+        options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget request')
+        options='--reason: --period:second,minute,hour,day,week,month,year,life -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget requests')
+        options='--all --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget approve')
+        options='--amount: --for: --until: --calls: --reason: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget deny')
+        options='--reason: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget freeze')
+        options='--reason: --for: --until: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget thaw')
+        options='--reason: -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget keys')
         commands='add list show remove'

@@ -7,7 +7,7 @@ _llm_call_spec() {
     commands='' options='' operands=''
     case $1 in
     'llm-call')
-        options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
+        options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --wait: --wait-approval: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
         ;;
     esac
 }

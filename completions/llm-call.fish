@@ -41,6 +41,8 @@ complete -c llm-call -l max-cost -x -d 'Refuse the call if its worst case is dea
 complete -c llm-call -l timeout -x -d 'For the whole call, all attempts included (600 unless set)'
 complete -c llm-call -l connect-timeout -x -d 'To connect (10 unless set)'
 complete -c llm-call -l retries -x -d 'Repeat failed attempts that cost nothing (2 unless set)'
+complete -c llm-call -l wait -x -d 'Wait for a quota that is held by other calls or resets soon (300 s unless said)'
+complete -c llm-call -l wait-approval -x -d 'Wait for an approval that is needed (3600 s unless said)'
 complete -c llm-call -l idempotency-key -x -d 'The same key and request again: the recorded answer, at no cost'
 complete -c llm-call -l strict -d 'An answer cut at the output ceiling is an error (status 9)'
 complete -c llm-call -l batch -r -F -d 'JSON lines of prompts with their own tags; answers as JSON lines'

@@ -49,6 +49,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "quota_show",
         "Where every quota stands: its limit, what is used and held of it, what is left, and when it resets.",
     ),
+    "budget quota suggest": (
+        "quota_suggest",
+        "Quotas that would fit what is used, and on what evidence; --apply sets them.",
+    ),
     "budget quota unset": ("quota_unset", "Remove a quota from the policy; nothing else in the file changes."),
     "budget request": ("request", "Ask for headroom over a quota's limit; prints the request's id."),
     "budget requests": ("requests", "What waits for approval, and what is frozen."),

@@ -26,7 +26,7 @@ from callmeter.words.tags import BUILT_IN, parse_tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeVar
 
     from callmeter.cli.replaying import Recording
@@ -397,6 +397,7 @@ def books_of(world: World) -> Books | None:
         log=places.log,
         reread=world.reread_policy,
         recover=lambda: recover_holds(world),
+        tell=lambda key, text, facts: _alert(world, key, text, facts),
     )
 
 
@@ -409,6 +410,12 @@ def ledger_for(world: World) -> Callable[[], Ledger] | None:
         return ledger_of(world)
 
     return opened if world.policy.quotas else None
+
+
+def _alert(world: World, key: str, text: str, facts: Mapping[str, object]) -> None:
+    from callmeter.cli.alerting import alert  # few calls pass a threshold
+
+    alert(world, "threshold", key, text, facts)
 
 
 def _audit_of(world: World) -> Audit:

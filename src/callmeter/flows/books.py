@@ -91,7 +91,8 @@ class Admission:
 class Books:
     """The policy over one ledger, for the calls of one log. `open_ledger` is called when a call falls under a quota;
     `open_desk` each time that a call asks, since what was approved or frozen may have changed; `reread` when somebody
-    else's policy is another one; `recover` (a function of this ledger) before a call is refused for what others hold.
+    else's policy is another one; `recover` (a function of this ledger) before a call is refused for what others hold;
+    `tell` with a key, a text and facts when a threshold is passed for the first time in its period.
 
     `tentative` books only look: nothing is held or remembered. `decision` is the last that was made, over `stands`.
     """
@@ -105,9 +106,11 @@ class Books:
         log: str,
         reread: Callable[[], Policy],
         recover: Callable[[], None],
+        tell: Callable[[str, str, dict[str, object]], None] | None = None,
         tentative: bool = False,
     ) -> None:
         self.policy = policy
+        self._tell = tell
         self.log = log
         self.decision: Decision | None = None
         self.stands: list[Stand] = []
@@ -306,9 +309,9 @@ class Books:
             admission.ceiling = decision.ceiling
         for stand, share in decision.warnings:
             if self._tentative or self._first_time(stand.bucket, share):
-                admission.warnings.append(
-                    f"{quota_text(stand.bucket)} is past {int(share * 100)} %: {standing_text(stand)}"
-                )
+                said = f"{quota_text(stand.bucket)} is past {int(share * 100)} %: {standing_text(stand)}"
+                admission.warnings.append(said)
+                self._alert(stand.bucket, str(share), said)
         if self._has_downgrades() and "session" in asked.tags and not settled_model and not self._tentative:
             self.ledger.remember(_session_key(asked), f"{asked.model}>{admission.model}")
 
@@ -337,6 +340,14 @@ class Books:
             return ""
         before, _, served = self.ledger.remember(_session_key(asked)).partition(">")
         return served if before == asked.model else ""
+
+    def _alert(self, bucket: Bucket, threshold: str, said: str) -> None:
+        """Tell that a share is passed, or `stop`: that a call did not fit. Whoever hears of it drops repetitions."""
+        quota = bucket.quota
+        if self._tell is not None and quota.alerts and not self._tentative:
+            key = f"threshold/{bucket.key}/{quota.period}/{quota.unit}/{bucket.start}/{threshold}"
+            facts = {"subject": bucket.key, "period": quota.period, "unit": quota.unit, "threshold": threshold}
+            self._tell(key, said, dict(facts))
 
     def _first_time(self, bucket: Bucket, share: Decimal) -> bool:
         """Whether this threshold is passed for the first time in its period; remembers it."""
@@ -403,9 +414,10 @@ class Books:
             )
         if decision.resets_at:
             details["retry_after"] = max(1, decision.resets_at - int(asked.at.timestamp()))
-        return Refused(
-            f"{quota_text(bucket)} stops this call: {sums}", _stop_hint(bucket), code="quota_exceeded", **details
-        )
+        said = f"{quota_text(bucket)} stops this call: {sums}"
+        if decision.why == "limit" and quota.period not in SHORT_PERIODS:
+            self._alert(bucket, "stop", said)
+        return Refused(said, _stop_hint(bucket), code="quota_exceeded", **details)
 
 
 def _stop_hint(bucket: Bucket) -> str:

@@ -29,6 +29,7 @@ class Places:
         self.ledger = os.path.join(state_dir, "ledger.db")
         self.audit = os.path.join(state_dir, "audit.jsonl")
         self.requests = os.path.join(state_dir, "requests.jsonl")
+        self.alerts = os.path.join(state_dir, "alerts.jsonl")
         self.recent = os.path.join(state_dir, "recent")
         self.inflight = os.path.join(state_dir, "inflight")
         self.private = os.path.join(state_dir, "private")
