@@ -34,7 +34,8 @@ if TYPE_CHECKING:
         cost: Decimal | None
 
 
-# OpenRouter keeps what it says of a call for about a month.
+# Who has such a record; OpenRouter keeps it for about a month.
+_ANSWERS = "openrouter"
 _DAYS = 30
 _MOST_FAILURES = 3
 
@@ -86,7 +87,7 @@ def _estimated(log_path: str, now: datetime) -> list[UsageRecord]:
     for record in read_records(log_path, Period(now - timedelta(days=_DAYS), None, "")):
         if record.corrects is not None:
             corrected.add(record.corrects)
-        elif record.generation_id and record.cost_source in ("estimate", "unknown"):
+        elif record.provider == _ANSWERS and record.generation_id and record.cost_source in ("estimate", "unknown"):
             estimated[record.id] = record
     found = [record for id, record in estimated.items() if id not in corrected]
     return sorted(found, key=lambda record: record.timestamp, reverse=True)
@@ -114,7 +115,7 @@ def _book(policy: Policy, ledger: Ledger | None, log_path: str, line: dict[str, 
         append_usage(log_path, usage_line(line))
         return booked_line(line)
 
-    while True:
+    while True:  # whoever changes the policy all the while will stop some day
         try:
             ledger.adjust(windows_of(policy, line), basis_of(policy, log_path), write)
             return
