@@ -63,6 +63,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget deny": ("deny", "Refuse a request, or take an approval back."),
     "budget freeze": ("freeze", "Stop every call under a subject, from the next one on, until it is thawed."),
     "budget thaw": ("thaw", "Let a frozen subject's calls pass again; also one that the loop breaker stopped."),
+    "budget recover": (
+        "recover",
+        "Finish what dead processes left, and ask the provider for costs that are only estimated.",
+    ),
     "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
     "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
     "budget keys show": ("keys_show", "One key's registry entry; never the key."),

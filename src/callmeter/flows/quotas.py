@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from callmeter.policy.document import Policy
-from callmeter.policy.quota_edit import Change
+from callmeter.policy.quota_edit import Change, Wish, with_quota
 from callmeter.store.audit import Audit
 from callmeter.store.policy_file import PolicyFile
+
+
+def set_quota(path: str, wish: Wish, audit: Audit) -> tuple[Change, Policy]:
+    """Set one quota."""
+    return change_policy(path, "quota.set", lambda text, policy: with_quota(text, policy, wish), audit)
 
 
 def change_policy(

@@ -1,0 +1,18 @@
+"""Asking a person before something is changed."""
+
+from __future__ import annotations
+
+import typer
+
+from callmeter.cli.world import World
+from callmeter.words.errors import UsageError
+
+
+def require_yes(world: World, question: str, yes: bool) -> None:
+    """Go on only with `--yes`, or when a person at a terminal says so. Raises UsageError when nobody is there."""
+    if yes:
+        return
+    stdin = world.stdin
+    if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
+        raise UsageError("nobody is there to confirm the change", "add `--yes`")
+    typer.confirm(question, abort=True, err=True)
