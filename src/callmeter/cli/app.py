@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
     "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
+    "budget quota allocate": (
+        "quota_allocate",
+        "Hand the budget out to agents by a strategy: shows what each would get; --apply puts it into the policy.",
+    ),
     "budget quota check": (
         "quota_check",
         "Would this call pass? It is composed and decided like that of `llm-call`, and then not made.",
