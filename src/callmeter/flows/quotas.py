@@ -32,3 +32,9 @@ def change_policy(
         if change.text == file.text:
             return change, file.policy
         return change, file.replace(change.text, tell)
+
+
+def foreseen_policy(path: str, changed: Callable[[str, Policy], Change]) -> Policy:
+    """The policy that a change would make; nothing is changed. Raises UsageError when it would not be valid."""
+    with PolicyFile(path) as file:
+        return file.checked(changed(file.text, file.policy).text)

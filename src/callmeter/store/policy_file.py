@@ -39,19 +39,22 @@ class PolicyFile:
     def __exit__(self, *failure: object) -> None:
         self._lock.__exit__(None, None, None)
 
-    def replace(self, text: str, before: Callable[[str, str], None]) -> Policy:
-        """Put a new text in place, and give the policy that it makes. `before` is called once it is known to be
-        valid, with short hashes of the old and the new bytes. Raises UsageError for a text that is no valid policy,
-        Busy when the file was changed meanwhile; then it is as it was."""
-        old = self._data
-        data = text.encode("utf-8-sig" if old and old.startswith(BOM_UTF8) else "utf-8")
+    def checked(self, text: str) -> Policy:
+        """The policy that a text makes. Raises UsageError when it is not valid."""
         try:
-            policy = parse_policy(data, self.path)
+            return parse_policy(self._encoded(text), self.path)
         except MalformedPolicy as error:
             faults = "; ".join(str(fault) for _, fault in error.faults)
             raise UsageError(
                 f"{self.path} would not be valid: {faults}", "nothing was changed", code="invalid_change"
             ) from None
+
+    def replace(self, text: str, before: Callable[[str, str], None]) -> Policy:
+        """Put a new text in place, and give the policy that it makes. `before` is called once it is known to be
+        valid, with short hashes of the old and the new bytes. Raises UsageError for a text that is no valid policy,
+        Busy when the file was changed meanwhile; then it is as it was."""
+        policy = self.checked(text)
+        old, data = self._data, self._encoded(text)
         before(_hash(old), _hash(data))
         if read_file(self.path) != old:  # an editor knows of no lock
             raise Busy(f"{self.path} was changed by somebody else at this moment", "run the command again")
@@ -62,6 +65,10 @@ class PolicyFile:
             _put(kept_of(self.path), old, like)
             _put(self.path, data, like)
         return policy
+
+    def _encoded(self, text: str) -> bytes:
+        marked = self._data is not None and self._data.startswith(BOM_UTF8)
+        return text.encode("utf-8-sig" if marked else "utf-8")
 
 
 def lock_of(path: str) -> str:
