@@ -14,7 +14,7 @@ _callmeter_spec() {
         options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --wait: --wait-approval: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget')
-        commands='status breakdown alerts tags policy quota request requests approve deny freeze thaw keys log audit'
+        commands='status breakdown alerts tags policy quota request requests approve deny freeze thaw recover keys log audit'
         options='-h --help'
         ;;
     'callmeter budget status')
@@ -41,8 +41,11 @@ _callmeter_spec() {
         options='--agent:@agent --session:@session --purpose:@purpose --user:@user --tag: --model:@model --key:@key --provider:@provider --schema --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota')
-        commands='check explain left set show unset'
+        commands='allocate check explain left set show suggest unset'
         options='-h --help'
+        ;;
+    'callmeter budget quota allocate')
+        options='--strategy:equal_base_plus_merit,role_based,dynamic --base: --merit-pool: --weight: --agents: --role: --shared-pool: --pool: --cap: --apply -y --yes --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota check')
         options='--prompt-size: -m:@model --model:@model --max-tokens: --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --json -q --quiet -v --verbose -h --help'
@@ -58,6 +61,9 @@ _callmeter_spec() {
         ;;
     'callmeter budget quota show')
         options='--top: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota suggest')
+        options='--by:@tag --period:day,week,month --unit:usd,tokens,calls --apply -y --yes --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota unset')
         options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls -q --quiet -v --verbose -h --help'
@@ -79,6 +85,9 @@ _callmeter_spec() {
         ;;
     'callmeter budget thaw')
         options='--reason: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget recover')
+        options='--check --rebuild --accept-clock --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget keys')
         commands='add list show remove'
