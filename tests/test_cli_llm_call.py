@@ -199,7 +199,7 @@ def test_usage_is_shown_on_stderr_when_asked_for(call: Call, home: Path) -> None
 
 
 def test_extract_prints_the_first_code_block_only() -> None:
-    from callmeter.cli.calling import first_code_block
+    from callmeter.cli.answering import first_code_block
 
     assert first_code_block("a\n```python\nx = 1\n```\nb\n```\ny\n```\n") == "x = 1\n"
     assert first_code_block("~~~~\n```\n~~~\n~~~~\n") == "```\n~~~\n"

@@ -21,9 +21,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from callmeter.cli.answering import as_json
 from callmeter.cli.batch_bar import Bar, Tally
 from callmeter.cli.batch_lines import Line, identity, lines, parse, source, too_long
-from callmeter.cli.calling import Given, One, as_json
+from callmeter.cli.calling import Given, One
 from callmeter.cli.templates import Template
 from callmeter.cli.world import World
 from callmeter.flows.batch import Batch, Item, Result

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import chain
-from os.path import exists
 
+from callmeter.cli.answering import as_json, first_code_block, money_text, usage_text
+from callmeter.cli.means import books_of, breaker_of, keys_of, ledger_for, transport_of
 from callmeter.cli.question import parameter, user_content
 from callmeter.flows.call import make_call, refuse
 from callmeter.flows.pricing import Known, Quote, Quoter
@@ -13,30 +14,19 @@ from callmeter.flows.recovery import recover
 from callmeter.flows.terms import Call, Means, Outcome
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
-from callmeter.providers.presets import Provider, find_provider, is_loopback
-from callmeter.secrets.environment import hint_once
-from callmeter.secrets.lookup import Key, key_for, readings
-from callmeter.secrets.registry import read_registry
-from callmeter.secrets.secret import Secret
+from callmeter.providers.presets import Provider, find_provider
 from callmeter.store.settings import seconds, whole_number
-from callmeter.store.toml import read_toml
 from callmeter.words.errors import CallmeterError, Incomplete, NoKey, Refused, Stopped, UsageError
-from callmeter.words.money import nano, parse_usd, shown
+from callmeter.words.money import parse_usd
 from callmeter.words.tags import BUILT_IN, parse_tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
     from typing import TypeVar
 
     from callmeter.cli.replaying import Recording
     from callmeter.cli.world import World
-    from callmeter.flows.approvals import Audit
-    from callmeter.flows.books import Books
-    from callmeter.flows.breaker import Breaker
-    from callmeter.ledger.protocol import Ledger
-    from callmeter.providers.wire import Transport
-    from callmeter.secrets.registry import Entry
 
     Value = TypeVar("Value")
 
@@ -273,7 +263,7 @@ class One:
         quote = self._quote(call)
         if quote.expected is None:
             return f"unknown: {call.request.model} has no price"
-        return f"{_money(quote.expected)} expected, at most {_money(quote.worst)}"
+        return f"{money_text(quote.expected)} expected, at most {money_text(quote.worst)}"
 
     def preview(self, call: Call) -> dict[str, object]:
         """What --dry-run shows."""
@@ -374,178 +364,6 @@ def _ended(error: BaseException | None) -> int:
     if error is not None:
         raise error
     return 0
-
-
-def books_of(world: World) -> Books | None:
-    """The books, where the policy has anything to say about money or models."""
-    policy = world.policy
-    places = world.paths
-    decided = exists(places.approvals) or exists(places.requests)
-    if not (policy.quotas or policy.model_rules or decided):
-        return None
-    from callmeter.cli.ledgers import ledger_of, recover_holds
-    from callmeter.flows.approvals import Desk
-    from callmeter.flows.books import Books
-
-    def open_desk() -> Desk:
-        return Desk(places, world.now(), lambda: world.who, lambda: _audit_of(world))
-
-    return Books(
-        policy,
-        lambda: ledger_of(world),
-        open_desk,
-        log=places.log,
-        reread=world.reread_policy,
-        recover=lambda: recover_holds(world),
-        tell=lambda key, text, facts: _alert(world, key, text, facts),
-    )
-
-
-def ledger_for(world: World) -> Callable[[], Ledger] | None:
-    """How to open the ledger, where the policy has quotas."""
-
-    def opened() -> Ledger:
-        from callmeter.cli.ledgers import ledger_of
-
-        return ledger_of(world)
-
-    return opened if world.policy.quotas else None
-
-
-def _alert(world: World, key: str, text: str, facts: Mapping[str, object]) -> None:
-    from callmeter.cli.alerting import alert  # few calls pass a threshold
-
-    alert(world, "threshold", key, text, facts)
-
-
-def _audit_of(world: World) -> Audit:
-    from callmeter.cli.auditing import audit  # few calls have anything to audit
-
-    return audit(world)
-
-
-def breaker_of(world: World, *, batch: bool) -> Breaker | None:
-    """The loop breaker, which is on unless the policy says otherwise; without a policy there is none."""
-    rules = world.policy.loop_breaker
-    if rules.mode == "off" or not exists(world.paths.policy):
-        return None
-    from callmeter.cli.breaking import breaker_over
-
-    return breaker_over(world, batch=batch)
-
-
-def transport_of(world: World, provider: Provider) -> Transport:
-    """The plain transport, or httpx's where a proxy is wanted."""
-    authorities = (world.env.get("SSL_CERT_FILE"), world.env.get("SSL_CERT_DIR"))
-    proxy = world.settings.text("proxy")
-    if proxy and not is_loopback(provider.base_url):
-        from callmeter.providers.http import HttpTransport
-
-        if proxy == "environment":
-            return HttpTransport(*authorities, environment=world.env)
-        return HttpTransport(*authorities, proxy=proxy)
-    from callmeter.providers.plain import PlainTransport
-
-    return PlainTransport(*authorities)
-
-
-def entry_for(world: World, call: Call, given: Given) -> Entry | None:
-    """The registry's entry of the key that the call uses; None where the endpoint needs none. Raises NoKey, Refused."""
-    provider, places = call.provider, world.paths
-    return key_for(
-        read_registry(read_toml(places.keys, places.cache), places.keys),
-        world.env,
-        provider=provider.name,
-        base_url=provider.base_url,
-        agent=call.tags.get("agent", ""),
-        environment=call.tags.get("environment", ""),
-        label=world.settings.text("key", _text(given, "key")),
-        models=(call.request.model, *call.request.fallbacks),
-        now=world.now(),
-        needed=not (provider.free or is_loopback(provider.base_url)),
-    )
-
-
-def keys_of(world: World, call: Call, given: Given, local_key: str | None) -> Iterator[Key | None]:
-    """The key to use, and another one each time one was refused. None where the endpoint needs none."""
-    provider, settings, places = call.provider, world.settings, world.paths
-    if local_key is not None:
-        yield Key("local", Secret(local_key), "")
-        return
-    entry = entry_for(world, call, given)
-    if entry is None:
-        yield None
-        return
-    if not (
-        provider.base_url.startswith("https://") or is_loopback(provider.base_url) or settings.flag("allow_plain_http")
-    ):
-        raise NoKey(
-            f"the key {entry.label} is not sent over plain HTTP to {provider.base_url}",
-            "use https, or set `allow_plain_http = true` in config.toml",
-            code="plain_http",
-        )
-    if entry.secret.startswith("env:") and not world.out.quiet:
-        hint = hint_once(places.state_dir, entry.secret[4:], provider.name)
-        if hint:
-            world.out.say(f"callmeter: hint: {hint}")
-    yield from readings(entry, places.secrets, world.env)
-
-
-def first_code_block(text: str) -> str | None:
-    """What stands between the first fence (three or more backticks or tildes) and its closing one (CommonMark)."""
-    lines = text.splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        start = line.lstrip(" ")
-        for mark in ("`", "~"):
-            length = len(start) - len(start.lstrip(mark))
-            if length >= 3 and len(line) - len(start) < 4:
-                block = []
-                for inner in lines[number + 1 :]:
-                    closing = inner.strip()
-                    if closing and not closing.strip(mark) and len(closing) >= length:
-                        break
-                    block.append(inner)
-                return "".join(block)
-    return None
-
-
-def as_json(outcome: Outcome, text: str, *, replayed: bool = False) -> dict[str, object]:
-    """The one object of --json."""
-    record = outcome.record
-    return {
-        "text": text,
-        "id": record.get("id"),
-        "status": record.get("status"),
-        "finish_reason": record.get("finish_reason"),
-        "model": record.get("model"),
-        "served_model": record.get("served_model"),
-        "provider": record.get("provider"),
-        "tokens": record.get("tokens"),
-        "cost": record.get("cost"),
-        "cost_source": record.get("cost_source"),
-        "estimate": record.get("estimate"),
-        "attempts": record.get("attempts"),
-        "duration_ms": record.get("duration_ms"),
-        "generation_id": record.get("generation_id"),
-        "tags": record.get("tags"),
-        "replayed": replayed,
-        "warnings": outcome.warnings,
-    }
-
-
-def usage_text(outcome: Outcome) -> str:
-    """`1,200 tokens in (300 cached), 400 out; $0.0096 (provider)`."""
-    tokens = outcome.record.get("tokens")
-    if isinstance(tokens, dict):
-        cached = f" ({tokens['cached']:,} cached)" if tokens.get("cached") else ""
-        used = f"{tokens['in']:,} tokens in{cached}, {tokens['out']:,} out"
-    else:
-        used = "tokens unknown"
-    return f"{used}; cost {_money(outcome.cost)} ({outcome.record.get('cost_source')})"
-
-
-def _money(amount: Decimal | None) -> str:
-    return shown(None if amount is None else nano(amount))
 
 
 def _usd(text: str) -> Decimal:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from callmeter.cli.asking import closed_desk
-from callmeter.cli.calling import One, entry_for
+from callmeter.cli.calling import One
 from callmeter.cli.lane_table import COMMANDS
 from callmeter.cli.ledgers import ledger_of, recover_holds
+from callmeter.cli.means import entry_for
 from callmeter.cli.world import World
 from callmeter.flows.books import Admission, Asked, Books
 from callmeter.flows.terms import Call

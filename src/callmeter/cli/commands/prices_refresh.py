@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from callmeter.cli.calling import transport_of
+from callmeter.cli.means import transport_of
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.world import World
 from callmeter.flows.price_refresh import refresh_prices
