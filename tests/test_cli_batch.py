@@ -115,6 +115,9 @@ def test_each_line_is_answered_in_order_with_its_own_tags_and_its_own_line_in_th
         "duration_ms": 0,
         "generation_id": found[2]["generation_id"],
         "tags": {"agent": "default", "team": "core"},
+        "asked_model": None,
+        "pool": None,
+        "note": None,
         "replayed": False,
         "warnings": [],
     }
