@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "quota_explain",
         "The arithmetic of quotas: limit, approvals, used, held by whom, what a call would take, what is missing.",
     ),
+    "budget quota guarantees": (
+        "quota_guarantees",
+        "What is enforced under this policy, where, how exactly, and what is out of reach.",
+    ),
     "budget quota left": (
         "quota_left",
         "What is left for an agent, in the tightest of its quotas: in dollars, tokens and calls.",
