@@ -1,4 +1,5 @@
-"""Where we stand: spend so far, by agent, how fast it goes, and the last calls that failed.
+"""Where we stand: spend so far, by agent, how fast it goes, the last calls that failed, and what fits all that; with a
+policy also its quotas, the thresholds passed, what waits for approval and what is frozen.
 
 "Before" is the same stretch of the period before: until this time yesterday, this weekday and time last week, this
 day and time last month. The straight line to the month's end takes the month so far and nothing else.
@@ -8,11 +9,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 
+from callmeter.policy.decision import Stand
+from callmeter.policy.grants import Allowances
+from callmeter.reports.advice import Figures, advice
 from callmeter.reports.grouping import bound_text, reader_of, time_text, within
+from callmeter.reports.quota_bars import Burn, budgets, quota_reports, thresholds
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
+from callmeter.reports.requests import requests
 from callmeter.reports.sums import FAILED, Sums, apportion, merged, share_of
 from callmeter.reports.tally import Group, Tally
 from callmeter.words.instant import parse_instant, text_of
@@ -37,15 +44,16 @@ class Spans:
         self.before = {name: self._before(*self.named[name], unit) for name, unit in _SPANS.items()}
         self.day = (now - _DAY, now + _TICK)
         today = self.named["today"][0]
-        days = [today]
-        for _ in range(7):
-            days.append(bucket(days[-1] - _TICK, "day", zone)[0])
-        self.days = days[::-1]  # midnights, from seven days ago to today's
+        midnights = [today]
+        for _ in range(28):
+            midnights.append(bucket(midnights[-1] - _TICK, "day", zone)[0])
+        self.weeks = midnights[::-1]  # midnights, from 28 days ago to today's
+        self.days = self.weeks[-8:]  # from seven days ago
 
     @property
     def all(self) -> list[tuple[datetime, datetime]]:
         """Every stretch."""
-        return [*self.named.values(), *self.before.values(), self.day, *zip(self.days, self.days[1:], strict=False)]
+        return [*self.named.values(), *self.before.values(), self.day, *zip(self.weeks, self.weeks[1:], strict=False)]
 
     @property
     def whole(self) -> Period:
@@ -57,30 +65,45 @@ class Spans:
         return first, min(first + (self.now - start) + _TICK, last)
 
 
-def status(records: Iterable[UsageRecord], spans: Spans, as_of: datetime | None = None) -> Board:
-    """The status at `spans.now`, from records of at least `spans.whole`, in one pass."""
+def status(
+    records: Iterable[UsageRecord],
+    spans: Spans,
+    as_of: datetime | None = None,
+    *,
+    stands: Sequence[Stand] = (),
+    allowances: Allowances | None = None,
+    enforced: bool = False,
+    notes: Sequence[str] = (),
+) -> Board:
+    """The status at `spans.now`, from records of at least `spans.whole`, in one pass; where quotas stand (`stands`),
+    what was asked and frozen (`allowances`), and whether any quota is hard (`enforced`), as they are then."""
     inside = within(spans.whole, as_of)
     errors: list[_Error] = []
-    sums = _Stretches(filter(inside, records), spans, errors)
+    burn = Burn({stand.quota: None for stand in stands}, spans.now)
+    sums = _Stretches(burn.watched(filter(inside, records)), spans, errors)
     month = sums.of(spans.named["this month"])
     died = [group for group in sums.groups if group[0][2] == "unknown"]
     recovered = sums.of(spans.named["this month"], died).calls
-    notes = []
+    said = [*notes]
     if month.unknown:
-        notes.append(f"This month the cost of {_calls(month.unknown)} is unknown and in no sum.")
+        said.append(f"This month the cost of {_calls(month.unknown)} is unknown and in no sum.")
     if recovered:
-        notes.append(f"This month {_calls(recovered)} had to be recovered: the process died, or no outcome arrived.")
+        said.append(f"This month {_calls(recovered)} had to be recovered: the process died, or no outcome arrived.")
     if month.refused:
-        notes.append(f"This month {_calls(month.refused)} refused before anything was sent.")
+        said.append(f"This month {_calls(month.refused)} refused before anything was sent.")
     return Board(
         title=f"Where we stand, {_local(spans.now, spans.zone):%Y-%m-%d %H:%M} ({spans.zone})",
         sections={
             "spend": _spend(sums, spans),
+            **_pending(allowances, said),
+            **quota_reports(stands, burn, spans.now, spans.zone),
+            **({"thresholds": passed} if (passed := thresholds(stands)) else {}),
             "agents": _agents(sums, spans),
             "rate": _rate(sums, spans),
             "errors": _errors(errors, spans.zone),
+            "advice": advice(_figures(sums, spans, stands, enforced)),
         },
-        notes=notes,
+        notes=said,
         facts={
             "now": text_of(spans.now),
             "zone": str(spans.zone),
@@ -113,6 +136,12 @@ class _Stretches:
         first, last = self._ends.index(span[0]), self._ends.index(span[1])
         chosen = self.groups if groups is None else groups
         return merged([sums for (piece, _, _), sums in chosen if first <= int(piece) < last])
+
+    def nano(self, span: tuple[datetime, datetime], groups: Sequence[Group] | None = None) -> int:
+        """What a stretch is known to have cost."""
+        first, last = self._ends.index(span[0]), self._ends.index(span[1])
+        chosen = self.groups if groups is None else groups
+        return sum(sums.nano for (piece, _, _), sums in chosen if first <= int(piece) < last)
 
     def by_agent(self) -> dict[str, list[Group]]:
         """The groups of each agent."""
@@ -240,6 +269,41 @@ def _rate(sums: _Stretches, spans: Spans) -> Report:
 def _rate_row(basis: str, sums: Sums, factor: Decimal, per: str) -> Row:
     rate = None if sums.cost is None else int((sums.nano * factor).to_integral_value())
     return Row({"basis": basis, "spent": sums.cost, "rate": rate, "per": per})
+
+
+def _pending(allowances: Allowances | None, notes: list[str]) -> dict[str, Report]:
+    """What waits for approval and what is frozen, each if there is any."""
+    if allowances is None:
+        return {}
+    board = requests(allowances, everything=False)
+    notes += board.notes
+    found = {name: report for name, report in board.sections.items() if report.rows}
+    if "requests" in found:
+        answer = "Answer with `callmeter budget approve ID` or `callmeter budget deny ID`."
+        found["requests"] = replace(found["requests"], notes=[answer])
+    return found
+
+
+def _figures(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bool) -> Figures:
+    spans_of_days = zip(spans.weeks, spans.weeks[1:], strict=False)
+    days = [span for span in spans_of_days if (sums.first or "~") < bound_text(span[1])]
+    spent = [sums.nano(span) for span in days]
+    start, end = month = spans.named["this month"]
+    if days:
+        pace = Decimal(sum(spent)) / len(days) * ((end - start) // _TICK) / (_DAY // _TICK)
+        basis = "at the pace of the last " + ("complete day" if len(days) == 1 else f"{len(days)} complete days")
+    else:
+        pace = Decimal(sums.nano(month)) * ((end - start) // _TICK) / ((spans.now - start + _TICK) // _TICK)
+        basis = "at the pace of the month so far"
+    agents = {agent: sums.nano(month, groups) for agent, groups in sums.by_agent().items()}
+    return Figures(
+        budgets=budgets(stands, spans.now),
+        days=spent,
+        agents={agent: nano for agent, nano in agents.items() if nano > 0},
+        month=int(pace.to_integral_value()),
+        basis=basis,
+        enforced=enforced,
+    )
 
 
 def _errors(errors: Sequence[_Error], zone: tzinfo) -> Report:

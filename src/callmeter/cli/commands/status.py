@@ -1,32 +1,82 @@
-"""`callmeter budget status`: where we stand, on one page."""
+"""`callmeter budget status`: where we stand, on one page.
+
+callmeter budget status
+callmeter budget status --watch
+"""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from callmeter.cli import options as opt
+from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.reading import Clock, open_log, show
+from callmeter.cli.watching import require_terminal, watch
 from callmeter.cli.world import World
+from callmeter.flows.dashboard import Dashboard, dashboard
+from callmeter.reports.report import Board, with_reading
 from callmeter.reports.status import Spans
 from callmeter.reports.status import status as status_at
+from callmeter.store.usage_log import LogReader
+from callmeter.words.errors import UsageError
 
 
 def status(
     ctx: typer.Context,
     as_of: opt.AsOf = None,
     log: opt.Log = None,
+    watched: Annotated[bool, typer.Option("--watch", help="Draw it again every two seconds, until Ctrl-C.")] = False,
     format: opt.Format = opt.Shape.TEXT,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
     """Where we stand: spend today, this week, this month; burn rate; last errors.
 
-    "Before" is the same stretch of the day, week or month before, up to the same time. The month's burn rate is a
-    straight line from the month so far.
+    With a policy also what is used, held and left of each quota and how long that lasts, thresholds passed, requests
+    that wait for approval, and what is frozen; these are as they are now, so not with `--as-of` or `--log`.
+
+    "Before" is the same stretch of the day, week or month before, up to the same time. The month's burn rate and the
+    days that a quota lasts are straight lines.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
+    if not watched:
+        page, reader = _page(world, as_of, log)
+        show(world, page, reader, log)
+        return
+    if as_of is not None or format is not opt.Shape.TEXT:
+        other = "--as-of" if as_of is not None else f"--format {format}"
+        raise UsageError(f"--watch and {other} contradict each other", "keep one of them", code="contradiction")
+    require_terminal(world)
+    watch(world, lambda: _watched(world, log))
+
+
+def _page(world: World, as_of: str | None, log: str | None) -> tuple[Board, LogReader]:
     clock = Clock(world, as_of)
     spans = Spans(clock.now, clock.zone)
+    policy = world.policy
+    if as_of is not None or log is not None:
+        notes = ["Quotas, requests and freezes are as they are now: see the page without --as-of and --log."]
+        board = Dashboard(notes=notes if policy.quotas else [])
+    else:
+        board = dashboard(policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now)
     reader = open_log(world, log, spans.whole, clock)
-    show(world, status_at(reader, spans, clock.as_of), reader, log)
+    page = status_at(
+        reader,
+        spans,
+        clock.as_of,
+        stands=board.stands,
+        allowances=board.allowances,
+        enforced=any(quota.enforcement == "hard" and quota.unit == "usd" for quota in policy.quotas),
+        notes=board.notes,
+    )
+    return page, reader
+
+
+def _watched(world: World, log: str | None) -> Board:
+    if world.policy_changed():
+        world.reread_policy()
+    page, reader = _page(world, None, log)
+    return with_reading(page, reader.bad_count, reader.duplicates)

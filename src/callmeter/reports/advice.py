@@ -1,0 +1,122 @@
+"""What to do next: stay with showback or enforce, and how much machinery the spend is worth.
+
+Showback, which reports and never interferes, is enough until one of three signs: the budget goes much faster than
+its period, days differ so much that nobody can plan with them, one agent uses most of it. Below 100 USD a month the
+last two are told but change nothing: there is too little to win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.words.money import NANO, shown, usd
+
+HALF_SPENT = Decimal("0.5")
+EARLY = Decimal("0.3")
+HIGH_VARIATION = Decimal(1)
+FEWEST_DAYS = 7
+LARGEST_SHARE = Decimal("0.5")
+FEWEST_AGENTS = 3
+SMALL = 100 * NANO
+MEDIUM = 500 * NANO
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A quota of money: the share of it that is used, and the share of its period that is over."""
+
+    name: str
+    used: Decimal
+    elapsed: Decimal
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the advice rests on, in nano-dollars. `days` are complete days since the log begins; `agents` what each
+    spent this month; `month` what a month comes to, and `basis` from what; `enforced` whether a hard quota holds."""
+
+    budgets: Sequence[Budget]
+    days: Sequence[int]
+    agents: Mapping[str, int]
+    month: int
+    basis: str
+    enforced: bool
+
+
+def advice(figures: Figures) -> Report:
+    """Two rows: how to control the spend, and what of callmeter fits it, each with its reason."""
+    controls, why, signs = _controls(figures)
+    rows = [
+        Row({"advice": controls, "because": why}),
+        Row({"advice": _fitting(figures.month), "because": f"{shown(figures.month)} a month, {figures.basis}"}),
+    ]
+    columns = [Column("advice", "what fits", Kind.TEXT), Column("because", "because", Kind.TEXT)]
+    variation = variation_of(figures.days)
+    facts = {
+        "signs": signs,
+        "month": usd(figures.month),
+        "variation": None if variation is None else variation.quantize(Decimal("0.01")),
+        "days": len(figures.days),
+    }
+    return Report("Advice", columns, rows, facts=facts)
+
+
+def variation_of(days: Sequence[int]) -> Decimal | None:
+    """The standard deviation of days divided by their mean; None for fewer than seven, or without spend."""
+    total = sum(days)
+    if len(days) < FEWEST_DAYS or total <= 0:
+        return None
+    squares = len(days) * sum(day * day for day in days) - total * total
+    return Decimal(squares).sqrt() / total
+
+
+def _controls(figures: Figures) -> tuple[str, str, list[str]]:
+    fast = [each for each in figures.budgets if each.used > HALF_SPENT and each.elapsed < EARLY]
+    signs: dict[str, str] = {}
+    quiet: list[str] = []
+    if fast:
+        signs["fast"] = "; ".join(_budget(each) for each in fast)
+    elif figures.budgets:
+        quiet.append(_budget(max(figures.budgets, key=lambda each: each.used)))
+    else:
+        quiet.append("no budget is set")
+    small = figures.month < SMALL
+    for name, (sign, text) in {"variation": _varies(figures.days), "unequal": _unequal(figures.agents)}.items():
+        if sign and not small:
+            signs[name] = text
+        elif text:
+            quiet.append(f"{text}, of no weight below {shown(SMALL)} a month" if sign else text)
+    if signs:
+        return "keep hard quotas" if figures.enforced else "move on to hard quotas", "; ".join(signs.values()), [*signs]
+    return "showback would do" if figures.enforced else "stay with showback", "; ".join(quiet), []
+
+
+def _budget(budget: Budget) -> str:
+    return f"{budget.used:.0%} of {budget.name} is used in {budget.elapsed:.0%} of the time"
+
+
+def _varies(days: Sequence[int]) -> tuple[bool, str]:
+    variation = variation_of(days)
+    if variation is None:
+        return False, ""
+    return variation > HIGH_VARIATION, f"{len(days)} days vary by {variation:.0%} of their mean"
+
+
+def _unequal(agents: Mapping[str, int]) -> tuple[bool, str]:
+    total = sum(agents.values())
+    if total <= 0 or len(agents) < FEWEST_AGENTS:
+        return False, ""
+    largest = max(agents, key=lambda name: agents[name])
+    share = Decimal(agents[largest]) / total
+    return share > LARGEST_SHARE, f"{largest} has {share:.0%} of the spend of {len(agents)} agents"
+
+
+def _fitting(month: int) -> str:
+    if month < SMALL:
+        return "shared keys and showback"
+    if month <= MEDIUM:
+        return "a key and a cap per workflow"
+    return "everything: keys, caps, approvals, alerts"

@@ -1,0 +1,201 @@
+"""Quotas as reports: what is used, held and left of each, how long that lasts, and which thresholds are passed.
+
+Days left are a straight line: what is left, divided by what a day of the last seven took; of what began later, by
+what a day since then took, and never by less than a whole day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
+
+from callmeter.policy.decision import Stand
+from callmeter.policy.quotas import Quota
+from callmeter.reports.advice import Budget
+from callmeter.reports.grouping import bound_text, time_text
+from callmeter.reports.report import Cell, Column, Kind, Report, Row
+from callmeter.words.instant import parse_instant
+from callmeter.words.record import UsageRecord
+from callmeter.words.subject import facts_of
+
+_RECENT = 7
+_DAY = 86_400
+_MOST = 10
+_MOST_FACTS = 100_000
+_TENTH = Decimal("0.1")
+_LONG = ("week", "month", "year", "life")
+_UNITS = {
+    "usd": ("quotas", "Quotas"),
+    "tokens": ("quotas_tokens", "Quotas, in tokens"),
+    "calls": ("quotas_calls", "Quotas, in calls"),
+}
+
+
+class Burn:
+    """What quotas' buckets took in the last seven days, counted while a log is read by somebody else."""
+
+    def __init__(self, quotas: Iterable[Quota], now: datetime) -> None:
+        self._quotas = list(quotas)
+        self._now = now
+        self._since = bound_text(now - timedelta(days=_RECENT))
+        self._first: dict[str, str] = {}
+        self._taken: dict[tuple[str, str], int] = {}
+        self._known: dict[tuple[object, ...], set[str]] = {}
+
+    def watched(self, records: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
+        """The same records, each counted as it passes."""
+        for record in records:
+            if self._quotas and record.status != "refused":
+                self._count(record)
+            yield record
+
+    def a_day(self, bucket: str, unit: str) -> Decimal:
+        """What a bucket takes in a day."""
+        taken = self._taken.get((bucket, unit), 0)
+        if taken <= 0:
+            return Decimal(0)
+        age = Decimal((self._now - parse_instant(self._first[bucket])) // timedelta(seconds=1)) / _DAY
+        return taken / min(max(age, Decimal(1)), Decimal(_RECENT))
+
+    def _count(self, record: UsageRecord) -> None:
+        time = time_text(record)
+        tokens = record.tokens
+        amounts = {
+            "usd": record.cost_nano or 0,
+            "tokens": 0 if tokens is None else tokens.in_ + tokens.out,
+            "calls": int(record.corrects is None and record.attempts > 0),
+        }
+        for bucket in self._buckets(record):
+            if time < self._first.get(bucket, "~"):
+                self._first[bucket] = time
+            if time >= self._since:
+                for unit, amount in amounts.items():
+                    self._taken[bucket, unit] = self._taken.get((bucket, unit), 0) + amount
+
+    def _buckets(self, record: UsageRecord) -> set[str]:
+        place = (tuple(record.tags.items()), record.key, record.model, record.provider, record.pool)
+        found = self._known.get(place)
+        if found is None:
+            facts = facts_of(
+                record.tags,
+                key=record.key or "",
+                model=record.model,
+                provider=record.provider,
+                pool=record.pool or "",
+            )
+            found = {bucket for quota in self._quotas if (bucket := quota.bucket(facts)) is not None}
+            if len(self._known) < _MOST_FACTS:
+                self._known[place] = found
+        return found
+
+
+def quota_reports(stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Report]:
+    """A report for each unit that has quotas, by its section's name: the fullest first, ten at most."""
+    found = {}
+    for unit, (name, title) in _UNITS.items():
+        chosen = sorted(
+            (stand for stand in stands if stand.quota.unit == unit), key=lambda each: (-_share(each), each.bucket.key)
+        )
+        if chosen:
+            found[name] = _bars(title, unit, chosen, burn, now, zone)
+    return found
+
+
+def thresholds(stands: Sequence[Stand]) -> Report | None:
+    """The highest threshold that each quota has passed, and the highest stage; None when there is none."""
+    rows = []
+    for stand in sorted(stands, key=lambda each: (-_share(each), each.bucket.key)):
+        quota = stand.quota
+        if quota.enforcement == "showback" or not stand.taken:
+            continue
+        passed = [(share, "warning") for share in quota.warn_at if _share(stand) >= share][-1:]
+        if quota.enforcement == "hard":
+            passed += [(stage.share, str(stage)) for stage in quota.stages if _share(stand) >= stage.share][-1:]
+            if stand.taken >= stand.limit():
+                passed.append((Decimal(1), "stop"))
+        rows += [
+            Row({"subject": subject_of(stand), "period": quota.period, "passed": share, "means": then})
+            for share, then in dict.fromkeys(passed)
+        ]
+    columns = [
+        Column("subject", "subject", Kind.TEXT),
+        Column("period", "per", Kind.TEXT),
+        Column("passed", "passed", Kind.TEXT),
+        Column("means", "which means", Kind.TEXT),
+    ]
+    return Report("Thresholds passed", columns, rows[: 2 * _MOST]) if rows else None
+
+
+def budgets(stands: Sequence[Stand], now: datetime) -> list[Budget]:
+    """The quotas of money for a week or longer that end, as the advice wants them."""
+    at = int(now.timestamp())
+    return [
+        Budget(
+            f"{subject_of(stand)} per {stand.quota.period}",
+            _share(stand),
+            Decimal(at - stand.bucket.start) / (stand.bucket.end - stand.bucket.start),
+        )
+        for stand in stands
+        if stand.quota.unit == "usd" and stand.quota.period in _LONG and stand.bucket.end
+    ]
+
+
+def subject_of(stand: Stand) -> str:
+    """A bucket's name for people."""
+    return stand.bucket.key.removeprefix("own/")
+
+
+def _share(stand: Stand) -> Decimal:
+    limit = stand.limit()
+    if limit <= 0:
+        return Decimal(1)
+    return (Decimal(stand.taken) / limit).quantize(Decimal("0.001"))
+
+
+def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> Report:
+    rows = [Row(_cells(stand, burn, now, zone)) for stand in stands[:_MOST]]
+    lasting = any(row.cells["lasts_days"] is not None for row in rows)
+    notes = []
+    if lasting:
+        notes.append("How long it lasts is a straight line from the last 7 days; empty where it resets before.")
+    rest = stands[_MOST:]
+    if rest:
+        notes.append(f"{len(rest):,} more, each at {_share(rest[0]):.0%} or below.")
+    kind = Kind.RATE if unit == "usd" else Kind.COUNT
+    columns = [
+        Column("subject", "subject", Kind.TEXT),
+        Column("period", "per", Kind.TEXT),
+        Column("enforcement", "quota", Kind.TEXT, optional=8),
+        Column("level", "full", Kind.FILL),
+        Column("used", "used", kind, optional=4),
+        Column("held", "held", kind, optional=5, quiet=True),
+        Column("left", "left", kind),
+        Column("limit", "limit", kind, optional=7),
+        Column("lasts_days", "lasts", Kind.DAYS, quiet=not lasting),
+        Column("resets_in_days", "resets in", Kind.DAYS, quiet=True),
+        Column("resets", "at", Kind.INSTANT, optional=9, quiet=True),
+    ]
+    return Report(title, columns, rows, notes=notes)
+
+
+def _cells(stand: Stand, burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Cell]:
+    quota, left, end = stand.quota, stand.limit() - stand.taken, stand.bucket.end
+    resets = (Decimal(end) - Decimal(str(now.timestamp()))) / _DAY if end else None
+    rate = burn.a_day(stand.bucket.key, quota.unit)
+    lasts = max(left, 0) / rate if rate else None
+    if lasts is not None and resets is not None and lasts >= resets:
+        lasts = None
+    return {
+        "subject": subject_of(stand),
+        "period": quota.period,
+        "enforcement": quota.enforcement,
+        "level": _share(stand),
+        "used": stand.settled,
+        "held": stand.held,
+        "left": left,
+        "limit": stand.limit(),
+        "lasts_days": None if lasts is None else lasts.quantize(_TENTH),
+        "resets_in_days": None if resets is None else max(resets, Decimal(0)).quantize(_TENTH),
+        "resets": datetime.fromtimestamp(end, zone).isoformat().replace("+00:00", "Z") if end else None,
+    }

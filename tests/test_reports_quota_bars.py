@@ -1,0 +1,138 @@
+"""Quotas on the status page: levels, how long they last, thresholds. A test's docstring is its log."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from callmeter.policy.decision import Stand
+from callmeter.policy.quotas import Bucket, Quota, Stage, window_of
+from callmeter.reports.quota_bars import Burn, budgets, quota_reports, thresholds
+from callmeter.reports.report import Report
+from callmeter.words.money import NANO
+from callmeter.words.period import zone_named
+from callmeter.words.subject import parse_subject
+from log_text import at, log_records
+
+NOW = at("2026-11-21T12:00Z")
+UTC = zone_named("UTC")
+
+
+def stand(subject: str, limit: int, settled: int, held: int = 0, **options: Any) -> Stand:
+    quota = Quota(parse_subject(subject), limit, **options)
+    return Stand(Bucket(quota, subject, *window_of(quota.period, NOW, UTC)), settled, held)
+
+
+def bars(stands: list[Stand], log: str | None = None) -> dict[str, Report]:
+    burn = Burn([each.quota for each in stands], NOW)
+    list(burn.watched(log_records(log)))
+    return quota_reports(stands, burn, NOW, UTC)
+
+
+def test_the_fullest_comes_first_with_what_is_used_held_and_left() -> None:
+    report = bars([stand("total", 10 * NANO, NANO), stand("agent:a", 10 * NANO, 4 * NANO, 3 * NANO)])["quotas"]
+    assert [row.cells["subject"] for row in report.rows] == ["agent:a", "total"]
+    cells = report.rows[0].cells
+    assert (cells["level"], cells["used"], cells["held"], cells["left"]) == (
+        Decimal("0.7"),
+        4 * NANO,
+        3 * NANO,
+        3 * NANO,
+    )
+    assert cells["resets"] == "2026-12-01T00:00:00Z"
+    assert cells["resets_in_days"] == Decimal("9.5")
+
+
+def test_each_unit_has_a_section_of_its_own() -> None:
+    found = bars([stand("total", 5, 1, unit="calls"), stand("total", 5, 1, unit="tokens"), stand("total", NANO, 0)])
+    assert list(found) == ["quotas", "quotas_tokens", "quotas_calls"]
+    assert bars([]) == {}
+
+
+def test_what_is_over_the_limit_is_less_than_nothing() -> None:
+    cells = bars([stand("total", 2 * NANO, 3 * NANO)])["quotas"].rows[0].cells
+    assert (cells["level"], cells["left"]) == (Decimal("1.5"), -NANO)
+
+
+def test_a_limit_of_nothing_is_full() -> None:
+    assert bars([stand("total", 0, 0)])["quotas"].rows[0].cells["level"] == 1
+
+
+def lasts(stand: Stand, log: str | None) -> object:
+    return bars([stand], log)["quotas"].rows[0].cells["lasts_days"]
+
+
+def test_days_left_are_a_straight_line_from_the_last_seven_days() -> None:
+    """
+    2026-11-05T12:00Z agent=a cost=100
+    2026-11-15T12:00Z agent=a cost=3
+    2026-11-20T12:00Z agent=a cost=4
+    2026-11-20T12:00Z agent=b cost=50
+    """
+    log = test_days_left_are_a_straight_line_from_the_last_seven_days.__doc__
+    assert lasts(stand("agent:a", 112 * NANO, 107 * NANO), log) == 5
+
+
+def test_what_began_later_is_not_diluted_by_the_days_before_it() -> None:
+    """
+    2026-11-19T12:00Z agent=a cost=4
+    """
+    log = test_what_began_later_is_not_diluted_by_the_days_before_it.__doc__
+    assert lasts(stand("agent:a", 10 * NANO, 4 * NANO), log) == 3
+
+
+def test_less_than_a_day_is_taken_for_a_day() -> None:
+    """
+    2026-11-21T11:00Z agent=a cost=4
+    """
+    assert lasts(stand("agent:a", 10 * NANO, 4 * NANO), test_less_than_a_day_is_taken_for_a_day.__doc__) == Decimal(
+        "1.5"
+    )
+
+
+def test_a_quota_that_resets_before_it_is_used_up_lasts() -> None:
+    """
+    2026-11-20T12:00Z agent=a cost=1
+    """
+    log = test_a_quota_that_resets_before_it_is_used_up_lasts.__doc__
+    assert lasts(stand("agent:a", 10 * NANO, NANO), log) == 9
+    assert lasts(stand("agent:a", 11 * NANO, NANO), log) is None
+    assert lasts(stand("agent:a", 11 * NANO, NANO, period="life"), log) == 10
+
+
+def test_of_many_buckets_ten_are_shown_and_the_rest_is_counted() -> None:
+    report = bars([stand(f"session:s-{number:02}", 100 * NANO, number * NANO) for number in range(13)])["quotas"]
+    assert [row.cells["subject"] for row in report.rows][:2] == ["session:s-12", "session:s-11"]
+    assert len(report.rows) == 10
+    assert report.notes == ["3 more, each at 2% or below."]
+
+
+def passed(*stands: Stand) -> list[tuple[object, object]]:
+    report = thresholds(stands)
+    return [] if report is None else [(row.cells["passed"], row.cells["means"]) for row in report.rows]
+
+
+def test_the_highest_threshold_and_the_highest_stage_are_named() -> None:
+    stages = (Stage(Decimal("0.7"), "downgrade", "m"), Stage(Decimal("0.9"), "approve"))
+    hard: dict[str, Any] = {"enforcement": "hard", "stages": stages}
+    assert passed(stand("total", 100, 49)) == []
+    assert passed(stand("total", 100, 40, 35)) == [(Decimal("0.75"), "warning")]
+    assert passed(stand("total", 100, 80, **hard)) == [
+        (Decimal("0.75"), "warning"),
+        (Decimal("0.7"), "downgrade:m"),
+    ]
+    assert passed(stand("total", 100, 100, **hard))[-1] == (Decimal(1), "stop")
+
+
+def test_a_showback_quota_has_no_thresholds() -> None:
+    assert passed(stand("total", 100, 100, enforcement="showback")) == []
+    assert passed(stand("total", 0, 0)) == []
+
+
+def test_budgets_for_the_advice_are_money_for_a_week_or_longer() -> None:
+    found = budgets(
+        [stand("total", 10, 5), stand("total", 10, 5, period="day"), stand("total", 10, 5, unit="calls")], NOW
+    )
+    assert [(each.name, each.used) for each in found] == [("total per month", Decimal("0.5"))]
+    assert Decimal("0.68") < found[0].elapsed < Decimal("0.69")
+    assert budgets([stand("total", 10, 5, period="life")], NOW) == []
