@@ -101,7 +101,7 @@ def _row(stand: Stand) -> Row:
         "used": stand.settled,
         "held": stand.held,
         "left": limit - stand.taken,
-        "level": (Decimal(stand.taken) / limit).quantize(Decimal("0.001")) if limit else Decimal(1),
+        "level": (Decimal(stand.taken) / (limit or max(stand.taken, 1))).quantize(Decimal("0.001")),
         "resets": _instant(stand.bucket.end),
     }
     return Row(cells)
