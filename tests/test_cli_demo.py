@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def demo_home(home: Path, run_callmeter: Run, local_model: LocalModel) -> Iterat
     run_callmeter("local", "stop", env={"CALLMETER_HOME": str(home / "demo")})
 
 
-def calls(home: Path) -> list[dict[str, object]]:
+def calls(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line, parse_float=Decimal) for line in (home / "usage.jsonl").read_text().splitlines()]
 
 
@@ -30,11 +31,25 @@ def test_the_demo_makes_real_calls_shows_its_reports_and_can_be_repeated(demo_ho
         found = calls(demo_home)
         assert Counter(call["status"] for call in found)["ok"] >= 7
         assert {call["status"] for call in found} >= {"ok", "error", "refused"}
-        assert {call["tags"].get("agent") for call in found} == {"triage", "docs", "code", "research", "ops", None}
+        assert {call["tags"].get("agent") for call in found} == {
+            "triage",
+            "docs",
+            "code",
+            "research",
+            "ops",
+            "intern",
+            None,
+        }
         assert len({call["id"] for call in found}) == len(found), "the first run's calls are gone"
         assert all(call["tokens"]["out"] > 0 for call in found if call["status"] == "ok")
         assert sum(call["cost"] for call in found if call["status"] == "ok") > 0
         assert "$ callmeter budget breakdown --by-agent --by-purpose" in done.stdout
+        assert "$ callmeter budget quota show" in done.stdout
+        # Once it fits, once it does not, and says by how much.
+        assert [call["status"] for call in found if call["tags"].get("agent") == "intern"] == ["ok", "refused"]
+        assert "the quota on agent:intern per day stops this call: limit $0.000100" in done.stderr
+        assert " too much; it resets at " in done.stderr
+        assert "(exit status 3)" in done.stdout
         assert "(exit status 7)" in done.stdout
         assert "(exit status 2)" in done.stdout
         assert "Traceback" not in done.stderr

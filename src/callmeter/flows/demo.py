@@ -16,7 +16,16 @@ _MARKER = ".callmeter-demo"
 _FILES = {
     _MARKER: "`callmeter demo` empties this directory each time it begins.\n",
     "config.toml": 'provider = "local"\nmax_tokens = 48\n',
-    "budget.json": '{"version": 1, "tags": {"required": ["agent"]}}\n',
+    "budget.json": """\
+{
+  "version": 1,
+  "tags": {"required": ["agent"]},
+  "quotas": [
+    {"subject": "total", "limit": 0.01},
+    {"subject": "agent:intern", "limit": 0.0001, "period": "day", "enforcement": "hard"}
+  ]
+}
+""",
 }
 
 
@@ -68,7 +77,16 @@ SCRIPT = (
         'llm-call "Who is asking?"',
         status=2,
     ),
-    Step("What was spent?", "callmeter budget status"),
+    Step(
+        "The intern may spend $0.0001 a day. One call fits. The next might not, and is refused before it is sent:",
+        "for question in money time; do\n"
+        "    llm-call --no-stream --max-tokens 20 --agent intern --session s-4 --purpose essay \\\n"
+        '      "What is $question?"\n'
+        "  done",
+        status=3,
+    ),
+    Step("What is left of the quotas?", "callmeter budget quota show"),
+    Step("What was spent, and what fits that?", "callmeter budget status"),
     Step("By whom, and on what?", "callmeter budget breakdown --by-agent --by-purpose"),
     Step("The last calls in the usage log:", "callmeter budget log show -n 6"),
 )
