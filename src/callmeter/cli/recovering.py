@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from callmeter.cli.auditing import audit
-from callmeter.cli.calling import transport_of
+from callmeter.cli.means import transport_of
 from callmeter.cli.ledgers import ledger_of
 from callmeter.cli.world import World
 from callmeter.flows.corrections import correct
@@ -43,11 +43,11 @@ def finish(world: World) -> None:
         ensure(policy, ledger, paths.log, now)
         ledger.prune(int(now.timestamp()))
     told = [
-        (len(done.records), "calls of dead processes logged"),
-        (len(corrections.records), "costs corrected"),
-        (corrections.open, "costs not known yet"),
+        ("calls of dead processes logged", len(done.records)),
+        ("costs corrected", len(corrections.records)),
+        ("costs not known yet", corrections.open),
     ]
-    parts = [f"{count} {what}" for count, what in told if count]
+    parts = [f"{what}: {count}" for what, count in told if count]
     world.out.note("callmeter: " + (", ".join(parts) or "nothing to finish"))
 
 
@@ -61,7 +61,7 @@ def compare(world: World) -> None:
     world.out.report(_report("Ledger and log", differences))
     if differences:
         raise Refused(
-            f"ledger and log differ in {len(differences)} windows",
+            f"ledger and log differ in {len(differences)} window{'s' * (len(differences) != 1)}",
             "calls in flight aside, `callmeter budget recover --rebuild` makes the ledger what the log says",
             code="ledger_differs",
         )
@@ -86,7 +86,7 @@ def rebuild_ledger(world: World) -> None:
         raise LedgerProblem("the ledger is damaged again and again", "look at its disk")
     if differences:
         audit(world)("ledger.rebuilt", {"windows": [_facts(each) for each in differences]})
-    world.out.note(f"callmeter: the ledger was counted from the log; {len(differences)} windows were different")
+    world.out.note(f"callmeter: the ledger was counted from the log; windows that were different: {len(differences)}")
     if differences or world.out.format != "text":
         world.out.report(_report("Counted anew", differences))
 
@@ -96,7 +96,7 @@ def accept_clock(world: World) -> None:
     dropped = ledger_of(world).forget_ahead(int(world.now().timestamp()))
     if dropped:
         audit(world)("ledger.clock_accepted", {"windows": dropped})
-    world.out.note(f"callmeter: {dropped} windows of the future dropped")
+    world.out.note(f"callmeter: windows of the future dropped: {dropped}")
 
 
 def asking(world: World) -> Callable[[UsageRecord], Any]:

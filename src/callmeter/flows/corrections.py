@@ -17,7 +17,7 @@ from callmeter.policy.document import Policy
 from callmeter.store.files import Lock
 from callmeter.store.usage_append import append_usage
 from callmeter.store.usage_log import read_records
-from callmeter.words.errors import CallmeterError
+from callmeter.words.errors import CallmeterError, NoKey
 from callmeter.words.money import nano, usd
 from callmeter.words.period import Period
 from callmeter.words.record import UsageRecord
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Who has such a record; OpenRouter keeps it for about a month.
 _ANSWERS = "openrouter"
+_ITS_IDS = "gen-"
 _DAYS = 30
 _MOST_FAILURES = 3
 
@@ -67,6 +68,8 @@ def correct(
         for record in _estimated(log_path, now)[:most]:
             try:
                 told = ask(record)
+            except NoKey:
+                told = None  # whoever has the key asks some other day
             except CallmeterError as problem:
                 done.problems.append(f"the cost of the call {record.id} is not known: {problem.message}")
                 if len(done.problems) == _MOST_FAILURES:
@@ -87,10 +90,14 @@ def _estimated(log_path: str, now: datetime) -> list[UsageRecord]:
     for record in read_records(log_path, Period(now - timedelta(days=_DAYS), None, "")):
         if record.corrects is not None:
             corrected.add(record.corrects)
-        elif record.provider == _ANSWERS and record.generation_id and record.cost_source in ("estimate", "unknown"):
+        elif record.cost_source in ("estimate", "unknown") and _can_be_asked_for(record):
             estimated[record.id] = record
     found = [record for id, record in estimated.items() if id not in corrected]
     return sorted(found, key=lambda record: record.timestamp, reverse=True)
+
+
+def _can_be_asked_for(record: UsageRecord) -> bool:
+    return record.provider == _ANSWERS and (record.generation_id or "").startswith(_ITS_IDS)
 
 
 def _correction(record: UsageRecord, told: Told, now: datetime) -> dict[str, object]:
