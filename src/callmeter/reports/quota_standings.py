@@ -143,7 +143,7 @@ def _lines(
         begins = int(stage.share * stand.limit())
         reached = "reached" if stand.taken >= stage.share * stand.limit() else "not reached"
         passed = ", passed by an approval" if stage.action == "approve" and stand.approved else ""
-        lines.append((f"stage at {stage.share * 100:f} %".replace(".0 %", " %"), begins, f"{stage}: {reached}{passed}"))
+        lines.append((f"stage at {(stage.share * 100).normalize():f} %", begins, f"{stage}: {reached}{passed}"))
     if stand.bucket.end:
         lines.append(("resets", None, _instant(stand.bucket.end) or ""))
     return lines
