@@ -41,7 +41,7 @@ _callmeter_spec() {
         options='--agent:@agent --session:@session --purpose:@purpose --user:@user --tag: --model:@model --key:@key --provider:@provider --schema --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota')
-        commands='allocate check explain left set show suggest unset'
+        commands='allocate check explain guarantees left set show suggest unset'
         options='-h --help'
         ;;
     'callmeter budget quota allocate')
@@ -52,6 +52,9 @@ _callmeter_spec() {
         ;;
     'callmeter budget quota explain')
         options='--prompt-size: -m:@model --model:@model --max-tokens: --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota guarantees')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota left')
         options='--agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: -m:@model --model:@model --provider:@provider --key:@key --at-least: --json -q --quiet -v --verbose -h --help'

@@ -38,7 +38,7 @@ class Per(enum.StrEnum):
 def quota_suggest(
     ctx: typer.Context,
     subjects: Annotated[
-        list[str] | None, typer.Argument(metavar="[SUBJECT]...", help="Only for these: `agent:code`, `total`.")
+        list[str] | None, typer.Argument(metavar="SUBJECT", help="Only for these: `agent:code`, `total`.")
     ] = None,
     by: Annotated[str, typer.Option("--by", metavar="TAG", help="For each value of this tag.")] = "agent",
     period: Annotated[
