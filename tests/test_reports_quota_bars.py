@@ -136,3 +136,8 @@ def test_budgets_for_the_advice_are_money_for_a_week_or_longer() -> None:
     assert [(each.name, each.used) for each in found] == [("total per month", Decimal("0.5"))]
     assert Decimal("0.68") < found[0].elapsed < Decimal("0.69")
     assert budgets([stand("total", 10, 5, period="life")], NOW) == []
+
+
+def test_a_log_with_many_sessions_is_counted_whole() -> None:
+    log = "\n".join(f"2026-11-20T12:00Z agent=a session=s-{number} cost=0.001" for number in range(10_500))
+    assert lasts(stand("agent:a", 21 * NANO, 0), log) == 2

@@ -22,7 +22,7 @@ from callmeter.words.subject import facts_of
 _RECENT = 7
 _DAY = 86_400
 _MOST = 10
-_MOST_FACTS = 100_000
+_MOST_FACTS = 10_000
 _TENTH = Decimal("0.1")
 _LONG = ("week", "month", "year", "life")
 _UNITS = {
@@ -39,44 +39,45 @@ class Burn:
         self._quotas = list(quotas)
         self._now = now
         self._since = bound_text(now - timedelta(days=_RECENT))
-        self._first: dict[str, str] = {}
-        self._taken: dict[tuple[str, str], int] = {}
-        self._known: dict[tuple[object, ...], set[str]] = {}
+        # By the facts of calls, of which a log has few combinations for its length; then by bucket.
+        self._facts: dict[tuple[object, ...], _Taken] = {}
+        self._buckets: dict[str, _Taken] = {}
 
     def watched(self, records: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
         """The same records, each counted as it passes."""
-        for record in records:
-            if self._quotas and record.status != "refused":
-                self._count(record)
-            yield record
+        return self._watched(records) if self._quotas else iter(records)
 
     def a_day(self, bucket: str, unit: str) -> Decimal:
         """What a bucket takes in a day."""
-        taken = self._taken.get((bucket, unit), 0)
-        if taken <= 0:
+        self._sort()
+        found = self._buckets.get(bucket)
+        taken = 0 if found is None else found.amounts[unit]
+        if found is None or taken <= 0:
             return Decimal(0)
-        age = Decimal((self._now - parse_instant(self._first[bucket])) // timedelta(seconds=1)) / _DAY
+        age = Decimal((self._now - parse_instant(found.first)) // timedelta(seconds=1)) / _DAY
         return taken / min(max(age, Decimal(1)), Decimal(_RECENT))
 
-    def _count(self, record: UsageRecord) -> None:
-        time = time_text(record)
-        tokens = record.tokens
-        amounts = {
-            "usd": record.cost_nano or 0,
-            "tokens": 0 if tokens is None else tokens.in_ + tokens.out,
-            "calls": int(record.corrects is None and record.attempts > 0),
-        }
-        for bucket in self._buckets(record):
-            if time < self._first.get(bucket, "~"):
-                self._first[bucket] = time
-            if time >= self._since:
-                for unit, amount in amounts.items():
-                    self._taken[bucket, unit] = self._taken.get((bucket, unit), 0) + amount
+    def _watched(self, records: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
+        since, facts = self._since, self._facts
+        for record in records:
+            if record.status != "refused":
+                place = (*record.tags.items(), record.key, record.model, record.provider, record.pool)
+                taken = facts.get(place)
+                if taken is None:
+                    if len(facts) >= _MOST_FACTS:
+                        self._sort()
+                    taken = facts[place] = _Taken(record)
+                time = time_text(record)
+                if time < taken.first:
+                    taken.first = time
+                if time >= since:
+                    taken.add(record)
+            yield record
 
-    def _buckets(self, record: UsageRecord) -> set[str]:
-        place = (tuple(record.tags.items()), record.key, record.model, record.provider, record.pool)
-        found = self._known.get(place)
-        if found is None:
+    def _sort(self) -> None:
+        """Put what was counted by facts into the buckets of those."""
+        for taken in self._facts.values():
+            record = taken.record
             facts = facts_of(
                 record.tags,
                 key=record.key or "",
@@ -84,10 +85,34 @@ class Burn:
                 provider=record.provider,
                 pool=record.pool or "",
             )
-            found = {bucket for quota in self._quotas if (bucket := quota.bucket(facts)) is not None}
-            if len(self._known) < _MOST_FACTS:
-                self._known[place] = found
-        return found
+            for bucket in {quota.bucket(facts) for quota in self._quotas}:
+                if bucket is not None:
+                    self._buckets.setdefault(bucket, _Taken(record)).merge(taken)
+        self._facts.clear()
+
+
+class _Taken:
+    """What calls like `record` took, in each unit, and when the first of them was."""
+
+    __slots__ = ("amounts", "first", "record")
+
+    def __init__(self, record: UsageRecord) -> None:
+        self.record = record
+        self.first = "~"
+        self.amounts = {"usd": 0, "tokens": 0, "calls": 0}
+
+    def add(self, record: UsageRecord) -> None:
+        amounts, tokens = self.amounts, record.tokens
+        amounts["usd"] += record.cost_nano or 0
+        if tokens is not None:
+            amounts["tokens"] += tokens.in_ + tokens.out
+        if record.corrects is None and record.attempts > 0:
+            amounts["calls"] += 1
+
+    def merge(self, other: _Taken) -> None:
+        self.first = min(self.first, other.first)
+        for unit, amount in other.amounts.items():
+            self.amounts[unit] += amount
 
 
 def quota_reports(stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Report]:
