@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_what_is_asked_or_answered_with_wrong_words_is_told_so(home: Path) -> No
         (["request", "agent:code", "-5", "--reason", "x"], "No such option"),
         (["request", "agent:code", "0", "--reason", "x"], "not above 0"),
         (["request", "agent:code", "5"], "Missing option '--reason'"),
+        (["request", "agent:code", "5", "--reason", "x" * 1001], "1,000 are allowed"),
         (["request", "agent:cod", "5", "--reason", "x"], "no quota on agent:cod"),
         (["approve", "r-xxxxxxxxxx"], "no request 'r-xxxxxxxxxx'"),
         (["deny", "r-xxxxxxxxxx", "--reason", "x"], "no request"),
@@ -182,3 +184,23 @@ def test_everything_stands_in_the_audit_log(home: Path) -> None:
     ]
     assert events[1]["by"].partition("@")[0] == events[0]["by"].partition("@")[0]
     assert os.path.exists(home / "approvals.jsonl")
+
+
+def test_many_callers_at_once_share_an_approval_for_so_many_calls_exactly(
+    home: Path,
+    run_llm_call: Run,
+    start: Callable[..., subprocess.Popen[bytes]],
+    server: CountingServer,
+) -> None:
+    policy(home, STAGED)
+    (id,) = set(ID.findall(call(run_llm_call, server).stderr))
+    assert budget(home, "approve", id, "--calls", "3").exit_code == 0
+    options = ["-q", "--base-url", server.base_url, "-m", "openai/gpt-4o-mini", "--max-tokens", "20", "--agent", "code"]
+    running = [start("llm-call", *options, "hello") for _ in range(12)]
+    statuses = []
+    for process in running:
+        process.communicate(timeout=60)
+        statuses.append(process.returncode)
+    assert sorted(statuses) == [0] * 3 + [4] * 9
+    assert len(server.bodies) == 3
+    assert len(rows(home)) == 1

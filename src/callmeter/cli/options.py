@@ -7,6 +7,15 @@ from typing import Annotated
 
 import typer
 
+_LONGEST_REASON = 1000
+
+
+def _reason(text: str) -> str:
+    """What people say is kept in files that every call reads."""
+    if len(text) > _LONGEST_REASON:
+        raise typer.BadParameter(f"it has {len(text):,} characters, {_LONGEST_REASON:,} are allowed")
+    return text.strip()
+
 
 class Shape(enum.StrEnum):
     """The shapes of a report: the same rows in each."""
@@ -79,7 +88,10 @@ QuotaPeriod = Annotated[
 QuotaUnit = Annotated[Units | None, typer.Option("--unit", help="The quota's unit.")]
 For = Annotated[str | None, typer.Option("--for", metavar="SPAN", help="Only for so long: `30m`, `2h`, `7d`, `4w`.")]
 UntilThen = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only until this time.")]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the audit log.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", parser=_reason, help="Why; kept in the audit log.")]
+ReasonTold = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", parser=_reason, help="Why; those who are concerned read it.")
+]
 # What a call would be booked under, for commands that make none.
 Agent = Annotated[str | None, typer.Option("--agent", "--caller", metavar="NAME", help="The agent.")]
 Session = Annotated[str | None, typer.Option("--session", metavar="ID", help="In this session.")]

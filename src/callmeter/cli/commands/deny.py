@@ -18,7 +18,7 @@ from callmeter.flows import approvals
 def deny(
     ctx: typer.Context,
     id: Annotated[str, typer.Argument(metavar="ID", help="The request's id, as `budget requests` lists it.")],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the refused calls say it.")],
+    reason: opt.ReasonTold,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:

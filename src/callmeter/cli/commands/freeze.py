@@ -26,7 +26,7 @@ def freeze(
     subject: Annotated[
         str, typer.Argument(metavar="SUBJECT", help="`total`, `agent:code`, `model:anthropic/*`, `session:s-12`, …")
     ],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the refused calls say it.")],
+    reason: opt.ReasonTold,
     span: opt.For = None,
     until: opt.UntilThen = None,
     quiet: opt.Quiet = False,

@@ -24,7 +24,7 @@ def request(
     amount: Annotated[
         str, typer.Argument(metavar="AMOUNT", help="How much more: `5` or `$5`, `100000tok`, `20calls`.")
     ],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; whoever approves it reads this.")],
+    reason: opt.ReasonTold,
     period: opt.QuotaPeriod = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
