@@ -24,14 +24,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
-SERVER = r'''
+SERVER = r"""
 import json, socketserver, sys, threading
 CHUNKS = "".join("data: " + json.dumps(c) + "\n\n" for c in [
     {"id": "gen-1", "model": "openai/gpt-4o-mini", "choices": [{"index": 0, "delta": {"content": w}}]} for w in
     ("Four ", "words ", "of ", "answer.")] + [
     {"id": "gen-1", "model": "openai/gpt-4o-mini", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
     {"id": "gen-1", "model": "openai/gpt-4o-mini", "choices": [],
-     "usage": {"prompt_tokens": 12, "completion_tokens": 4, "total_tokens": 16, "cost": 0.0000042}}]) + "data: [DONE]\n\n"
+     "usage": {"prompt_tokens": 12, "completion_tokens": 4, "total_tokens": 16, "cost": 0.0000042}}])
+CHUNKS += "data: [DONE]\n\n"
 WHOLE = json.dumps({"id": "gen-1", "model": "openai/gpt-4o-mini", "choices": [{"index": 0, "finish_reason": "stop",
     "message": {"role": "assistant", "content": "Four words of answer."}}],
     "usage": {"prompt_tokens": 12, "completion_tokens": 4, "total_tokens": 16, "cost": 0.0000042}})
@@ -57,7 +58,7 @@ class Server(socketserver.ThreadingTCPServer):
 server = Server(("127.0.0.1", 0), Handler)
 print(server.server_address[1], flush=True)
 server.serve_forever()
-'''
+"""
 
 
 def cpu_of(command: list[str], env: dict[str, str]) -> float:

@@ -24,7 +24,16 @@ KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
 ESTIMATE = 0.0025371
 
 # These end by their deadline only.
-ENDLESS = {"stall-head", "stall-body", "stall-mid-stream", "drip", "drip-head", "drip-comments", "never-reads", "stall-unframed"}
+ENDLESS = {
+    "stall-head",
+    "stall-body",
+    "stall-mid-stream",
+    "drip",
+    "drip-head",
+    "drip-comments",
+    "never-reads",
+    "stall-unframed",
+}
 ENDLESS |= {"error-stall", "endless-tokens"}
 
 EXPECTED = [

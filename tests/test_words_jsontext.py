@@ -4,9 +4,10 @@ import json
 from decimal import Decimal
 
 import pytest
-from callmeter.words.jsontext import dumps, loads
 from hypothesis import given
 from hypothesis import strategies as st
+
+from callmeter.words.jsontext import dumps, loads
 
 values = st.recursive(
     st.none()

@@ -3,9 +3,10 @@
 from decimal import Decimal
 
 import pytest
-from callmeter.words.money import NANO, nano, parse_usd, shown, usd
 from hypothesis import given
 from hypothesis import strategies as st
+
+from callmeter.words.money import NANO, nano, parse_usd, shown, usd
 
 
 @given(st.integers(min_value=-(10**18), max_value=10**18))

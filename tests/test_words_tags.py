@@ -1,12 +1,13 @@
 """Tags and a policy's rules over them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from callmeter.policy.document import parse_policy
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.words.errors import CallmeterError, Malformed
 from callmeter.words.tags import parse_tag
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def policy(text: str):  # type: ignore[no-untyped-def]

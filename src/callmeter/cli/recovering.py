@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from callmeter.cli.auditing import audit
-from callmeter.cli.means import transport_of
 from callmeter.cli.ledgers import ledger_of
+from callmeter.cli.means import transport_of
 from callmeter.cli.world import World
 from callmeter.flows.corrections import correct
 from callmeter.flows.orphans import recover_all
