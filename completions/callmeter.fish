@@ -76,7 +76,7 @@ complete -c callmeter -n '__callmeter_in llm-call' -l json -d 'One JSON object: 
 complete -c callmeter -n '__callmeter_in llm-call' -s q -l quiet -d 'No notes and no warnings on stderr'
 complete -c callmeter -n '__callmeter_in llm-call' -s v -l verbose -d 'Say more on stderr, also the raw body of a surprise'
 complete -c callmeter -n '__callmeter_in llm-call' -s h -l help -d 'Show the help and exit'
-complete -c callmeter -n '__callmeter_at budget' -a status -d 'Where we stand: spend today, this week, this month; burn rate; last errors'
+complete -c callmeter -n '__callmeter_at budget' -a status -d 'Where we stand: spend, quotas, burn rate, requests, what is frozen, last errors'
 complete -c callmeter -n '__callmeter_at budget' -a breakdown -d 'What was spent, by agent, purpose, model, day or any tag'
 complete -c callmeter -n '__callmeter_at budget' -a alerts -d 'Alerts that wait to be delivered; --flush delivers them'
 complete -c callmeter -n '__callmeter_at budget' -a tags -d 'Tags that are missing, unknown, drifting or too many, by agent'

@@ -43,7 +43,7 @@ def test_the_example_policy_loads_and_shows_every_key() -> None:
     data = (ROOT / "budget.example.json").read_bytes()
     parse_policy(data, "budget.example.json")
     document = json.loads(data)
-    # `$schema` is tolerated for editors; there is nothing that it could name. `allocations` has no meaning beside roles.
+    # `$schema` is tolerated for editors; there is nothing that it could name. `allocations` means nothing beside roles.
     assert set(document) == set(KEYS) - {"$schema", "allocations"}
     assert set(document["tags"]) == set(TAG_KEYS)
     assert set().union(*document["quotas"]) == set(QUOTA_KEYS)

@@ -49,7 +49,8 @@ def test_a_plain_call_imports_nothing_beyond_what_it_uses(home: Path, environmen
     (home / "config.toml").write_text('model = "openai/gpt-4o-mini"\n')
     (home / "budget.json").write_text('{"tags": {"required": ["agent"]}}')
     env = {**environment, "CALLMETER_API_KEY": "sk-or-v1-0123456789abcdef"}
-    floor = f"from __future__ import annotations; import {ALLOWED.replace(' ', ', ')}; print(json.dumps([0, sorted(sys.modules)]), file=sys.stderr)"
+    floor = f"from __future__ import annotations; import {ALLOWED.replace(' ', ', ')}; "
+    floor += "print(json.dumps([0, sorted(sys.modules)]), file=sys.stderr)"
     with MisbehavingServer() as server:
         call = ["llm-call", "-q", "--base-url", server.base_url("ok"), "--agent", "a", "Hi"]
         modules(SHOW, *call, env=env)  # the first call parses config.toml and keeps the result

@@ -10,9 +10,10 @@
     ```
 
 A line that begins with `$ ` is a command, `> ` continues it, and what follows is what it prints, on stdout and
-stderr, and its exit status unless that is 0. All commands of a file run in one shell, one directory and one home, so that what one leaves behind, the
-next one finds. `...` stands for any text within its line, and alone in a line for any lines. A comment
-`<!-- $ command -->` is a command that readers need not see; it has to succeed. Other blocks are not run.
+stderr, and its exit status unless that is 0. All commands of a file run in one shell, one directory and one home, so
+that what one leaves behind, the next one finds. `...` stands for any text within its line, and alone in a line for
+any lines. A comment `<!-- $ command -->` is a command that readers need not see; it has to succeed. Other blocks are
+not run.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from callmeter.words.errors import CallmeterError, Exit, UsageError
 # Path of words -> (module in cli/commands and its function, summary).
 COMMANDS: dict[str, tuple[str, str]] = {
     "llm-call": ("llm_call", "Make one tagged call to a model and print the answer."),
-    "budget status": ("status", "Where we stand: spend today, this week, this month; burn rate; last errors."),
+    "budget status": ("status", "Where we stand: spend, quotas, burn rate, requests, what is frozen, last errors."),
     "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
     "budget alerts": ("alerts", "Alerts that wait to be delivered; --flush delivers them."),
     "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),

@@ -37,8 +37,9 @@ def dumps(value: object) -> str:
 def loads(text: str | bytes, *, unique_keys: bool = False, lenient: bool = False) -> object:
     """Strict JSON: numbers with a fraction or exponent become Decimal; NaN and Infinity are refused.
 
-    With `unique_keys`, a repeated key is an error. With `lenient`, for what others write, NaN and Infinity are None. Raises ValueError for everything that is not JSON, text
-    that is not UTF-8, integers of thousands of digits and nesting too deep to read.
+    With `unique_keys`, a repeated key is an error. With `lenient`, for what others write, NaN and Infinity are None.
+    Raises ValueError for everything that is not JSON, text that is not UTF-8, integers of thousands of digits and
+    nesting too deep to read.
     """
     pairs = _unique if unique_keys else None
     try:

@@ -32,7 +32,7 @@ def status(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Where we stand: spend today, this week, this month; burn rate; last errors.
+    """Where we stand: spend, quotas, burn rate, requests, what is frozen, last errors.
 
     With a policy also what is used, held and left of each quota and how long that lasts, thresholds passed, requests
     that wait for approval, and what is frozen; these are as they are now, so not with `--as-of` or `--log`.
