@@ -114,6 +114,12 @@ def main() -> None:
             "curl + jq script": [str(HERE / "llm-call.sh"), "openai/gpt-4o-mini", "code", "s-1", "bench", "Hello"],
             "llm-call": [*call, *tags, "Hello"],
             "llm-call, hard policy of 20 quotas": ["env", f"CALLMETER_HOME={with_policy}", *call, *tags, "Hello"],
+            "budget quota left, 20 quotas": [
+                "env",
+                f"CALLMETER_HOME={with_policy}",
+                str(BIN / "callmeter"),
+                *["budget", "quota", "left", "--agent", "code"],
+            ],
             "llm-call --help (Typer)": [*call[:1], "--help"],
             "import typer": [python, "-c", "import typer"],
             "import httpx": [python, "-c", "import httpx"],
