@@ -433,9 +433,9 @@ def test_a_host_that_comes_back_corrects_what_was_assumed(hosts: tuple[Host, Hos
     assert correction["corrects"] == "c1" and correction["id"] != "c1"
     assert correction["cost"] == Decimal("-0.04")
     assert correction["timestamp"] == assumed["timestamp"]
-    assert total(first) == Amount(10_000_000, 7, 1)
     first.agrees()
     second.agrees()
+    assert total(first) == Amount(10_000_000, 7, 1)
     assert not first.settle("c1"), "and does so once"
 
 

@@ -352,7 +352,8 @@ def test_a_call_whose_host_is_gone_is_booked_in_the_share_of_who_found_it(ledger
     assert ledger.take_over("c1", OTHER.log, lambda found: seen.append(found.call_id) or Amount(CENT, 0, 1))
     assert seen == ["c1"]
     assert usd(ledger) == (CENT, 0)
-    assert ledger.open_reservations() == []
+    assert ledger.open_reservations() == ledger.taken_over(OTHER.log) == []
+    assert [found.call_id for found in ledger.taken_over(BASIS.log)] == ["c1"]
     assert (
         ledger.recount(
             OTHER, NOW, count=lambda: {TOTAL: Amount(CENT, 0, 1), AGENT: Amount(CENT, 0, 1)}, windows_of=stay
@@ -374,9 +375,12 @@ def test_a_host_that_comes_back_is_told_what_was_booked_and_corrects_it(ledger: 
     told = []
     assert ledger.settle("c1", lambda assumed: told.append(assumed) or Amount(5 - assumed.usd, 0, 0))
     assert told == [Amount(CENT, 0, 1)]
-    assert where(ledger).settled == Amount(5, 0, 1)
+    assert ledger.taken_over(BASIS.log) == []
+    with pytest.raises(Uncounted):
+        ledger.reserve(reservation("c2"), [])
     shares = {TOTAL: Amount(5 - CENT, 0, 0), AGENT: Amount(5 - CENT, 0, 0)}
-    assert ledger.recount(BASIS, NOW, count=lambda: shares, windows_of=stay) == []
+    ledger.recount(BASIS, NOW, count=lambda: shares, windows_of=stay)
+    assert where(ledger).settled == Amount(5, 0, 1)
     assert not ledger.settle("c1", costing(5))
 
 
@@ -385,6 +389,27 @@ def test_a_call_that_was_taken_over_is_not_released(ledger: Ledger) -> None:
     ledger.take_over("c1", OTHER.log, lambda _: Amount(CENT, 0, 1))
     assert not ledger.release("c1")
     assert usd(ledger) == (CENT, 0)
+
+
+def test_a_call_that_was_taken_over_gets_no_further_hold(ledger: Ledger) -> None:
+    ledger.reserve(reservation(), [])
+    ledger.take_over("c1", OTHER.log, lambda _: Amount(CENT, 0, 1))
+    with pytest.raises(LedgerProblem, match="given up"):
+        ledger.reserve(reservation(usd=2 * CENT), [])
+    assert usd(ledger) == (CENT, 0)
+
+
+def test_a_take_over_that_was_cut_off_has_the_log_counted_anew(ledger: Ledger) -> None:
+    def fails(_: Reservation) -> Amount:
+        raise KeyboardInterrupt
+
+    ledger.reserve(reservation(), [])
+    with pytest.raises(KeyboardInterrupt):
+        ledger.take_over("c1", OTHER.log, fails)
+    with pytest.raises(Uncounted):
+        ledger.reserve(reservation("c2", basis=OTHER), [])
+    assert ledger.reserve(reservation("c2"), [])
+    assert ledger.settle("c1", costing(3))
 
 
 # --- the clock
@@ -398,6 +423,14 @@ def test_a_clock_that_went_back_into_a_former_period_stops_calls_under_a_hard_ca
         ledger.reserve(early, at_most(CENT, AGENT))
     assert caught.value.code == "clock"
     assert ledger.reserve(early, []), "who enforces nothing is not stopped"
+
+
+def test_a_long_call_may_ask_for_more_when_others_are_in_the_next_period(ledger: Ledger) -> None:
+    tomorrow = Window("agent:code", "day", AGENT.start + DAY, LATER)
+    ledger.reserve(reservation("long", windows=(AGENT,), created=tomorrow.start - 7200), at_most(3 * CENT, AGENT))
+    ledger.reserve(reservation("next", windows=(tomorrow,), created=tomorrow.start + 60), at_most(CENT, tomorrow))
+    more = reservation("long", windows=(AGENT,), created=tomorrow.start - 7200, usd=2 * CENT)
+    assert ledger.reserve(more, at_most(3 * CENT, AGENT))
 
 
 def test_two_hosts_that_disagree_by_minutes_at_midnight_both_call(ledger: Ledger) -> None:

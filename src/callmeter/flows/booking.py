@@ -16,13 +16,14 @@ from callmeter.words.subject import facts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from callmeter.policy.document import Policy
 
 # Changes when a line counts for something else than before: then every log is counted anew.
 _RULES = "1"
+_TAKEN_OVER = "another host had taken the call over"
 _OF_THE_CALL = [
     "v",
     "timestamp",
@@ -94,20 +95,35 @@ def windows_of(policy: Policy, record: Mapping[str, object]) -> list[Window]:
 def write_line(log_path: str, record: dict[str, object], assumed: Amount, now: datetime) -> Amount:
     """Append a call's line and give what it counts for. When another host has taken the call over and `assumed`
     something in its own log, the line is a correction of that. Raises FileProblem or Busy."""
-    if assumed:
-        cost = record.get("cost")
-        known = nano(cost) if isinstance(cost, Decimal) else assumed.usd
-        line = correction(record, usd(known - assumed.usd), now)
-        line["note"] = "another host had taken the call over"
-        if record.get("tokens") is not None and not assumed.tokens:
-            line["tokens"] = record["tokens"]
-        record = line
-    # Who only asks what is left writes no line.
+    return write_owed(log_path, [], record, assumed, now)
+
+
+def write_owed(
+    log_path: str, lines: Sequence[Mapping[str, object]], record: dict[str, object], assumed: Amount, now: datetime
+) -> Amount:
+    """The same for a log that may have `lines` of the call already (see `is_of`), which count too."""
     from callmeter.store.usage_append import append_usage
     from callmeter.words.usage import usage_line
 
+    amount = sum((booked_line(line) for line in lines), Amount())
+    if lines and (not assumed or any(line.get("note") == _TAKEN_OVER for line in lines)):
+        return amount
+    if assumed:
+        cost = record.get("cost")
+        known = nano(cost) if isinstance(cost, Decimal) else assumed.usd
+        line = correction(record, usd((0 if lines else known) - assumed.usd), now)
+        line["note"] = _TAKEN_OVER
+        if record.get("tokens") is not None and not assumed.tokens and not lines:
+            line["tokens"] = record["tokens"]
+        record = line
     append_usage(log_path, usage_line(record))
-    return booked_line(record)
+    return amount + booked_line(record)
+
+
+def is_of(line: Mapping[str, object], call_id: str) -> bool:
+    """Whether a line is a call's own, or the correction that stands for it after another host took the call over.
+    Corrections by the provider's record are booked apart."""
+    return line.get("id") == call_id or (line.get("corrects") == call_id and line.get("note") == _TAKEN_OVER)
 
 
 def correction(record: Mapping[str, object], difference: Decimal, now: datetime) -> dict[str, object]:

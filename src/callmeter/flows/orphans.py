@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from callmeter.flows.booking import booked_line, write_line
+from callmeter.flows.booking import is_of, write_owed
 from callmeter.flows.owner import is_gone
 from callmeter.flows.recovery import Recovery, recover
 from callmeter.ledger.protocol import Amount, Ledger, LedgerProblem, Reservation
@@ -31,14 +31,15 @@ def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime) ->
     knows. Safe to run in many processes at once and after being killed at any point."""
     recovery = recover(directory, now, ledger=lambda: ledger)
     try:
+        log = log_identity(log_path)
         gone = [
             reservation
-            for reservation in ledger.open_reservations()
+            for reservation in [*ledger.open_reservations(), *ledger.taken_over(log)]
             if not os.path.exists(os.path.join(directory, reservation.call_id + SUFFIX))
             and is_gone(reservation.owner, reservation.deadline, now.timestamp())
         ]
         if gone:
-            _finish(gone, ledger, log_path, now, recovery)
+            _finish(gone, log, ledger, log_path, now, recovery)
     except CallmeterError as problem:
         if not (recovery.unreachable and isinstance(problem, LedgerProblem)):
             recovery.problems.append(f"what dead processes hold cannot be settled: {problem.message}")
@@ -46,53 +47,61 @@ def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime) ->
     return recovery
 
 
-def _finish(gone: list[Reservation], ledger: Ledger, log_path: str, now: datetime, recovery: Recovery) -> None:
-    log = log_identity(log_path)
+def _finish(
+    gone: list[Reservation], log: str, ledger: Ledger, log_path: str, now: datetime, recovery: Recovery
+) -> None:
     lines = _lines(log_path, gone)
+    held = {reservation.call_id for reservation in ledger.open_reservations()}
     for reservation in gone:
-        owed = _Owed(reservation, lines.get(reservation.call_id), log_path, now, recovery)
-        if reservation.basis.log == log:
+        found = lines.get(reservation.call_id, [])
+        owed = _Owed(reservation, found, log_path, now, recovery)
+        if reservation.basis.log != log:
+            ledger.take_over(reservation.call_id, log, owed.write_for_another)
+        elif found or reservation.call_id in held:
             ledger.settle(reservation.call_id, owed.write)
-        else:
-            ledger.take_over(reservation.call_id, log, lambda _, owed=owed: owed.write(Amount()))  # type: ignore[misc]
 
 
 class _Owed:
     """The line that a dead call owes, unless it is there already."""
 
     def __init__(
-        self, reservation: Reservation, line: Amount | None, log_path: str, now: datetime, recovery: Recovery
+        self,
+        reservation: Reservation,
+        lines: list[dict[str, object]],
+        log_path: str,
+        now: datetime,
+        recovery: Recovery,
     ) -> None:
         self._reservation = reservation
-        self._line = line
+        self._lines = lines
         self._log_path = log_path
         self._now = now
         self._recovery = recovery
 
     def write(self, assumed: Amount) -> Amount:
         """Append it, and give what it counts for."""
-        if self._line is not None:
-            return self._line
         record = _record(self._reservation, self._now)
-        amount = write_line(self._log_path, record, assumed, self._now)
-        self._recovery.records.append(record)
+        amount = write_owed(self._log_path, self._lines, record, assumed, self._now)
+        if not self._lines:
+            self._recovery.records.append(record)
         return amount
 
+    def write_for_another(self, _: Reservation) -> Amount:
+        """The same in this host's log, for a call of another one's."""
+        return self.write(Amount())
 
-def _lines(log_path: str, reservations: Iterable[Reservation]) -> dict[str, Amount]:
-    """What the log says of these calls already: whoever wrote their line died, or lost the ledger, after it."""
+
+def _lines(log_path: str, reservations: Iterable[Reservation]) -> dict[str, list[dict[str, object]]]:
+    """What the log has of these calls already: whoever wrote their line died, or lost the ledger, after it."""
     wanted = {reservation.call_id: reservation.created for reservation in reservations}
     since = datetime.fromtimestamp(min(wanted.values()), UTC) - timedelta(days=1)
-    found = {}
-    for record in read_records(log_path, Period(since, None, "")):
-        if record.id in wanted:
-            found[record.id] = booked_line(
-                {
-                    "cost": record.cost,
-                    "tokens": record.tokens and {"in": record.tokens.in_, "out": record.tokens.out},
-                    "attempts": record.attempts,
-                }
-            )
+    found: dict[str, list[dict[str, object]]] = {}
+    for record, line in read_records(log_path, Period(since, None, "")).entries():
+        call_id = record.corrects or record.id
+        if call_id in wanted:
+            fields = loads(line)
+            if isinstance(fields, dict) and is_of(fields, call_id):
+                found.setdefault(call_id, []).append(fields)
     return found
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from callmeter.ledger.protocol import Amount, Ledger
+    from callmeter.ledger.protocol import Ledger
 
 _MAX_BREADCRUMB = 1 << 20
 
@@ -79,7 +79,7 @@ def _finish(held: HeldFile, now: datetime, recovery: Recovery, ledger: Callable[
         return
     if ledger is None or not trail.begun:
         record = trail.record(now)
-        if record is not None and _line_of(trail) is None:
+        if record is not None and not _lines_of(trail):
             _append(trail, record, recovery)
     elif not _settle(trail, now, recovery, ledger):
         return
@@ -88,33 +88,37 @@ def _finish(held: HeldFile, now: datetime, recovery: Recovery, ledger: Callable[
 
 def _settle(trail: _Trail, now: datetime, recovery: Recovery, ledger: Callable[[], Ledger]) -> bool:
     """Bring log and ledger up to date; False when the ledger could not be told, and must be later."""
-    from callmeter.flows.booking import booked_line, write_line
-    from callmeter.ledger.protocol import LedgerProblem
+    from callmeter.flows.booking import booked_line, write_owed
+    from callmeter.ledger.protocol import Amount, LedgerProblem
     from callmeter.store.log_identity import log_identity
 
-    record, line = trail.record(now), _line_of(trail)
-    written = line is not None
+    lines = _lines_of(trail)
+    record = trail.record(now)
+    written = bool(lines) or record is None
 
     def write(assumed: Amount) -> Amount:
         nonlocal written
-        if line is not None:
-            return booked_line(line)
-        assert record is not None
-        amount = write_line(trail.log, record, assumed, now)
+        if record is None and not lines and not assumed:
+            return Amount()
+        # Another host may have taken over, and counted, even what was never sent.
+        owed = trail.unsent() if record is None else record
+        amount = write_owed(trail.log, lines, owed, assumed, now)
+        if not written:
+            recovery.records.append(owed)
         written = True
-        recovery.records.append(record)
         return amount
 
     try:
         if recovery.unreachable:
             raise LedgerProblem("the ledger was out of reach before")
-        if record is None and line is None:
-            ledger().release(trail.id)
+        if record is None and not lines:
+            if not ledger().release(trail.id):
+                ledger().settle(trail.id, write)
             return True
-        if ledger().settle(trail.id, write) or (line is not None and trail.held):
+        if ledger().settle(trail.id, write) or (lines and trail.held):
             return True
         # No hold accounts for this line: its call was made without the ledger, or the ledger was lost since.
-        if booked_line(line or record or {}):
+        if any(booked_line(line) for line in lines or [record or {}]):
             ledger().distrust(log_identity(trail.log))
     except LedgerProblem as problem:
         if not recovery.unreachable:
@@ -183,6 +187,12 @@ class _Trail:
             return False
         return not isinstance(deadline, int) or now.timestamp() < deadline
 
+    def unsent(self) -> dict[str, object]:
+        """The line of a call that cost nothing, for what it corrects."""
+        from decimal import Decimal
+
+        return {**self._record, "cost": Decimal(0), "attempts": 0, "status": "cancelled"}
+
     def record(self, now: datetime) -> dict[str, object] | None:
         """The line that is owed, or None."""
         if self.final is not None or not self.sent:
@@ -199,40 +209,41 @@ class _Trail:
         return record
 
 
-def _line_of(trail: _Trail) -> dict[str, object] | None:
-    """The line of this call, or the correction that stands for it: in what was appended since it began, or, if the
-    log was closed or replaced since, anywhere. The live log is opened first: a line only ever moves from there into
-    a segment."""
+def _lines_of(trail: _Trail) -> list[dict[str, object]]:
+    """The lines of this call: in what was appended since it began, or, if the log was closed or replaced since,
+    anywhere. The live log is opened first: a line only ever moves from there into a segment."""
+    from callmeter.flows.booking import is_of
     from callmeter.store.files import open_to_read
     from callmeter.store.usage_log import Damaged, month_of, segments_of, split_lines, unpacked
 
     needle = b'"%b"' % trail.id.encode("ascii")
+    found: dict[object, dict[str, object]] = {}
 
-    def found_in(path: str, descriptor: int | None, start: int = 0) -> dict[str, object] | None:
+    def look_in(path: str, descriptor: int | None, start: int = 0) -> None:
         if descriptor is None:
-            return None
+            return
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             file.seek(start)
             try:
                 for line, _ in split_lines(unpacked(path, file)):
-                    found = _parsed(line) if line is not None and needle in line else None
-                    if found is not None and trail.id in (found.get("id"), found.get("corrects")):
-                        return found
+                    parsed = _parsed(line) if line is not None and needle in line else None
+                    if parsed is not None and is_of(parsed, trail.id):
+                        found.setdefault(parsed.get("id"), parsed)
             except Damaged as error:
                 raise FileProblem(f"{path} is damaged: {error}") from None
-        return None
 
     descriptor = open_to_read(trail.log)
     size, inode = trail.log_extent
     if descriptor is not None:
         extent = os.fstat(descriptor)
         if isinstance(size, int) and extent.st_ino == inode and extent.st_size >= size:
-            return found_in(trail.log, descriptor, size)
-    found = found_in(trail.log, descriptor)
+            look_in(trail.log, descriptor, size)
+            return list(found.values())
+    look_in(trail.log, descriptor)
     for segment in segments_of(trail.log):
-        if found is None and month_of(segment) in (None, trail.month):
-            found = found_in(segment, open_to_read(segment))
-    return found
+        if month_of(segment) in (None, trail.month):
+            look_in(segment, open_to_read(segment))
+    return list(found.values())
 
 
 def _parsed(line: bytes) -> dict[str, object] | None:

@@ -116,9 +116,10 @@ class PostgresLedger:
                 written.append(write(assumed))
             if found is None or not reserved:
                 return False
-            reservation = found[1]
-            released = Amount() if found[0] == sql.ASSUMED else reservation.hold
-            sql.end(transaction, reservation, written[0], released, reservation.basis.log)
+            if assumed:
+                sql.forget(transaction, found[1])
+            else:
+                sql.end(transaction, found[1], written[0], found[1].hold, found[1].basis.log)
             return True
 
         try:
@@ -152,20 +153,33 @@ class PostgresLedger:
             self._database.let_go()
 
     def take_over(self, call_id: str, log: str, write: Callable[[Reservation], Amount]) -> bool:
-        """Book a call whose host is gone, in the share of another log."""
+        """Book a call whose host is gone. Cut off while it writes, it leaves the other log's share distrusted."""
+        token = f"taking over {os.urandom(8).hex()}"
         written: list[Amount] = []
+        marks: list[str] = []
 
-        def body(transaction: Transaction) -> bool:
+        def distrust(transaction: Transaction) -> None:
+            mark = sql.swap(transaction, sql.counted(log), token)
+            if mark != token:
+                marks.append(mark)
+
+        def book(transaction: Transaction) -> bool:
+            kept = transaction.run("SELECT value FROM callmeter_kept WHERE key = %s FOR UPDATE", [sql.counted(log)])
             found = sql.locked(transaction, call_id)
             if found is None or found[0] != sql.HELD:
                 return bool(written) and found is not None and found[0] == sql.ASSUMED
             reservation = found[1]
             if not written:
                 written.append(write(reservation))
+            if kept and kept[0][0] == token and marks:
+                sql.keep(transaction, sql.counted(log), marks[0])
             sql.end(transaction, reservation, written[0], reservation.hold, log, assumed=True)
             return True
 
-        return self._database.transaction(body)
+        if not self._database.transaction(lambda transaction: sql.is_held(transaction, call_id)):
+            return False
+        self._database.transaction(distrust)
+        return self._database.transaction(book)
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
         """Book a correction in windows that exist. Cut off while it writes, it leaves the log's share distrusted."""
@@ -212,6 +226,20 @@ class PostgresLedger:
         def body(transaction: Transaction) -> list[Reservation]:
             rows = transaction.run(
                 f"SELECT {sql.COLUMNS} FROM callmeter_reservations WHERE state = 'held' ORDER BY created, call_id",
+                commit=True,
+            )
+            return [sql.reservation(row) for row in rows]
+
+        return self._database.transaction(body)
+
+    def taken_over(self, log: str) -> list[Reservation]:
+        """The calls of a log that another host has taken over."""
+
+        def body(transaction: Transaction) -> list[Reservation]:
+            rows = transaction.run(
+                f"SELECT {sql.COLUMNS} FROM callmeter_reservations WHERE state = 'assumed' AND log = %s"
+                " ORDER BY created, call_id",
+                [log],
                 commit=True,
             )
             return [sql.reservation(row) for row in rows]
@@ -290,15 +318,9 @@ class PostgresLedger:
         """The kept text; with `value`, keep that and give what was there before."""
 
         def body(transaction: Transaction) -> str:
-            if value is None:
-                rows = transaction.run("SELECT value FROM callmeter_kept WHERE key = %s", [key], commit=True)
-            else:
-                rows = transaction.run(
-                    "INSERT INTO callmeter_kept VALUES (%s, '') ON CONFLICT (key) DO NOTHING;"
-                    " SELECT value FROM callmeter_kept WHERE key = %s FOR UPDATE",
-                    [key, key],
-                )
-                sql.keep(transaction, key, value, commit=True)
+            if value is not None:
+                return sql.swap(transaction, key, value)
+            rows = transaction.run("SELECT value FROM callmeter_kept WHERE key = %s", [key], commit=True)
             return str(rows[0][0]) if rows else ""
 
         return self._database.transaction(body)

@@ -1,7 +1,8 @@
 """The rows of the PostgreSQL ledger: the statements, each of which locks in one order.
 
 First the log's mark, then a reservation, then the log's shares and then windows, by their keys. Nobody waits for a
-row while holding a later one, so no two callers wait for each other.
+row while holding a later one, so no two callers wait for each other; but for a host that comes back to a call that was
+taken over, which is so rare that PostgreSQL may find it out.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from callmeter.ledger.protocol import (
     Amount,
     Basis,
     Cap,
-    LedgerProblem,
     Reservation,
     Standing,
     Uncounted,
     Window,
     clock_went_back,
+    given_up,
 )
 
 # What changes in each window: what is settled and what is held.
@@ -146,9 +147,7 @@ def replace(transaction: Transaction, reservation: Reservation, caps: Sequence[C
         return "missing"
     state, before = found
     if state != HELD:
-        raise LedgerProblem(
-            f"the call {reservation.call_id} was given up meanwhile: its host could not be reached", "make it again"
-        )
+        raise given_up(reservation.call_id)
     if (before.hold, before.windows, before.record) == (reservation.hold, reservation.windows, reservation.record):
         return "held"
     changes: Changes = {}
@@ -189,6 +188,12 @@ def end(
     changes = dict.fromkeys(reservation.windows, (cost, Amount() - hold))
     shares = dict.fromkeys(reservation.windows, cost)
     _together(transaction, row, _sharing(log, shares), _adding(changes), commit=True)
+
+
+def forget(transaction: Transaction, assumed: Reservation) -> None:
+    """Let the row of a call go that another host had taken over, and distrust its own log's share."""
+    transaction.run("DELETE FROM callmeter_reservations WHERE call_id = %s", [assumed.call_id])
+    keep(transaction, counted(assumed.basis.log), "", commit=True)
 
 
 def move(
@@ -350,6 +355,26 @@ def drop(transaction: Transaction, condition: str, parameters: Sequence[object])
         commit=True,
     )
     return int(rows[0][0])
+
+
+def is_held(transaction: Transaction, call_id: str) -> bool:
+    """Whether a call holds something."""
+    return bool(
+        transaction.run(
+            "SELECT 1 FROM callmeter_reservations WHERE call_id = %s AND state = 'held'", [call_id], commit=True
+        )
+    )
+
+
+def swap(transaction: Transaction, key: str, value: str) -> str:
+    """Keep a text, and give what was there before."""
+    rows = transaction.run(
+        "INSERT INTO callmeter_kept VALUES (%s, '') ON CONFLICT (key) DO NOTHING;"
+        " SELECT value FROM callmeter_kept WHERE key = %s FOR UPDATE",
+        [key, key],
+    )
+    keep(transaction, key, value, commit=True)
+    return str(rows[0][0])
 
 
 def keep(transaction: Transaction, key: str, value: str, *, commit: bool = False) -> None:

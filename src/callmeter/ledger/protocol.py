@@ -2,7 +2,7 @@
 
     (none) --reserve--> reserved --settle--> (none), its cost in the totals
                            |  \\--release--> (none)
-                           \\-- its host is gone --take_over--> assumed --settle--> (none), the total corrected
+                           \\-- its host is gone --take_over--> assumed --settle--> (none), corrected in the log
 
 A window is a bucket of money for a period, such as `agent:code` in November. It has what was settled in it and
 what is held by calls in flight, each in nano-dollars, tokens and calls. `reserve` is one atomic step over every
@@ -208,13 +208,15 @@ class Ledger(Protocol):
     def reserve(self, reservation: Reservation, caps: Sequence[Cap]) -> bool:
         """Hold the amount in every window, if every cap allows it; else change nothing and give False. The same
         call again replaces its hold: another attempt may need more, or lie in other windows. Raises Uncounted, and
-        LedgerProblem when a capped window of a later period is in use: then the clock went back."""
+        LedgerProblem when another host took the call over, or when a capped window of a later period is in use: then
+        the clock went back."""
 
     def settle(self, call_id: str, write: Callable[[Amount], Amount]) -> bool:
         """Take the hold back and book, in the same windows, what `write` gives: it writes the usage line, and runs
         in the same step, so that at every instant ledger and log tell the same. It is given what another host has
-        already booked for this call, which is nothing unless that host took it over; then its line is a correction.
-        False when there is no such reservation (any more); `write` runs all the same, and nothing is booked."""
+        already booked for this call, which is nothing unless that host took it over; then its line is a correction,
+        and this log must be counted anew. False when there is no such reservation (any more); `write` runs all the
+        same, and nothing is booked."""
 
     def release(self, call_id: str) -> bool:
         """Take the hold back: certainly nothing was sent, and nothing will be."""
@@ -230,6 +232,10 @@ class Ledger(Protocol):
 
     def open_reservations(self) -> list[Reservation]:
         """Every call that holds something, oldest first."""
+
+    def taken_over(self, log: str) -> list[Reservation]:
+        """The calls of a log that another host has taken over and that nothing was heard of since; `hold` is what
+        that host has booked."""
 
     def recount(
         self,
@@ -279,4 +285,11 @@ def clock_went_back(window: Window) -> LedgerProblem:
         f"{ahead:%Y-%m-%d %H:%M} UTC",
         "set the clock; if it was ahead before and is right now, run `callmeter budget recover --accept-clock`",
         code="clock",
+    )
+
+
+def given_up(call_id: str) -> LedgerProblem:
+    """The problem of a call that another host has taken over, or that recovery released, while it ran."""
+    return LedgerProblem(
+        f"the call {call_id} was given up meanwhile: nothing was heard of its process", "make it again"
     )

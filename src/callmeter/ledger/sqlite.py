@@ -16,6 +16,7 @@ from callmeter.ledger.protocol import (
     Uncounted,
     Window,
     clock_went_back,
+    given_up,
     outdated,
 )
 from callmeter.ledger.sqlite_file import Reading, Writing
@@ -70,9 +71,13 @@ class SqliteLedger:
         try:
             with Writing(self.path) as connection:
                 _require(connection, reservation.basis)
+                if _has(connection, reservation.call_id, _ASSUMED):
+                    raise given_up(reservation.call_id)
                 before = _take(connection, reservation.call_id)
                 if before is not None:
                     _hold(connection, before, before.windows, -1)
+                else:
+                    _check_clock(connection, reservation, caps)
                 _check_caps(connection, reservation, caps)
                 _hold(connection, reservation, reservation.windows, 1)
                 _put(connection, reservation, _HELD)
@@ -86,12 +91,15 @@ class SqliteLedger:
         """Turn the hold into what `write` gives; it runs behind the gate."""
         with Writing(self.path) as connection:
             assumed = _take(connection, call_id, _ASSUMED)
-            reservation = assumed or _take(connection, call_id)
-            cost = write(assumed.hold if assumed is not None else Amount())
+            if assumed is not None:
+                write(assumed.hold)
+                _keep(connection, _counted(assumed.basis.log), "")
+                return True
+            reservation = _take(connection, call_id)
+            cost = write(Amount())
             if reservation is None:
                 return False
-            if assumed is None:
-                _hold(connection, reservation, reservation.windows, -1)
+            _hold(connection, reservation, reservation.windows, -1)
             for window in reservation.windows:
                 _book(connection, window, reservation.basis.log, cost)
         return True
@@ -106,26 +114,27 @@ class SqliteLedger:
         return True
 
     def take_over(self, call_id: str, log: str, write: Callable[[Reservation], Amount]) -> bool:
-        """Book a call whose host is gone, in the share of another log."""
+        """Book a call whose host is gone. Killed while it writes, it leaves the other log's share distrusted."""
         with Writing(self.path) as connection:
-            reservation = _take(connection, call_id)
-            if reservation is None:
+            if not _has(connection, call_id):
                 return False
+            mark = _distrusted(connection, log)
+            reservation = _take(connection, call_id)
+            assert reservation is not None
             cost = write(reservation)
             _hold(connection, reservation, reservation.windows, -1)
             for window in reservation.windows:
                 _book(connection, window, log, cost)
             reservation.hold = cost
             _put(connection, reservation, _ASSUMED)
+            _keep(connection, _counted(log), mark)
         return True
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
         """Book a correction in windows that exist. Killed while it writes, it leaves the log's share distrusted."""
         with Writing(self.path) as connection:
             _require(connection, basis)
-            _keep(connection, _counted(basis.log), "")
-            connection.execute("COMMIT")
-            connection.execute("BEGIN IMMEDIATE")
+            _distrusted(connection, basis.log)
             difference = write()
             for window in windows:
                 _book(connection, window, basis.log, difference, make=False)
@@ -135,6 +144,11 @@ class SqliteLedger:
         """Every call that holds something, oldest first."""
         with Reading(self.path) as connection:
             return [] if connection is None else _reservations(connection)
+
+    def taken_over(self, log: str) -> list[Reservation]:
+        """The calls of a log that another host has taken over."""
+        with Reading(self.path) as connection:
+            return [] if connection is None else _reservations(connection, log, _ASSUMED)
 
     def recount(
         self,
@@ -216,20 +230,32 @@ def _require(connection: Any, basis: Basis) -> None:
         raise Uncounted
 
 
+def _distrusted(connection: Any, log: str) -> str:
+    """Commit that a log's share cannot be relied on, begin anew, and give the mark that it had."""
+    mark = _kept(connection, _counted(log))
+    _keep(connection, _counted(log), "")
+    connection.execute("COMMIT")
+    connection.execute("BEGIN IMMEDIATE")
+    return mark
+
+
+def _check_clock(connection: Any, reservation: Reservation, caps: Sequence[Cap]) -> None:
+    for window in {cap.window for cap in caps}:
+        ahead = connection.execute(
+            'SELECT start, "end" FROM windows WHERE bucket = ? AND period = ? AND start > ? LIMIT 1',
+            (window.bucket, window.period, reservation.created + BACKWARDS),
+        ).fetchone()
+        if ahead is not None:
+            raise clock_went_back(Window(window.bucket, window.period, *ahead))
+
+
 def _check_caps(connection: Any, reservation: Reservation, caps: Sequence[Cap]) -> None:
     """Raises _Undo when a cap does not allow the hold."""
     standings: dict[Window, Standing] = {}
     for cap in caps:
-        window = cap.window
-        if window not in standings:
-            standings[window] = _standing(connection, window)
-            ahead = connection.execute(
-                'SELECT start, "end" FROM windows WHERE bucket = ? AND period = ? AND start > ? LIMIT 1',
-                (window.bucket, window.period, reservation.created + BACKWARDS),
-            ).fetchone()
-            if ahead is not None:
-                raise clock_went_back(Window(window.bucket, window.period, *ahead))
-        if standings[window].taken(cap.unit) + reservation.hold.of(cap.unit) > cap.limit:
+        if cap.window not in standings:
+            standings[cap.window] = _standing(connection, cap.window)
+        if standings[cap.window].taken(cap.unit) + reservation.hold.of(cap.unit) > cap.limit:
             raise _Undo
 
 
@@ -316,10 +342,15 @@ def _take(connection: Any, call_id: str, state: str = _HELD) -> Reservation | No
     return _reservation(row)
 
 
-def _reservations(connection: Any, log: str | None = None) -> list[Reservation]:
+def _has(connection: Any, call_id: str, state: str = _HELD) -> bool:
+    row = connection.execute("SELECT 1 FROM reservations WHERE call_id = ? AND state = ?", (call_id, state)).fetchone()
+    return row is not None
+
+
+def _reservations(connection: Any, log: str | None = None, state: str = _HELD) -> list[Reservation]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM reservations WHERE state = ? AND (? IS NULL OR log = ?) ORDER BY created, call_id",
-        (_HELD, log, log),
+        (state, log, log),
     ).fetchall()
     return [_reservation(row) for row in rows]
 
