@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,9 @@ import pytest
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 SCRIPTS = Path(sys.executable).parent
+
+# Under nohup SIGHUP is ignored, in child processes too, and the tests of it would wait for ever.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
