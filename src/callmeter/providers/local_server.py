@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -101,10 +102,22 @@ def _server(path: str, name: str, host: str, port: int, key: str, log: str) -> A
         return llama.Server(parameters)
     except RuntimeError as error:
         said = (read_file(log) or b"").decode("utf-8", "replace")
-        if "couldn't bind" in said:
+        # llama.cpp's own words come from another thread, and sometimes too late to be read here.
+        if "couldn't bind" in said or _is_taken(host, port):
             raise Unavailable(f"cannot listen on {host} port {port}", "name another port with `--port`") from None
         reason = said.partition(" E ")[2].partition("\n")[0] or str(error)
         raise Unavailable(f"llama.cpp cannot serve {path}: {reason}", "name another GGUF file with `--model`") from None
+
+
+def _is_taken(host: str, port: int) -> bool:
+    """Whether somebody listens on a port."""
+    if not port:
+        return False
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _threads() -> int:
