@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from callmeter.cli.world import World
 from callmeter.flows.recovery import recover
+from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Report, with_reading
+from callmeter.reports.usage import Usage
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.errors import UsageError
-from callmeter.words.period import Period, as_of, zone_named
+from callmeter.words.period import EVER, Period, as_of, zone_named
 
 _Page = TypeVar("_Page", Report, Board)
 
@@ -37,6 +39,25 @@ def open_log(world: World, log: str | None, period: Period, clock: Clock) -> Log
         after = clock.as_of + timedelta(microseconds=1)
         end = after if end is None else min(end, after)
     return read_records(log or world.paths.log, Period(period.start, end, period.label))
+
+
+def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
+    """What the log adds up to, at `--as-of`; from `--log` or the settings' log.
+
+    Calls whose processes died are finished first, so that their cost is in the report.
+    """
+    reader = open_log(world, log, EVER, clock)
+    return PlainUsage(reader, clock.zone, clock.as_of, world.policy.aliases)
+
+
+def show_usage(world: World, page: _Page, usage: Usage, log: str | None) -> None:
+    """Show what was made of a log. Raises UsageError when `--log` names no file."""
+    reading = usage.reading
+    if log is not None and not reading.files:
+        raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
+    if not reading.lines:
+        world.out.note("the usage log is empty: make a call with `callmeter llm-call`, or run `callmeter demo`")
+    world.out.report(with_reading(page, reading.bad_lines, reading.duplicates))
 
 
 def show(world: World, page: _Page, reader: LogReader, log: str | None) -> None:

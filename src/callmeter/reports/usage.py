@@ -1,0 +1,127 @@
+"""What reports ask of the usage log. The usage index answers; whoever asks sees groups and sums, never files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from typing import Protocol
+
+from callmeter.words.period import EVER, Period
+from callmeter.words.record import UsageRecord
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a group of usage lines adds up to. Money in nano-dollars, time in milliseconds; all exact.
+
+    A call is a line that was sent. Refused lines were not, and adjustment lines (`corrects`) change what an earlier
+    call cost: both count their money and tokens, but they are no calls. A correction counts on the day of its call.
+    """
+
+    calls: int = 0
+    refused: int = 0
+    errors: int = 0  # calls that brought no whole answer, though nobody asked for their end
+    retried: int = 0  # calls that took more than one attempt
+    corrections: int = 0
+    unknown: int = 0  # calls whose cost nobody knows: in no sum of money
+    without_tokens: int = 0  # calls
+    nano: int = 0
+    priced: int = 0  # lines with a known cost
+    priced_nano: int = 0  # of lines that have both cost and tokens
+    priced_tokens: int = 0
+    estimate_nano: int = 0  # worst cases of the calls that have one
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0  # part of `tokens_in`
+    tokens_cache_write: int = 0  # part of `tokens_in`, of both kinds
+    tokens_reasoning: int = 0  # part of `tokens_out`
+    answers: int = 0  # calls with status `ok` that say how long they took
+    answers_ms: int = 0
+    first: str | None = None  # when the earliest and the latest call began, `2026-11-21T09:30:01.123Z`
+    last: str | None = None
+    # Percentile -> value by nearest rank, if asked for: of the answers' latency, of a call's cost with its corrections.
+    latency: dict[int, int] = field(default_factory=dict)
+    costs: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> int | None:
+        """Nano-dollars, exact; None when the costs of all calls are unknown."""
+        return None if self.unknown and not self.priced and not self.nano else self.nano
+
+    @property
+    def per_1k(self) -> int | None:
+        """Nano-dollars for 1,000 tokens in and out, rounded; over the lines whose cost and tokens are known."""
+        if self.priced_tokens <= 0:
+            return None
+        return (2000 * self.priced_nano + self.priced_tokens) // (2 * self.priced_tokens)
+
+    @property
+    def mean_ms(self) -> int | None:
+        """Mean latency of the answered calls, rounded."""
+        return (2 * self.answers_ms + self.answers) // (2 * self.answers) if self.answers else None
+
+    def merge(self, other: Figures) -> None:
+        """Add another group's sums; percentiles cannot be added up and are dropped."""
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.first = min(filter(None, (self.first, other.first)), default=None)
+        self.last = max(filter(None, (self.last, other.last)), default=None)
+        self.latency = {}
+        self.costs = {}
+
+
+_SUMMED = tuple(name for name in Figures.__slots__ if name not in ("first", "last", "latency", "costs"))
+Group = tuple[tuple[str, ...], Figures]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the log was read: `files` that hold lines of it, lines in all, lines that are no usage records, and lines
+    whose id was read before (both left out of every sum); when the earliest call began."""
+
+    files: Sequence[str] = ()
+    lines: int = 0
+    bad_lines: int = 0
+    duplicates: int = 0
+    first: datetime | None = None
+
+
+class Usage(Protocol):
+    """One or more logs as they stood at one moment; lines recorded after `as_of` are not in it.
+
+    `by` and `where` take what `budget breakdown` takes: tags (their aliases resolved), fields of the usage line and
+    units of time in `zone`; and `origin`, which is `cost_source` with corrected calls under their correction's.
+    Group names are as printed: `(none)` for a missing value, a unit of time by its label (`2026-11-21`).
+    Methods raise UsageError for names and conditions that are malformed.
+    """
+
+    zone: tzinfo
+    as_of: datetime | None
+
+    @property
+    def reading(self) -> Reading:
+        """How the log was read."""
+
+    def groups(
+        self,
+        by: Sequence[str] = (),
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        percentiles: Sequence[int] = (),
+    ) -> list[Group]:
+        """The innermost groups, by name; one without names for `by=()`, none when there is no line."""
+
+    def levels(
+        self,
+        by: Sequence[str],
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        percentiles: Sequence[int] = (),
+    ) -> dict[tuple[str, ...], Figures]:
+        """The figures of every group and of every group of groups; the total under `()`."""
+
+    def calls(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[UsageRecord]:
+        """The lines themselves in order of time (corrections too), for what sums cannot tell."""
