@@ -25,8 +25,12 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 SCRIPTS = Path(sys.executable).parent
 
-# Under nohup SIGHUP is ignored, in child processes too, and the tests of it would wait for ever.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Under nohup SIGHUP is ignored, and SIGINT and SIGQUIT where a script runs the tests with `&`; what is ignored or
+# blocked stays so in child processes, and tests of it would wait for ever.
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
