@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from callmeter.secrets.environment import EnvironmentStore
 from callmeter.secrets.file import FileStore
-from callmeter.secrets.open_store import open_store
+from callmeter.secrets.open_store import Stores
 from callmeter.secrets.secret import MAX_KEY, Secret, looks_like_key, parse_secret
 from callmeter.words.errors import Malformed, NoKey, Unavailable, UsageError
 from callmeter.words.jsontext import dumps
@@ -374,16 +374,16 @@ def test_twenty_processes_that_need_a_salt_at_once_agree_on_one(store: FileStore
 
 
 def test_a_reference_names_store_and_name(tmp_path: Path) -> None:
-    store, name = open_store("file:code@openrouter", str(tmp_path), {})
+    store, name = Stores(str(tmp_path), {}).open("file:code@openrouter")
     assert (type(store), name) == (FileStore, "code@openrouter")
-    store, name = open_store("env:CALLMETER_API_KEY", str(tmp_path), {"CALLMETER_API_KEY": KEY})
+    store, name = Stores(str(tmp_path), {"CALLMETER_API_KEY": KEY}).open("env:CALLMETER_API_KEY")
     found = store.read(name)
     assert found is not None and found.reveal() == KEY
 
 
 def test_a_key_in_the_place_of_a_reference_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(Malformed) as caught:
-        open_store(KEY, str(tmp_path), {})
+        Stores(str(tmp_path), {}).open(KEY)
     assert KEY not in str(caught.value)
 
 

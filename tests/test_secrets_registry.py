@@ -18,6 +18,7 @@ from callmeter.flows.keys import add_key, remove_key, state_of
 from callmeter.secrets.environment import hint_once
 from callmeter.secrets.file import FileStore
 from callmeter.secrets.lookup import Key, key_for, readings
+from callmeter.secrets.open_store import Stores
 from callmeter.secrets.registry import Entry, label_fault, origin_of, read_registry
 from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
@@ -203,13 +204,13 @@ def test_addresses_of_this_machine_are_addresses_too(url: str, origin: str) -> N
 
 
 def key(entry: Entry, directory: str, env: Mapping[str, str] | None = None) -> Key:
-    return next(readings(entry, directory, env or {}))
+    return next(readings(entry, Stores(directory, env or {})))
 
 
 def test_a_refused_key_is_read_again_and_given_again_only_when_it_changed(tmp_path: Path) -> None:
     store = FileStore(str(tmp_path / "secrets"))
     store.write("x", Secret(KEY))
-    asked = readings(entries(mine={})["mine"], store.directory, {})
+    asked = readings(entries(mine={})["mine"], Stores(store.directory, {}))
     first = next(asked)
     store.write("x", Secret(OTHER))
     second = next(asked)
@@ -343,11 +344,13 @@ def add(place: Path, label: str = "code@openrouter", secret: str = KEY, **option
     options = {"replace": False, **options}
     audit = options.pop("audit", quietly)
     paths = str(place / "keys.toml"), str(place / "secrets")
-    return add_key(*paths, label, Secret(secret), audit, given=given, otherwise=otherwise, **options)[0]
+    return add_key(
+        paths[0], Stores(paths[1], {}), label, Secret(secret), audit, given=given, otherwise=otherwise, **options
+    )[0]
 
 
 def remove(place: Path, label: str = "code@openrouter") -> None:
-    remove_key(str(place / "keys.toml"), str(place / "secrets"), label, quietly, {})
+    remove_key(str(place / "keys.toml"), Stores(str(place / "secrets"), {}), label, quietly)
 
 
 def known(place: Path) -> dict[str, Entry]:
@@ -479,7 +482,7 @@ def test_a_removal_that_is_killed_anywhere_is_completed_by_the_same_command(tmp_
 def check_whole(place: Path, secret: str) -> None:
     entry = known(place)["code@openrouter"]
     assert held(place) == secret
-    assert state_of(entry, str(place / "secrets"), {}, NOW) == "ok"
+    assert state_of(entry, Stores(str(place / "secrets"), {}), NOW) == "ok"
     assert sorted(os.listdir(place / "secrets")) == [".lock", ".salt", "code@openrouter"]
     assert {name for name in os.listdir(place) if "keys.toml" in name and secret in (place / name).read_text()} == set()
 
@@ -500,7 +503,7 @@ def test_twenty_processes_that_add_keys_at_once_lose_none(tmp_path: Path) -> Non
     assert len(registered) == 20
     for label, entry in registered.items():
         assert held(tmp_path, label) == KEY + label.removeprefix("a").partition("@")[0]
-        assert state_of(entry, str(tmp_path / "secrets"), {}, NOW) == "ok"
+        assert state_of(entry, Stores(str(tmp_path / "secrets"), {}), NOW) == "ok"
 
 
 def test_the_state_of_a_key_tells_what_is_wrong_with_it(tmp_path: Path) -> None:
@@ -510,7 +513,7 @@ def test_the_state_of_a_key_tells_what_is_wrong_with_it(tmp_path: Path) -> None:
     path = secrets / "code@openrouter"
 
     def state(now: datetime = NOW) -> str:
-        return state_of(entry, str(secrets), {}, now)
+        return state_of(entry, Stores(str(secrets), {}), now)
 
     assert state() == "ok"
     assert state(datetime(2026, 12, 1, tzinfo=UTC)) == "expired"

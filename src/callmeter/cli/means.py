@@ -138,4 +138,4 @@ def keys_of(world: World, call: Call, given: Mapping[str, object], local_key: st
         hint = hint_once(places.state_dir, entry.secret[4:], provider.name)
         if hint:
             world.out.say(f"callmeter: hint: {hint}")
-    yield from readings(entry, places.secrets, world.env)
+    yield from readings(entry, world.stores)

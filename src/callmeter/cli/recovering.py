@@ -117,7 +117,7 @@ def asking(world: World) -> Callable[[UsageRecord], Any]:
             now=world.now(),
         )
         assert entry is not None
-        key = next(readings(entry, places.secrets, world.env), None)
+        key = next(readings(entry, world.stores), None)
         if key is None:
             raise NoKey(f"the key {entry.label} is gone")
         return find_usage(

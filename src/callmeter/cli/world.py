@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TextIO
 
+    from callmeter.secrets.open_store import Stores
+
 
 class World:
     """Everything outside the program, with lazy members: what a command does not touch is not read.
@@ -71,6 +73,13 @@ class World:
         assert self.paths
         assert self._settings is not None
         return self._settings
+
+    @property
+    def stores(self) -> Stores:
+        """What opens the secret stores that the key registry names."""
+        from callmeter.secrets.open_store import Stores
+
+        return Stores(self.paths.secrets, self.env)
 
     @property
     def policy(self) -> Policy:

@@ -13,18 +13,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from callmeter.secrets.file import FileStore
-from callmeter.secrets.open_store import open_store
+from callmeter.secrets.open_store import Stores
 from callmeter.secrets.registry import Entry, label_fault
 from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
 from callmeter.store.audit import Audit
-from callmeter.words.errors import NoKey, UsageError
+from callmeter.words.errors import NoKey, Unavailable, UsageError
 
 
 def add_key(
     registry_path: str,
-    directory: str,
+    stores: Stores,
     label: str,
     secret: Secret,
     audit: Audit,
@@ -32,27 +31,30 @@ def add_key(
     given: Mapping[str, Any],
     otherwise: Mapping[str, Any],
     replace: bool,
+    reference: str = "",
 ) -> tuple[str, Entry]:
     """Store a key and register it: `added`, `replaced`, or `unchanged` when the very same is there already.
 
     `given` are an Entry's members that were asked for. The others come from the entry that is replaced, save its
-    dates, or else from `otherwise`. `shared` allows a key that another label has.
+    dates, or else from `otherwise`. `shared` allows a key that another label has. `reference` says where the key
+    shall lie: without one a replacement lies where the key lay, and a new key in a file.
 
     Raises UsageError when it would take the place of another key or be some agent's second one, and NoKey,
     Unavailable, FileProblem or Malformed: then the registry is as it was.
     """
-    store = FileStore(directory)
     with RegistryFile(registry_path) as registry:
         before = registry.entries.get(label)
         members = {**otherwise, **(_inherited(before) if before else {}), **given}
-        fingerprint = secret.fingerprint(store.salt())
-        entry = Entry(label, **members, secret=f"file:{label}", fingerprint=fingerprint)
+        fingerprint = secret.fingerprint(stores.salt())
+        reference = reference or (before.secret if before else f"file:{label}")
+        entry = Entry(label, **members, secret=reference, fingerprint=fingerprint)
+        store, name = stores.open(reference)
         if before is not None and not replace:
             if before.fingerprint != fingerprint or _inherited(before) != _inherited(entry):
                 raise UsageError(
                     f"there is a key {label} already", "add `--replace`, or choose another `--label`", code="key_exists"
                 )
-            if store.read(label) == secret:
+            if store.read(name) == secret:
                 return "unchanged", before
         if before is not None and (before.provider, before.origin) != (entry.provider, entry.origin):
             # In between, the new secret would stand under the old address.
@@ -60,37 +62,45 @@ def add_key(
                 f"the key {label} is for {before.provider} at {before.base_url}, which a replacement cannot change",
                 f"run `callmeter budget keys remove {label}` first, or choose another `--label`",
             )
+        if before is not None and before.secret != entry.secret:
+            raise UsageError(
+                f"the key {label} lies at {before.secret}, and a replacement goes there too",
+                f"run `callmeter budget keys move {label} {reference}` first",
+            )
         _require_free(registry.entries, entry)
-        if before is None and not replace and store.read(label) not in (None, secret):
+        if before is None and not replace and store.read(name) not in (None, secret):
             # Left by a registry that was lost or restored: it may be the only copy.
             raise UsageError(
-                f"there is another key already at {store.describe(label)}, which is not registered",
+                f"there is another key already at {store.describe(name)}, which is not registered",
                 "add `--replace` if it is not needed, or choose another `--label`",
             )
+        if not store.writable and store.read(name) != secret:
+            store.write(name, secret)  # says why it cannot
         audit("key.replace" if before else "key.add", _facts(entry))
-        store.write(label, secret)
+        if store.writable:
+            store.write(name, secret)
         registry.put(entry)
     return "replaced" if before else "added", entry
 
 
-def remove_key(registry_path: str, directory: str, label: str, audit: Audit, env: Mapping[str, str]) -> None:
+def remove_key(registry_path: str, stores: Stores, label: str, audit: Audit) -> None:
     """Forget a key: its entry, then its secret. Raises NoKey when there is neither."""
-    store = FileStore(directory)
     with RegistryFile(registry_path) as registry:
         entry = registry.entries.get(label)
         if entry is None:
             if label_fault(label):
                 raise unknown_key(label)
             # A run that was interrupted has left the secret without its entry.
-            if not store.delete(label):
+            if not stores.open(f"file:{label}")[0].delete(label):
                 raise unknown_key(label)
             audit("key.remove", {"key": label})
             return
         audit("key.remove", _facts(entry))
         registry.remove(label)
         shared = any(other.secret == entry.secret for other in registry.entries.values())
-        if entry.secret.startswith("file:") and not shared:
-            open_store(entry.secret, directory, env)[0].delete(entry.secret.partition(":")[2])
+        store, name = stores.open(entry.secret)
+        if store.writable and not shared:
+            store.delete(name)
 
 
 def unknown_key(label: str) -> NoKey:
@@ -98,25 +108,27 @@ def unknown_key(label: str) -> NoKey:
     return NoKey(f"there is no key {label!r}", "see `callmeter budget keys list`", code="unknown_key")
 
 
-def state_of(entry: Entry, directory: str, env: Mapping[str, str], now: datetime) -> str:
+def state_of(entry: Entry, stores: Stores, now: datetime) -> str:
     """`ok`, `expired`, `missing` (no secret where the entry says), `changed` (another key than the registered one),
-    or `unsafe` (others may have read it: it is not used)."""
+    `unsafe` (others may have read it: it is not used), or `unreachable` (its store does not answer)."""
     if entry.expired(now):
         return "expired"
-    store, name = open_store(entry.secret, directory, env)
     try:
+        store, name = stores.open(entry.secret)
         secret = store.read(name)
         if secret is None:
             return "missing"
-        changed = entry.fingerprint and secret.fingerprint(FileStore(directory).salt()) != entry.fingerprint
+        changed = entry.fingerprint and secret.fingerprint(stores.salt()) != entry.fingerprint
     except NoKey:
         return "unsafe"
+    except Unavailable:
+        return "unreachable"
     return "changed" if changed else "ok"
 
 
-def where_it_lies(entry: Entry, directory: str, env: Mapping[str, str]) -> str:
+def where_it_lies(entry: Entry, stores: Stores) -> str:
     """The place of an entry's secret, for a person."""
-    store, name = open_store(entry.secret, directory, env)
+    store, name = stores.open(entry.secret)
     return store.describe(name)
 
 

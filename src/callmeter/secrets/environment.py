@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from callmeter.secrets.secret import Secret, parse_secret
+from callmeter.secrets.store import CURRENT
 from callmeter.words.errors import UsageError
 
 TYPE_CHECKING = False
@@ -32,19 +33,25 @@ HINT = (
 class EnvironmentStore:
     """The environment as a secret store that can only be read; a name is a variable's name."""
 
+    writable = False
+
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
 
-    def read(self, name: str) -> Secret | None:
+    def read(self, name: str, slot: str = CURRENT) -> Secret | None:
         """The key, or None when the variable is unset or empty. Raises NoKey when it cannot be a key."""
-        value = self._env.get(name, "")
+        value = self._env.get(name, "") if slot == CURRENT else ""
         return parse_secret(os.fsencode(value), f"in {name}") if value else None
 
-    def write(self, name: str, secret: Secret) -> None:
+    def write(self, name: str, secret: Secret, slot: str = CURRENT) -> None:
         """Raises UsageError."""
         raise UsageError(f"a key cannot be stored in the environment ({name})", "use the store `file:`")
 
-    def delete(self, name: str) -> bool:
+    def swap(self, name: str, old: Secret | None, new: Secret) -> None:
+        """Raises UsageError."""
+        self.write(name, new)
+
+    def delete(self, name: str, slot: str | None = None) -> bool:
         """Raises UsageError."""
         raise UsageError(f"a key cannot be removed from the environment ({name})", f"run `unset {name}`")
 

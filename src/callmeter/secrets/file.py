@@ -1,11 +1,11 @@
 """The file store: one key a file, 0600 from its first byte, in a directory that is its owner's alone.
 
-    secrets/LABEL         the key
+    secrets/LABEL         the key; LABEL.pending and LABEL.previous while it is being rotated
     secrets/.salt         what fingerprints are salted with, one for the installation
     secrets/.lock         held by whoever writes
     secrets/.LABEL.tmp    a key on its way; what is left of one after a crash is removed by the next writer
 
-No label begins with a dot, and none ends in `.pending` or `.previous`: those files are for a key's rotation.
+No label begins with a dot, and none ends in `.pending` or `.previous`.
 Everything below the directory is opened relative to it, after a look at whose it is, so that nobody can slip
 another one in between. What others could have read, or could have put there, is refused and not used.
 """
@@ -17,6 +17,7 @@ import os
 import stat
 
 from callmeter.secrets.secret import MAX_KEY, Secret, parse_secret
+from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS, SLOTS, conflict, require_slot
 from callmeter.store.files import Lock, make_directory
 from callmeter.words.errors import NoKey, Unavailable
 
@@ -30,32 +31,49 @@ _SALT = ".salt"
 class FileStore:
     """Keys in the files of one directory, which is made, 0700, when the first key comes."""
 
+    writable = True
+
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
-    def read(self, name: str) -> Secret | None:
+    def read(self, name: str, slot: str = CURRENT) -> Secret | None:
         """The key, or None. Raises NoKey for a file or directory that is not the caller's alone."""
-        data = self._read(name)
-        return None if data is None else parse_secret(data, f"in {self._path(name)}")
+        file = _file(name, slot)
+        data = self._read(file)
+        return None if data is None else parse_secret(data, f"in {self._path(file)}")
 
-    def write(self, name: str, secret: Secret) -> None:
+    def write(self, name: str, secret: Secret, slot: str = CURRENT) -> None:
         """Replace the key: readers get the old one or the new one. Raises NoKey, Unavailable."""
-        self._write(name, secret)
+        require_slot(slot)
+        make_directory(self.directory)
+        with _Writing(self) as directory:
+            self._put(directory, _file(name, slot), secret)
 
-    def delete(self, name: str) -> bool:
-        """Remove the key. False when there was none."""
+    def swap(self, name: str, old: Secret | None, new: Secret) -> None:
+        """Three files, each replaced at once, under the lock; readers of the current one never wait. A crash in
+        between leaves the old key or the new one, and the same swap completes it. Raises Conflict too."""
+        make_directory(self.directory)
+        with _Writing(self) as directory:
+            current = self.read(name)
+            if current != new:
+                if current != old:
+                    raise conflict(f"in {self._path(name)}")
+                if old is not None:
+                    self._put(directory, _file(name, PREVIOUS), old)
+                self._put(directory, name, new)
+            if self.read(name, PENDING) == new:
+                self._remove(directory, _file(name, PENDING))
+
+    def delete(self, name: str, slot: str | None = None) -> bool:
+        """Remove the key, or what is in one slot. False when there was nothing."""
         _require_name(name)
         if not os.path.lexists(self.directory):
             return False
         with _Writing(self) as directory:
-            try:
-                os.unlink(name, dir_fd=directory)
-                os.fsync(directory)
-            except FileNotFoundError:
-                return False
-            except OSError as error:
-                raise _failed("remove", self._path(name), error) from None
-        return True
+            # The key that calls use goes last: as long as something is left, so is the name.
+            slots = reversed(SLOTS) if slot is None else (slot,)
+            removed = [self._remove(directory, _file(name, each)) for each in slots]
+        return any(removed)
 
     def describe(self, name: str) -> str:
         """The file's path."""
@@ -65,7 +83,10 @@ class FileStore:
         """This installation's salt, made when it is first asked for. Raises NoKey, Unavailable, FileProblem."""
         salt = self._read(_SALT)
         if salt is None:
-            self._write(_SALT, Secret(os.urandom(16).hex()), replace=False)
+            make_directory(self.directory)
+            with _Writing(self) as directory:
+                if self._read(_SALT) is None:  # another process may have been quicker
+                    self._put(directory, _SALT, Secret(os.urandom(16).hex()))
             salt = self._read(_SALT)
         if salt is None or len(salt) < 32:
             raise NoKey(f"{self._path(_SALT)} is damaged", "restore it, or remove it and add the keys again")
@@ -93,27 +114,32 @@ class FileStore:
         finally:
             os.close(descriptor)
 
-    def _write(self, name: str, secret: Secret, *, replace: bool = True) -> None:
-        _require_name(name)
-        make_directory(self.directory)
-        with _Writing(self) as directory:
-            temporary = f".{name}.tmp"
+    def _put(self, directory: int, name: str, secret: Secret) -> None:
+        temporary = f".{name}.tmp"
+        try:
+            descriptor = os.open(temporary, _WRITE, 0o600, dir_fd=directory)
             try:
-                if not replace and name in os.listdir(directory):
-                    return
-                descriptor = os.open(temporary, _WRITE, 0o600, dir_fd=directory)
-                try:
-                    os.fchmod(descriptor, 0o600)  # a umask such as 777 takes the owner's own rights
-                    # No variable holds the key: whoever shows the locals of a traceback shows no key.
-                    if os.write(descriptor, secret.reveal().encode("ascii") + b"\n") <= len(secret.reveal()):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-                os.fsync(directory)
-            except OSError as error:
-                raise _failed("write", self._path(name), error) from None
+                os.fchmod(descriptor, 0o600)  # a umask such as 777 takes the owner's own rights
+                # No variable holds the key: whoever shows the locals of a traceback shows no key.
+                if os.write(descriptor, secret.reveal().encode("ascii") + b"\n") <= len(secret.reveal()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+        except OSError as error:
+            raise _failed("write", self._path(name), error) from None
+
+    def _remove(self, directory: int, name: str) -> bool:
+        try:
+            os.unlink(name, dir_fd=directory)
+            os.fsync(directory)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _failed("remove", self._path(name), error) from None
+        return True
 
     def _open(self) -> int:
         """The directory's descriptor. Raises FileNotFoundError, NoKey."""
@@ -162,6 +188,11 @@ class _Writing:
         for name in os.listdir(self._directory):
             if name.startswith(".") and name.endswith(".tmp"):
                 os.unlink(name, dir_fd=self._directory)
+
+
+def _file(name: str, slot: str) -> str:
+    _require_name(name)
+    return name if slot == CURRENT else f"{name}.{slot}"
 
 
 def _require_name(name: str) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from callmeter.secrets.environment import variable_for
-from callmeter.secrets.file import FileStore
-from callmeter.secrets.open_store import open_store
 from callmeter.secrets.registry import Entry, check_entry, entry_for, origin_of
 from callmeter.secrets.secret import Secret
+from callmeter.secrets.store import CURRENT, PREVIOUS, missing
 from callmeter.words.errors import CallmeterError, NoKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
+
+    from callmeter.secrets.open_store import Stores
 
 
 class Key:
@@ -64,29 +65,24 @@ def key_for(
     return entry
 
 
-def readings(entry: Entry, directory: str, env: Mapping[str, str]) -> Iterator[Key]:
-    """The key as it is now; and, each time another is asked for because that one was refused, the key as it is
-    then, if it has changed meanwhile. `directory` is the file store's. Raises NoKey when there is none."""
+def readings(entry: Entry, stores: Stores) -> Iterator[Key]:
+    """The key as it is now; and, each time another is asked for because that one was refused, the next that may do:
+    the key as it is then, the previous one, and once more the key as it is then, for a rotation may have come in
+    between. None comes twice. Raises NoKey when there is none, Unavailable."""
     refused: list[Secret] = []
-    while True:
-        store, name = open_store(entry.secret, directory, env)
-        secret = store.read(name)
+    store, name = stores.open(entry.secret)
+    for slot in (CURRENT, CURRENT, PREVIOUS, CURRENT):
+        secret = store.read(name, slot)
         if secret is None and not refused:
-            raise NoKey(
-                f"the key {entry.label} is not where it should be: {store.describe(name)}",
-                f"add it again: `callmeter budget keys add --label {entry.label} --replace`",
-                code="key_missing",
-                key=entry.label,
-            )
-        if secret is None or secret in refused:
-            return
-        refused.append(secret)
-        yield Key(entry.label, secret, _fingerprint(entry, secret, directory))
+            raise missing(entry.label, store.describe(name))
+        if secret is not None and secret not in refused:
+            refused.append(secret)
+            yield Key(entry.label, secret, _fingerprint(entry, secret, stores))
 
 
-def _fingerprint(entry: Entry, secret: Secret, directory: str) -> str:
+def _fingerprint(entry: Entry, secret: Secret, stores: Stores) -> str:
     try:
-        return secret.fingerprint(FileStore(directory).salt())
+        return secret.fingerprint(stores.salt())
     except CallmeterError:
         # Without a salt (a home that cannot be written to, and a key from the environment) there is none to
         # compare with either.

@@ -11,19 +11,42 @@ if TYPE_CHECKING:
     from callmeter.secrets.store import SecretStore
 
 
-def open_store(reference: str, directory: str, env: Mapping[str, str]) -> tuple[SecretStore, str]:
-    """The store and the name in it for a registry entry's `file:code@openrouter` or `env:CALLMETER_API_KEY`.
+class Stores:
+    """What opening a store takes: the file store's directory, the environment, and the settings `[vault]` and
+    `[helpers.NAME]`."""
 
-    `directory` is the file store's. Raises Malformed for other stores.
-    """
-    scheme, _, name = reference.partition(":")
-    match scheme:
-        case "file":
-            from callmeter.secrets.file import FileStore
+    def __init__(
+        self,
+        directory: str,
+        env: Mapping[str, str],
+        vault: Mapping[str, str] | None = None,
+        helpers: Mapping[str, Mapping[str, list[str]]] | None = None,
+    ) -> None:
+        self.directory = directory
+        self._env = env
+        self._vault = vault or {}
+        self._helpers = helpers or {}
 
-            return FileStore(directory), name
-        case "env":
-            from callmeter.secrets.environment import EnvironmentStore
+    def open(self, reference: str) -> tuple[SecretStore, str]:
+        """The store and the name in it for a registry entry's `file:code@openrouter` or `vault:secret/llm/code`.
 
-            return EnvironmentStore(env), name
-    raise Malformed("a key's `secret` names no store that this callmeter knows", "write `file:LABEL`")
+        Nothing is contacted yet. Raises Malformed for what names no store, Unavailable when its library is missing.
+        """
+        scheme, _, name = reference.partition(":")
+        match scheme:
+            case "file":
+                from callmeter.secrets.file import FileStore
+
+                return FileStore(self.directory), name
+            case "env":
+                from callmeter.secrets.environment import EnvironmentStore
+
+                return EnvironmentStore(self._env), name
+        raise Malformed("a key's `secret` names no store that this callmeter knows", "write `file:LABEL`")
+
+    def salt(self) -> bytes:
+        """This installation's salt for fingerprints, which lies with the file store's keys, wherever keys lie.
+        Raises NoKey, Unavailable, FileProblem."""
+        from callmeter.secrets.file import FileStore
+
+        return FileStore(self.directory).salt()

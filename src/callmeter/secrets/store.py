@@ -1,6 +1,13 @@
-"""The protocol of secret stores. A reference such as `file:code@openrouter` names a store and a name in it."""
+"""The protocol of secret stores. A reference such as `file:code@openrouter` names a store and a name in it.
+
+Under each name there are three slots: the key that calls use, the one that comes next while a key is being rotated,
+and the one before. A swap is the one step in which the next key becomes the current one and the current one the
+previous; it happens only if the current one still is the key that was meant to be replaced.
+"""
 
 from __future__ import annotations
+
+from callmeter.words.errors import NoKey, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,18 +17,67 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
+CURRENT, PENDING, PREVIOUS = "current", "pending", "previous"
+SLOTS = (CURRENT, PENDING, PREVIOUS)
+
+
+class Conflict(Unavailable):
+    """The store holds another key than the one that was to be replaced; nothing was written."""
+
+    code = "store_conflict"
+
 
 class SecretStore(Protocol):
-    """Keeps keys by name. One process writes a name at a time: the registry's lock sees to that."""
+    """Keeps keys by name.
 
-    def read(self, name: str) -> Secret | None:
-        """The key as it is now, or None when there is none. Raises NoKey when what is there must not be used."""
+    Everything may raise Unavailable when the store cannot be reached, is locked or sealed, or says no, and NoKey
+    when what is there must not be used. `writable` is False for a store that can only be read.
+    """
 
-    def write(self, name: str, secret: Secret) -> None:
-        """Put the key in place of what is there, at once and durably. Raises NoKey, Unavailable."""
+    writable: bool
 
-    def delete(self, name: str) -> bool:
-        """Remove the key; False when there was none. Raises NoKey, Unavailable."""
+    def read(self, name: str, slot: str = CURRENT) -> Secret | None:
+        """The key in a slot as it is now, or None when there is none."""
+
+    def write(self, name: str, secret: Secret, slot: str = CURRENT) -> None:
+        """Put a key into the slot `current` or `pending`, whatever is there: at once, and durably. `pending` is for
+        a name that has a key."""
+
+    def swap(self, name: str, old: Secret | None, new: Secret) -> None:
+        """Make `new` the current key in the place of `old`, which becomes the previous one; `old` None: only if
+        there is no key. A pending `new` is pending no more. Readers get the old key or the new one at each moment.
+
+        Where `new` is the current key already, what an interrupted swap left is completed. Raises Conflict when the
+        current key is neither. Swapping back is `swap(name, new, old)`.
+        """
+
+    def delete(self, name: str, slot: str | None = None) -> bool:
+        """Empty `pending` or `previous`, or without a slot remove all that is under the name. False when there was
+        nothing."""
 
     def describe(self, name: str) -> str:
         """Where the key lies, for a person."""
+
+
+def conflict(where: str) -> Conflict:
+    """The error for a key that somebody else has changed meanwhile."""
+    return Conflict(
+        f"the key {where} is not the one that was to be replaced: somebody has changed it meanwhile",
+        "see `callmeter budget keys list`, and run the command again when the key there is the right one",
+    )
+
+
+def require_slot(slot: str) -> None:
+    """Raises ValueError for a slot that cannot be written to by itself."""
+    if slot not in (CURRENT, PENDING):
+        raise ValueError(f"the slot {slot} is filled by a swap only")
+
+
+def missing(label: str, where: str) -> NoKey:
+    """The error for a key that its registry entry points to, and that is not there."""
+    return NoKey(
+        f"the key {label} is not where it should be: {where}",
+        f"add it again: `callmeter budget keys add --label {label} --replace`",
+        code="key_missing",
+        key=label,
+    )

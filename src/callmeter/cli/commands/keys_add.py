@@ -79,7 +79,7 @@ def keys_add(
     label = label_for(label, agent, environment, address["provider"], default)
     done, entry = add_key(
         world.paths.keys,
-        world.paths.secrets,
+        world.stores,
         label,
         read_secret(world, label, stdin=stdin, fd=fd),
         audit(world),

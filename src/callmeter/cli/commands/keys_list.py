@@ -44,8 +44,8 @@ def keys_list(ctx: typer.Context, format: Format = Shape.TEXT, quiet: Quiet = Fa
                 "fingerprint": entry.fingerprint,
                 "created": text_of(entry.created) if entry.created else None,
                 "expires": text_of(entry.expires) if entry.expires else None,
-                "state": state_of(entry, paths.secrets, world.env, world.now()),
-                "where": where_it_lies(entry, paths.secrets, world.env),
+                "state": state_of(entry, world.stores, world.now()),
+                "where": where_it_lies(entry, world.stores),
             }
         )
         for entry in sorted(entries.values(), key=lambda entry: entry.label)

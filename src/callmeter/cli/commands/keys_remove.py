@@ -32,5 +32,5 @@ def keys_remove(
         if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
             raise UsageError("nobody is there to confirm that the key is to be removed", "add `--yes`")
         typer.confirm(f"Remove the key {label}, which then exists at the provider only?", abort=True, err=True)
-    remove_key(world.paths.keys, world.paths.secrets, label, audit(world), world.env)
+    remove_key(world.paths.keys, world.stores, label, audit(world))
     world.out.note(f"callmeter: removed the key {label}; it stays valid at the provider until it is revoked there")

@@ -35,7 +35,7 @@ def keys_show(
         raise unknown_key(label)
     facts: dict[str, Any] = {
         "label": entry.label,
-        "state": state_of(entry, paths.secrets, world.env, world.now()),
+        "state": state_of(entry, world.stores, world.now()),
         "provider": entry.provider,
         "base_url": entry.base_url,
         "agent": entry.agent or None,
@@ -48,7 +48,7 @@ def keys_show(
         "expires": text_of(entry.expires) if entry.expires else None,
         "fingerprint": entry.fingerprint,
         "shared": entry.shared,
-        "where": where_it_lies(entry, paths.secrets, world.env),
+        "where": where_it_lies(entry, world.stores),
     }
     columns = [Column("entry", "entry", Kind.TEXT), Column("value", "value", Kind.TEXT)]
     rows = [Row({"entry": name, "value": _shown(value)}) for name, value in facts.items()]
