@@ -128,14 +128,17 @@ _callmeter_spec() {
         options='--keep: --dry-run --force --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget audit')
-        commands='show verify'
+        commands='show head verify'
         options='-h --help'
         ;;
     'callmeter budget audit show')
         options='-n: --lines: --event: --since: --until: --last: --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
+    'callmeter budget audit head')
+        options='--json -q --quiet -v --verbose -h --help'
+        ;;
     'callmeter budget audit verify')
-        options='--anchor: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--anchor: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter prices')
         commands='show refresh set'

@@ -307,13 +307,39 @@ def test_the_head_that_verify_prints_is_an_anchor_for_the_next_time(shell: Shell
     head = shell("audit", "verify").splitlines()[-1].removeprefix("head ")
     for _ in range(3):
         append_event(shell.audit, "key.add", NOW, "ann", {})
-    assert "2 anchors hold" in shell("audit", "verify", "--anchor", head)
+    assert "2 anchors held, 1 of them given" in shell("audit", "verify", "--anchor", head)
     os.unlink(shell.audit)
     for _ in range(4):
         append_event(shell.audit, "key.add", NOW, "mallory", {})
     assert "whoever can write the log could have written all of it anew" in shell("audit", "verify", columns=300)
     assert "ANCHOR" in shell("audit", "verify", "--anchor", head, status=3)
     assert "was tampered with" in shell.err
+
+
+def test_the_usage_log_holds_anchors_so_that_a_log_made_anew_shows(shell: Shell) -> None:
+    kept = append_event(shell.audit, "key.add", NOW, "ann", {})
+    line = {"v": 1, "timestamp": "2026-11-21T09:30:00.000Z", "model": "m", "audit": f"{kept.seq}:{kept.hash[:16]}"}
+    Path(shell.log).write_text("".join(json.dumps({**line, "id": str(number)}) + "\n" for number in range(3)))
+    assert "2 anchors held" in shell("audit", "verify")
+    os.unlink(shell.audit)
+    append_event(shell.audit, "key.add", NOW, "mallory", {})
+    assert "ANCHOR" in shell("audit", "verify", status=3)
+
+
+def test_a_tag_that_looks_like_an_anchor_is_none(shell: Shell) -> None:
+    append_event(shell.audit, "key.add", NOW, "ann", {})
+    tags = {"audit": "1:0123456789abcdef"}
+    line = {"v": 1, "id": "1", "timestamp": "2026-11-21T09:30:00.000Z", "model": "m", "tags": tags}
+    Path(shell.log).write_text(json.dumps(line, separators=(",", ":")) + "\n")
+    assert "1 event; 1 anchor held" in shell("audit", "verify")
+
+
+def test_head_prints_the_anchor_that_verify_takes(shell: Shell) -> None:
+    assert shell("audit", "head") == ""
+    append_event(shell.audit, "key.add", NOW, "ann", {})
+    head = shell("audit", "head").strip()
+    assert "1 of them given" in shell("audit", "verify", "--anchor", head)
+    assert json.loads(shell("audit", "head", "--json"))["seq"] == 1
 
 
 def test_an_unreadable_audit_log_is_malformed_and_a_torn_one_is_not_tampered_with(shell: Shell) -> None:

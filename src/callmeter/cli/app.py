@@ -84,6 +84,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget log close": ("log_close", "Move finished months into compressed segments."),
     "budget log prune": ("log_prune", "Delete closed segments older than the retention."),
     "budget audit show": ("audit_show", "The audit log: who changed what."),
+    "budget audit head": ("audit_head", "Print the audit log's newest anchor: a number and its hash."),
     "budget audit verify": ("audit_verify", "Check the audit log's hash chain."),
     "prices show": ("prices_show", "What models cost, and who says so."),
     "prices refresh": ("prices_refresh", "Fetch the provider's current prices."),

@@ -15,6 +15,7 @@ from callmeter.flows.terms import Call, Means, Outcome
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
 from callmeter.providers.presets import Provider, find_provider
+from callmeter.store.audit_head import newest_anchor
 from callmeter.store.settings import seconds, whole_number
 from callmeter.words.errors import CallmeterError, Incomplete, NoKey, Refused, Stopped, UsageError
 from callmeter.words.money import parse_usd
@@ -244,6 +245,7 @@ class One:
             books=books_of(world),
             policy_changed=world.policy_changed,
             breaker=breaker_of(world, batch=self.given["batch"] is not None),
+            anchor=lambda: newest_anchor(world.paths.audit),
         )
 
     def find_local(self, provider: Provider) -> None:

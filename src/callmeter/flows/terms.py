@@ -74,7 +74,7 @@ class Call:
 class Means:
     """What a call works with. `keys` yields the key to use, and another one each time one was refused (401).
     `books` is None where the policy has nothing to say about money; `policy_changed` says whether it may have now.
-    `breaker` is None where it looks for no loops."""
+    `breaker` is None where it looks for no loops; `anchor` gives the audit log's newest one."""
 
     def __init__(
         self,
@@ -92,9 +92,11 @@ class Means:
         books: Books | None = None,
         policy_changed: Callable[[], bool] = lambda: False,
         breaker: Breaker | None = None,
+        anchor: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.books = books
         self.breaker = breaker
+        self.anchor = anchor
         self.policy_changed = policy_changed
         self.transport = transport
         self.keys = keys

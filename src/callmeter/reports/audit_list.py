@@ -59,7 +59,7 @@ def chain_report(
         Row({"verdict": verdict, "line": line or None, "meaning": meaning, "detail": detail})
         for verdict, line, meaning, detail in findings
     ]
-    notes = [f"{events:,} events; {held} anchors hold, of which {given} were given."]
+    notes = [f"{events:,} event{'s' * (events != 1)}; {held} anchor{'s' * (held != 1)} held, {given} of them given."]
     if not given:
         notes.append("No anchor was kept elsewhere, so whoever can write the log could have written all of it anew.")
     if head is not None:

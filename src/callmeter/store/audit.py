@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from callmeter.store.audit_head import head_of
 from callmeter.store.files import FileProblem, Lock, append_line, open_to_read, replace_file
 from callmeter.words.errors import Malformed
 from callmeter.words.instant import text_of
@@ -148,11 +149,6 @@ def parse_anchor(text: str, origin: str) -> Anchor:
 def lock_of(path: str) -> str:
     """`audit.lock` beside `audit.jsonl`."""
     return path.removesuffix(".jsonl") + ".lock"
-
-
-def head_of(path: str) -> str:
-    """`audit.HEAD` beside `audit.jsonl`."""
-    return path.removesuffix(".jsonl") + ".HEAD"
 
 
 def _verified(path: str, anchors: Iterable[Anchor]) -> Verified:

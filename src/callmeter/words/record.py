@@ -65,6 +65,7 @@ class UsageRecord(msgspec.Struct, frozen=True):
     asked_model: str | None = None
     pool: str | None = None
     prompt_sketch: str | None = None
+    audit: str | None = None
 
     @property
     def instant(self) -> datetime:

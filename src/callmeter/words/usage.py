@@ -48,6 +48,7 @@ FIELDS = (
     "asked_model",
     "pool",
     "prompt_sketch",
+    "audit",
 )
 TOKENS = ("in", "out", "cached", "cache_write", "cache_write_1h", "reasoning")
 
