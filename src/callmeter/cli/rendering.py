@@ -20,6 +20,7 @@ from callmeter.words.money import usd
 
 # What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width twins included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_AMOUNTS = (Kind.MONEY, Kind.RATE, Kind.PRICE, Kind.DIFFERENCE)
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
@@ -44,7 +45,7 @@ def _text(report: Report | Board, look: Look) -> str:
     if isinstance(report, Board):
         title = look.bold(escaped(report.title))
         sections = ["\n".join(_parts(each, look)) for each in report.sections.values()]
-        return "\n\n".join([title, *sections, *_notes(report.notes, look)]) + "\n"
+        return "\n\n".join([title, *_lead(report.lead, look), *sections, *_notes(report.notes, look)]) + "\n"
     heading, *rest = _parts(report, look)
     return "\n\n".join([heading, *rest]) + "\n"
 
@@ -55,6 +56,25 @@ def _parts(report: Report, look: Look) -> list[str]:
     if report.period is not None:
         heading += "\n" + look.dim(_span(report))
     return [heading, table(report, look) or "none", *_notes(report.notes, look)]
+
+
+def _lead(sentences: Sequence[str], look: Look) -> list[str]:
+    """The first sentence as a paragraph, the others as a list."""
+    import textwrap
+
+    marks = ["" if number == 0 else "- " for number in range(len(sentences))]
+    folded = [
+        textwrap.wrap(
+            escaped(sentence),
+            look.width,
+            initial_indent=mark,
+            subsequent_indent=" " * len(mark),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for mark, sentence in zip(marks, sentences, strict=True)
+    ]
+    return ["\n".join(line for lines in part for line in lines) for part in (folded[:1], folded[1:]) if part]
 
 
 def _notes(notes: Sequence[str], look: Look) -> list[str]:
@@ -72,6 +92,7 @@ def _object(report: Report | Board) -> dict[str, object]:
     if isinstance(report, Board):
         return {
             "title": report.title,
+            **({"lead": list(report.lead)} if report.lead else {}),
             "sections": {name: _object(each) for name, each in report.sections.items()},
             "notes": list(report.notes),
             "facts": dict(report.facts),
@@ -120,7 +141,7 @@ def _values(report: Report, cells: Mapping[str, Cell]) -> dict[str, object]:
 
 
 def _value(column: Column, cell: Cell) -> Cell:
-    if column.kind in (Kind.MONEY, Kind.RATE, Kind.PRICE) and isinstance(cell, int):
+    if column.kind in _AMOUNTS and isinstance(cell, int):
         return usd(cell)
     return cell
 
@@ -167,7 +188,9 @@ def _markdown(report: Report | Board, level: int = 2) -> str:
     heading = f"{'#' * level} {_marked_up(report.title)}\n"
     notes = "".join(f"- {_marked_up(note)}\n" for note in report.notes)
     if isinstance(report, Board):
-        parts = [heading, *(_markdown(each, level + 1) for each in report.sections.values()), notes]
+        first = "".join(f"{_marked_up(sentence)}\n" for sentence in report.lead[:1])
+        others = "".join(f"- {_marked_up(sentence)}\n" for sentence in report.lead[1:])
+        parts = [heading, first, others, *(_markdown(each, level + 1) for each in report.sections.values()), notes]
         return "\n".join(part for part in parts if part)
     span = f"{_marked_up(_span(report))}\n" if report.period is not None else ""
     columns = visible(report)

@@ -76,6 +76,9 @@ def shown_column(column: Column, cells: Sequence[Cell]) -> list[str]:
         none = "unknown" if column.kind is Kind.MONEY else ""
         places = _places(amounts)
         return [_money(cell, places) if isinstance(cell, int) else none for cell in cells]
+    if column.kind is Kind.DIFFERENCE:
+        places = _places([cell for cell in cells if isinstance(cell, int)])
+        return [_signed(cell, places) if isinstance(cell, int) else "" for cell in cells]
     if column.kind is Kind.PRICE:
         return [_exact(cell) if isinstance(cell, int) else "unknown" for cell in cells]
     return ["" if column.quiet and cell == 0 else _shown(column.kind, cell) for cell in cells]
@@ -294,6 +297,10 @@ def _exact(nano: int) -> str:
     """An amount to its last digit, at least in cents."""
     places = next(places for places in range(2, 10) if nano % 10 ** (9 - places) == 0)
     return _money(nano, places)
+
+
+def _signed(nano: int, places: int) -> str:
+    return f"+{_money(nano, places)}" if nano > 0 else _money(nano, places)
 
 
 def _money(nano: int, places: int) -> str:

@@ -24,6 +24,7 @@ class Kind(enum.Enum):
     SHARE = "share"  # Decimal from 0 to 1; text draws a bar beside it
     FILL = "fill"  # Decimal, 1 is full; text draws a bar that is full at 1
     DAYS = "days"  # Decimal
+    DIFFERENCE = "difference"  # int, nano-dollars more (or less), shown with its sign; None when nobody knows
     CHANGE = "change"  # Decimal, 0.12 is 12 % more; None when there is nothing to compare with
     MILLISECONDS = "milliseconds"  # int
     INSTANT = "instant"  # str, RFC 3339
@@ -77,12 +78,13 @@ class Report:
 @dataclass(frozen=True)
 class Board:
     """Several reports on one page, by name: a JSON object holds them under `sections`, the lines of the other
-    machine formats begin with the section's name."""
+    machine formats begin with the section's name. `lead` are sentences before the first section."""
 
     title: str
     sections: Mapping[str, Report]
     notes: Sequence[str] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    lead: Sequence[str] = ()
 
 
 _Page = TypeVar("_Page", Report, Board)
