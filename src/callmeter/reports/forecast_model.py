@@ -1,9 +1,9 @@
 """What a subject will probably spend: its last weeks, the newest counting most, laid over its usual weekdays; the range
 is what the ups and downs of its own days add up to.
 
-Plain arithmetic, measured on real series (`docs/forecast.md`, `benchmarks/forecast.py`). Exponential weights and
-weekday factors are those of Hyndman & Athanasopoulos, *Forecasting: Principles and Practice*, 3rd edition 2021, chapters
-3 and 8; the gamma distribution is what sums of a few irregular positive amounts look like.
+Plain arithmetic, measured on real series (`docs/forecast.md`, `benchmarks/forecast.py`). Exponential weights and factors
+for weekdays: Hyndman & Athanasopoulos, *Forecasting: Principles and Practice*, 3rd edition 2021, chapters 3 and 8. The
+gamma distribution is what sums of a few irregular amounts look like.
 
 Floats within, whole nano-dollars in and out.
 """
@@ -155,7 +155,8 @@ _Day = tuple[int, int, float]  # age, weekday, amount
 
 
 def _weight(age: int, half_life: int) -> float:
-    return 0.5 ** (age / half_life)
+    weight: float = 0.5 ** (age / half_life)
+    return weight
 
 
 def _dot(one: Iterable[float], other: Iterable[float]) -> float:
