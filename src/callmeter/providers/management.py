@@ -108,7 +108,7 @@ class Management:
         self._timeout = timeout
         self.provider_time: datetime | None = None
 
-    def keys(self) -> list[ProviderKey]:
+    def all_keys(self) -> list[ProviderKey]:
         """Every key of the account's default workspace, disabled ones too; each once, though pages may shift while
         they are read."""
         found: dict[str, ProviderKey] = {}
