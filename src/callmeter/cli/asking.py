@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from os.path import exists
-
 from callmeter.words.subject import facts_of
 from callmeter.words.tags import BUILT_IN, parse_tag, tag_name, tag_value
 
@@ -12,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from callmeter.cli.world import World
-    from callmeter.flows.approvals import Desk
+    from callmeter.flows.desk import Desk
     from callmeter.flows.outlook import Teller
     from callmeter.policy.grants import Allowances
 
@@ -34,14 +32,9 @@ def facts_given(world: World, given: Mapping[str, object]) -> dict[str, str]:
 
 def allowances_of(world: World) -> Allowances:
     """What is granted and frozen at this moment. Raises FileProblem or Malformed."""
-    from callmeter.policy.grants import Allowances
+    from callmeter.flows.desk import allowances_at
 
-    places = world.paths
-    if not (exists(places.approvals) or exists(places.requests)):
-        return Allowances(world.now())
-    from callmeter.store.approvals import read_allowances
-
-    return read_allowances(places, world.now())
+    return allowances_at(world.paths, world.now())
 
 
 def teller_of(world: World) -> Teller:
@@ -56,7 +49,7 @@ def teller_of(world: World) -> Teller:
 def closed_desk(world: World) -> Desk:
     """What is granted and frozen; nothing is asked there."""
     from callmeter.cli.auditing import audit
-    from callmeter.flows.approvals import Desk
+    from callmeter.flows.desk import Desk
 
     return Desk(world.paths, world.now(), lambda: world.who, lambda: audit(world), closed=True)
 

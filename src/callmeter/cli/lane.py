@@ -23,6 +23,9 @@ def take(arguments: list[str]) -> int | None:
     path = "llm-call" if arguments[:1] == ["llm-call"] else " ".join(arguments[:3])
     if path not in COMMANDS:
         return None
+    import gc
+
+    gc.set_threshold(50_000)  # most are over before a collection pays; a long batch still has its own
     given = parse(path, arguments[len(path.split()) :])
     if given is None:
         return None
@@ -37,11 +40,7 @@ def _run(path: str, world: World, given: dict[str, object]) -> int:
     if path == "llm-call":
         from callmeter.cli.calling import run
     else:
-        import gc
-
         from callmeter.cli.remaining import run
-
-        gc.disable()  # it is over before a collection pays
     return run(world, given)
 
 

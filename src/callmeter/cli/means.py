@@ -40,8 +40,8 @@ def books_of(world: World) -> Books | None:
     if not (policy.quotas or policy.model_rules or decided):
         return None
     from callmeter.cli.ledgers import ledger_of, recover_holds
-    from callmeter.flows.approvals import Desk
     from callmeter.flows.books import Books
+    from callmeter.flows.desk import Desk
 
     def open_desk() -> Desk:
         return Desk(places, world.now(), lambda: world.who, lambda: _audit_of(world))

@@ -21,7 +21,7 @@ from callmeter.policy.grant_lines import (
 )
 from callmeter.policy.grants import Denial, Freeze, Grant, Request
 from callmeter.policy.quotas import SHORT_PERIODS, window_of
-from callmeter.store.approvals import ApprovalsFile, append_freeze, file_request, read_allowances, read_everything
+from callmeter.store.approvals import ApprovalsFile, append_freeze, file_request, read_allowances
 from callmeter.words.errors import Refused, UsageError
 from callmeter.words.period import zone_named
 from callmeter.words.subject import Subject, parse_subject
@@ -41,51 +41,6 @@ if TYPE_CHECKING:
 _CLOSED = {"replaced": "was replaced by a later one"}
 # A request about something that never resets is forgotten after this many seconds.
 _PATIENCE = 30 * 86_400
-
-
-class Desk:
-    """What one call needs of all this: `allowances`, read when this is made, and a place to ask. At a `closed` one
-    nothing is asked."""
-
-    def __init__(
-        self,
-        places: Places,
-        now: datetime,
-        who: Callable[[], str],
-        audit: Callable[[], Audit],
-        *,
-        closed: bool = False,
-    ) -> None:
-        self._places = places
-        self._now = now
-        self._who = who
-        self._audit = audit
-        self._closed = closed
-        self.allowances = read_allowances(places, now)
-
-    def request(self, bucket: str, period: str, unit: str, end: int, facts: Mapping[str, str], why: str) -> str:
-        """Ask that a bucket may pass a stage, until its period ends, and give the request's id; the same open request
-        is made once. "" when nobody has asked, at a closed desk. Raises Refused when it was denied already."""
-        denial = self.allowances.denied(bucket, period, unit)
-        if denial is not None:
-            raise was_denied(denial)
-        if self._closed:
-            place = (bucket.removeprefix("own/"), period, unit, facts.get("agent", ""))
-            found = read_everything(self._places, self._now).open_request(place)
-            return found.id if found else ""
-        return ask(
-            self._places,
-            self._now,
-            bucket.removeprefix("own/"),
-            unit=unit,
-            amount=0,
-            period=period,
-            until=end,
-            by=self._who(),
-            agent=facts.get("agent", ""),
-            reason=why,
-            audit=self._audit(),
-        ).id
 
 
 def ask(

@@ -19,7 +19,7 @@ from callmeter.ledger.protocol import (
     given_up,
     outdated,
 )
-from callmeter.ledger.sqlite_file import Reading, Writing
+from callmeter.ledger.sqlite_file import Reading, Writing, let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class SqliteLedger:
 
     def __init__(self, path: str) -> None:
         self.path = path
+
+    def __del__(self) -> None:
+        let_go(self.path)
 
     def standings(self, windows: Iterable[Window], basis: Basis | None = None) -> dict[Window, Standing]:
         """Where these windows stand."""

@@ -4,6 +4,9 @@ Every write transaction is behind one blocking flock gate. The gate is not for s
 (3.40) can lose committed rows in WAL mode when a checkpoint races a commit (fixed in 3.51.3, 3.50.7 and 3.44.6), and
 its own polling starves some waiters for seconds. Behind the gate neither happens. Readers take no gate: their
 connections are read-only and never checkpoint.
+
+A call reads once and writes twice. What it opened is kept for that, for whoever opens a ledger that nobody else has
+open reads its whole WAL, and parses its schema.
 """
 
 from __future__ import annotations
@@ -47,23 +50,89 @@ _SCHEMA = (
 )
 
 
+class _Opened:
+    """What this process has open of one file: the guard, a read-only connection, and the writer, if it has written.
+
+    While the guard is open, closing the writer does not checkpoint; the guard's own closing cannot, for it is
+    read-only. A checkpoint at each closing would cost three more syncs a call.
+    """
+
+    __slots__ = ("guard", "place", "writer")
+
+    def __init__(self, path: str, place: tuple[object, ...]) -> None:
+        self.guard: Any = None
+        self.writer: Any = None
+        self.place = place
+        self.guard = _open_checked(path)
+
+    def close(self) -> None:
+        """Close both, the writer first."""
+        for connection in (self.writer, self.guard):
+            if connection is not None:
+                connection.close()
+        self.guard = self.writer = None
+
+    __del__ = close
+
+
+# What is open and not in use: nothing, or one. SQLite's locks, and what it knows of them, do not survive a fork.
+_idle: list[_Opened] = []
+os.register_at_fork(before=_idle.clear)
+
+
+def let_go(path: str) -> None:
+    """Close what is open of a ledger and not in use."""
+    if _idle and _idle[0].place[0] == path:
+        _idle.clear()
+
+
+def _take(path: str) -> tuple[_Opened, bool] | None:
+    """What is open of a ledger, and whether it was before; None when there is no ledger. Raises LedgerProblem."""
+    found = _identity(path)
+    try:
+        opened = _idle.pop()
+    except IndexError:
+        pass
+    else:
+        # Another file may lie there by now: a damaged ledger is moved aside, and people restore copies.
+        if found is not None and opened.place == (path, *found):
+            return opened, True
+        opened.close()
+    return None if found is None else (_Opened(path, (path, *found)), False)
+
+
+def _give_back(opened: _Opened) -> None:
+    if _idle:  # another thread was quicker
+        opened.close()
+    else:
+        _idle.append(opened)
+
+
 class Reading:
     """A read-only connection for a `with` block; None when there is no ledger yet. Raises LedgerProblem."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._connection: Any = None
+        self._opened: _Opened | None = None
 
     def __enter__(self) -> Any:
-        if _exists(self.path):
-            self._connection = _open_checked(self.path)
-        return self._connection
+        taken = _take(self.path)
+        if taken is None:
+            return None
+        self._opened, again = taken
+        if again:
+            _check_again(self._opened, self._opened.guard, self.path)
+        return self._opened.guard
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        opened = self._opened
+        if opened is not None:
+            if value is None or not isinstance(value, sqlite.Error):
+                _end(opened)
+            else:
+                opened.close()
         if isinstance(value, sqlite.Error | OverflowError):
             raise problem(self.path, value) from None
 
@@ -75,8 +144,7 @@ class Writing:
     def __init__(self, path: str) -> None:
         self.path = path
         self._gate = Lock(path + ".gate")
-        self._guard: Any = None
-        self._connection: Any = None
+        self._opened: _Opened | None = None
 
     def __enter__(self) -> Any:
         try:
@@ -84,52 +152,89 @@ class Writing:
         except FileProblem as error:
             raise problem(self.path, error) from None
         try:
-            if not _exists(self.path):
-                _create(self.path)
-            # While another connection of this process is open, closing ours does not checkpoint; the guard's own
-            # closing cannot, for it is read-only. A checkpoint at each closing would cost three more syncs a call.
-            self._guard = _open_checked(self.path)
-            self._connection = sqlite.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA wal_autocheckpoint = 0")
-            self._connection.execute("BEGIN IMMEDIATE")
+            return self._begin()
         except BaseException as error:
-            self._close()
+            if self._opened is not None:
+                self._opened.close()
+            self._gate.__exit__(None, None, None)
             if isinstance(error, sqlite.Error | OSError | FileProblem):
                 raise problem(self.path, error) from None
             raise
-        return self._connection
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        opened = self._opened
+        assert opened is not None
         try:
             if value is None:
-                self._connection.execute("COMMIT")
-                self._tidy()
-            elif self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+                opened.writer.execute("COMMIT")
+                self._tidy(opened.writer)
+            elif opened.writer.in_transaction:
+                opened.writer.execute("ROLLBACK")
         except sqlite.Error as error:
+            opened.close()
             if value is None:
                 raise problem(self.path, error) from None
         finally:
-            self._close()
+            if isinstance(value, sqlite.Error):
+                opened.close()
+            elif opened.guard is not None:
+                _end(opened)
+            self._gate.__exit__(None, None, None)
         if isinstance(value, sqlite.Error | OverflowError):
             raise problem(self.path, value) from None
 
-    def _tidy(self) -> None:
+    def _begin(self) -> Any:
+        taken = _take(self.path)
+        if taken is None:
+            _create(self.path)
+            taken = _take(self.path)
+            if taken is None:
+                raise LedgerProblem(f"the ledger {self.path} was removed at this moment", "try again")
+        self._opened, again = taken
+        writer = self._opened.writer
+        if writer is None:
+            writer = sqlite.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
+            self._opened.writer = writer
+            writer.execute("PRAGMA synchronous = FULL")
+            writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute("BEGIN IMMEDIATE")
+        if again:
+            _check(writer, self.path)
+        return writer
+
+    def _tidy(self, writer: Any) -> None:
         """Put a long WAL into the database. What was committed is durable without it, so its failure is none."""
         try:
             if os.path.getsize(self.path + "-wal") > MOST_WAL:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except (OSError, sqlite.Error):
             pass
 
-    def _close(self) -> None:
-        for connection in (self._connection, self._guard):
-            if connection is not None:
-                connection.close()
-        self._gate.__exit__(None, None, None)
+
+def _end(opened: _Opened) -> None:
+    """Keep what is open for the next time, if it has nothing open in the ledger itself."""
+    try:
+        if opened.guard.in_transaction:
+            opened.guard.execute("ROLLBACK")
+        if opened.writer is None or not opened.writer.in_transaction:
+            _give_back(opened)
+            return
+    except sqlite.Error:
+        pass
+    opened.close()
+
+
+def _check_again(opened: _Opened, connection: Any, path: str) -> None:
+    """What was a ledger when it was opened may have been written over since."""
+    try:
+        _check(connection, path)
+    except BaseException as error:
+        opened.close()
+        if isinstance(error, sqlite.Error):
+            raise problem(path, error) from None
+        raise
 
 
 def problem(path: str, error: BaseException) -> LedgerProblem:
@@ -179,10 +284,15 @@ def _is_sound(path: str) -> bool:
 
 
 def _exists(path: str) -> bool:
+    return _identity(path) is not None
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file a ledger is; None when there is none. Raises LedgerProblem for what cannot be one."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return False
+        return None
     except OSError as error:
         raise problem(path, error) from None
     if not stat.S_ISREG(found.st_mode):
@@ -193,7 +303,7 @@ def _exists(path: str) -> bool:
             f"the ledger {path} has {found.st_nlink} names, and each would get a journal of its own",
             "remove the hard links, or copy the file",
         )
-    return True
+    return found.st_dev, found.st_ino
 
 
 def _open_checked(path: str) -> Any:
