@@ -121,7 +121,7 @@ class Books:
         self._recover = recover
         self._ledger: Ledger | None = None
         self._basis: Basis | None = None
-        self._held: set[str] = set()
+        self._held: dict[str, Reservation] = {}
 
     @property
     def ledger(self) -> Ledger:
@@ -145,6 +145,20 @@ class Books:
                 ensure(self.policy, self.ledger, self.log, asked.at)
         raise Busy("the policy changes all the while", "try again", retry_after=1)
 
+    def again(self, asked: Asked) -> Admission | None:
+        """Let a call try once more, perhaps with another model. `asked` costs what this attempt and all before it may
+        have cost together, and its hold takes the place of the first. None when that does not fit; then the call
+        holds what it held."""
+        admission = Admission(asked.model, asked.ceiling)
+        if not self.policy.quotas:
+            return admission
+        try:
+            return admission if self._readmit(asked, admission) else None
+        except Uncounted:
+            return None
+        except LedgerProblem:
+            return None if self._needs_ledger() else admission
+
     def settle(self, record: dict[str, object], append: Callable[[], None], now: datetime) -> None:
         """Write the line and turn the hold into what the record says, in one step where there is a hold."""
         call_id = str(record["id"])
@@ -161,7 +175,7 @@ class Books:
         if not self.ledger.settle(call_id, write):
             # The ledger was lost, or counted anew, while the call ran.
             self.ledger.distrust(basis_of(self.policy, self.log).log)
-        self._held.discard(call_id)
+        del self._held[call_id]
 
     # Admission
 
@@ -177,11 +191,41 @@ class Books:
         try:
             self._admit(asked, admission, desk)
         except LedgerProblem as problem:
-            if self.policy.unreachable == "fail_closed" and any(q.enforcement == "hard" for q in self.policy.quotas):
+            if self._needs_ledger():
                 raise
             admission.unbooked = True
             admission.warnings.append(f"{problem.message}; the call goes ahead, as the policy says")
         return admission
+
+    def _needs_ledger(self) -> bool:
+        return self.policy.unreachable == "fail_closed" and any(q.enforcement == "hard" for q in self.policy.quotas)
+
+    def _readmit(self, asked: Asked, admission: Admission) -> bool:
+        """Decide again, as if the call held nothing yet, and move its hold. Nothing of the call may change: an attempt
+        that would need a shorter answer, another model or an approval is not made."""
+        zone = zone_named(self.policy.time_zone)
+        first = self._held.get(asked.call_id)
+        basis = first.basis if first is not None else basis_of(self.policy, self.log)
+        desk = self._open_desk()
+        for _ in range(_TRIES):
+            buckets = candidate_buckets(self.policy.quotas, self._facts(asked, asked.model), asked.at, zone)
+            if not buckets and first is None:
+                return True
+            windows = {bucket: window_of_bucket(bucket) for bucket in buckets}
+            standings = self.ledger.standings(dict.fromkeys(windows.values()), basis)
+            for window in first.windows if first is not None else ():
+                if window in standings:
+                    assert first is not None
+                    standings[window].held -= first.hold
+            stands = [stand_of(bucket, standings[window], desk.allowances) for bucket, window in windows.items()]
+            need = self._need(asked, admission, True)
+            decision = decide(stands, need, lowest_ceiling=self.policy.lowest_output_tokens)
+            if not decision.allowed or decision.ceiling < asked.ceiling:
+                return False
+            if self._hold(asked, admission, decision, basis, windows, self._last_calls(windows, standings, desk)):
+                admission.pool = decision.pool
+                return True
+        return False
 
     def _check_models(self, asked: Asked, admission: Admission) -> None:
         for model in (asked.model, *asked.others):
@@ -279,6 +323,7 @@ class Books:
         record = {**asked.record, "model": admission.model, "estimate": None if worst is None else usd(worst)}
         if asked.key:
             record["key"] = asked.key
+        record.pop("pool", None)
         if decision.pool:
             record["pool"] = decision.pool
         reservation = Reservation(
@@ -294,7 +339,7 @@ class Books:
         caps = [Cap(windows[bucket], bucket.quota.unit, limit) for bucket, limit in decision.caps] + further
         if not self.ledger.reserve(reservation, caps):
             return False
-        self._held.add(asked.call_id)
+        self._held[asked.call_id] = reservation
         admission.held = True
         return True
 

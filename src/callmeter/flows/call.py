@@ -33,10 +33,10 @@ from callmeter.words.usage import VERSION, usage_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from callmeter.flows.books import Books
+    from callmeter.flows.books import Asked, Books
     from callmeter.flows.terms import Key, Quote
     from callmeter.providers.chat import Usage
 
@@ -95,6 +95,7 @@ class _Run:
             "attempts": 0,
             "host": means.host,
         }
+        self.admitted = now
         self.until = now + timedelta(seconds=call.timeout)
         self.outcome = Outcome(self.record)
         self.quote = self._dearest()
@@ -168,35 +169,14 @@ class _Run:
 
     def _admit(self, books: Books) -> None:
         """Let the policy decide, and hold the worst case. It may give another model or a lower output ceiling."""
-        from callmeter.flows.books import Asked
-        from callmeter.flows.owner import owner_here
-
         call, means = self.call, self.means
         request = call.request
-
-        def quoted(model: str, ceiling: int) -> Quote:
-            return means.quote(model, request.with_ceiling(ceiling))
-
         while True:
-            now = means.now()
+            self.admitted = now = means.now()
             self.deadline = means.monotonic() + call.timeout
             self.record["timestamp"] = text_of(now)  # a call belongs to the period in which it was let through
-            asked = Asked(
-                self.record,
-                call.tags,
-                key=self.key.label if self.key else "",
-                provider=call.provider.name,
-                model=request.model,
-                others=request.fallbacks,
-                ceiling=request.max_tokens,
-                worst_at=lambda model, ceiling: quoted(model, ceiling).worst,
-                tokens_at=lambda model, ceiling: quoted(model, ceiling).most_tokens,
-                at=now,
-                deadline=int(now.timestamp() + call.timeout) + _LEASE,
-                owner=owner_here(),
-            )
             try:
-                admission = books.admit(asked)
+                admission = books.admit(self._asked(request.model, request.fallbacks))
                 break
             except (Busy, Refused, ApprovalNeeded) as refusal:
                 self._wait_for(refusal)
@@ -215,6 +195,35 @@ class _Run:
         call.request = request.with_ceiling(admission.ceiling, admission.model)
         self.quote = self._dearest()
         self.record["estimate"] = self.quote.worst
+
+    def _asked(self, model: str, others: Sequence[str]) -> Asked:
+        """What the call asks the books, with what earlier attempts may have cost."""
+        from callmeter.flows.books import Asked
+        from callmeter.flows.owner import owner_here
+
+        call, request, earlier = self.call, self.call.request, self.earlier
+
+        def quoted(model: str, ceiling: int) -> Quote:
+            return self.means.quote(model, request.with_ceiling(ceiling))
+
+        def worst_at(model: str, ceiling: int) -> Decimal | None:
+            worst = quoted(model, ceiling).worst
+            return None if worst is None or earlier is None else worst + earlier
+
+        return Asked(
+            self.record,
+            call.tags,
+            key=self.key.label if self.key else "",
+            provider=call.provider.name,
+            model=model,
+            others=others,
+            ceiling=request.max_tokens,
+            worst_at=worst_at,
+            tokens_at=lambda model, ceiling: quoted(model, ceiling).most_tokens,
+            at=self.admitted,
+            deadline=int(self.admitted.timestamp() + call.timeout) + _LEASE,
+            owner=owner_here(),
+        )
 
     def _wait_for(self, refusal: CallmeterError) -> None:
         """Wait until it is worth asking again; raises the refusal when that would be too long."""
@@ -250,22 +259,42 @@ class _Run:
                     continue
             elif verdict.retry and failures < call.retries:
                 failures += 1
-                if self._wait(verdict, failures):
-                    self._count(verdict)
+                if self._wait(verdict, failures) and self._affords(models[0], verdict):
                     continue
-            if verdict.other_model and len(models) > 1:
+            if verdict.other_model and len(models) > 1 and self._affords(models[1], verdict):
                 models.pop(0)
                 failures = 0
-                self._count(verdict)
                 continue
             assert verdict.error is not None
             raise verdict.error
 
-    def _count(self, verdict: Verdict) -> None:
-        """Another attempt follows one that may have been charged: its worst case stays in the cost."""
+    def _affords(self, model: str, verdict: Verdict) -> bool:
+        """Whether another attempt may follow, with this model. One that may have been charged stays in the cost at its
+        worst case, and the quotas must have room for both."""
+        before, books = self.earlier, self.means.books
         if verdict.charged:
             worst = self.quote.worst
-            self.earlier = None if worst is None or self.earlier is None else self.earlier + worst
+            self.earlier = None if worst is None or before is None else before + worst
+        if books is None or self.unbooked or (model == self.record["model"] and not verdict.charged):
+            return True
+        # A cost that does not become known is counted as that of the dearest model.
+        admission = books.again(self._asked(model, (self.call.request.model, *self.call.request.fallbacks)))
+        if admission is None:
+            self.earlier = before
+            self.outcome.warnings.append(
+                f"no further attempt with {model}: the quotas do not let it pass"
+                + (" beside this one, which may have been charged" if verdict.charged else "")
+            )
+            return False
+        if admission.held:
+            if not self.held:
+                assert self.crumb is not None
+                self.crumb.held()
+            self.held = True
+            self.record.pop("pool", None)
+            if admission.pool:
+                self.record["pool"] = admission.pool
+        return True
 
     def _attempt(self, model: str, key: Key | None) -> Verdict:
         """One request, and the verdict on it."""
