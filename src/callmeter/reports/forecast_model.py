@@ -1,7 +1,7 @@
 """What a subject will probably spend: its last weeks, the newest counting most, laid over its usual weekdays; the range
 is what the ups and downs of its own days add up to.
 
-Plain arithmetic, measured on real series (`docs/forecast.md`, `benchmarks/forecast.py`). Exponential weights and factors
+Plain arithmetic, measured on real series (`docs/forecast.md`, `benchmarks/forecast.py`). Exponential weights, factors
 for weekdays: Hyndman & Athanasopoulos, *Forecasting: Principles and Practice*, 3rd edition 2021, chapters 3 and 8. The
 gamma distribution is what sums of a few irregular amounts look like.
 

@@ -1,0 +1,176 @@
+"""What will probably be spent in the coming days: in all, by day, and by agent or any other grouping.
+
+The total is forecast by itself and is the same figure whatever it is broken into; the parts and their ranges are scaled
+to it, so that what is expected adds up exactly. Ranges do not add up: not all subjects have a bad week at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from callmeter.reports.forecast_history import History, Now, days_of, together
+from callmeter.reports.forecast_model import Fit, Range, Share
+from callmeter.reports.sums import apportion
+from callmeter.words.errors import UsageError
+
+MOST_DAYS = 366
+_DAY = timedelta(1)
+# Parts of a nano-dollar, so that parts which round to nothing still share a sum.
+_FINE = 1_000_000
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Whole days from `first` to `last`. With `begun`, a period that has begun on that day: what it has taken already
+    and the rest of today are in the sum."""
+
+    name: str
+    title: str
+    first: date
+    last: date
+    begun: date | None = None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What a horizon comes to for one subject: `spent` already, and `coming`. Nano-dollars."""
+
+    spent: int
+    coming: Range
+    expected: int
+
+    @property
+    def median(self) -> int:
+        """What is as likely exceeded as not."""
+        return self.quantile(0.5)
+
+    def quantile(self, probability: float) -> int:
+        """What is not exceeded with this probability."""
+        return self.spent + self.coming.quantile(probability)
+
+    def over(self, amount: int) -> float:
+        """The probability of more than `amount`."""
+        return self.coming.over(amount - self.spent)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One subject's share of a forecast; without a fit, `sum` is 0."""
+
+    names: Names
+    sum: Sum
+    fit: Fit | None
+    history: History
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day of a horizon; `expected` adds up to that of the horizon, less what is spent."""
+
+    day: date
+    expected: int
+    range: Range
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A horizon's forecast; None instead of one where there is no complete day to learn from."""
+
+    horizon: Horizon
+    total: Part
+    days: Sequence[Day]
+    parts: Sequence[Part]
+
+
+def next_week(today: date) -> Horizon:
+    """The calendar week after this one."""
+    monday = today + (7 - today.weekday()) * _DAY
+    return Horizon("next_week", "next week", monday, monday + 6 * _DAY)
+
+
+def next_month(today: date) -> Horizon:
+    """The calendar month after this one."""
+    first = _first_of_next(today)
+    return Horizon("next_month", "next month", first, _first_of_next(first) - _DAY)
+
+
+def next_days(today: date, count: int) -> Horizon:
+    """So many days from tomorrow on."""
+    title = f"next {count} days" if count > 1 else "tomorrow"
+    return Horizon(f"next_{count}_days", title, today + _DAY, today + count * _DAY)
+
+
+def to_end(today: date, period: str) -> Horizon:
+    """The rest of this day, week, month or year, on top of what it has taken so far. Raises UsageError for periods
+    that have no end, or are over before there is anything to say."""
+    match period:
+        case "day":
+            first, after = today, today + _DAY
+        case "week":
+            first = today - today.weekday() * _DAY
+            after = first + 7 * _DAY
+        case "month":
+            first, after = today.replace(day=1), _first_of_next(today)
+        case "year":
+            first, after = date(today.year, 1, 1), date(today.year + 1, 1, 1)
+        case _:
+            raise UsageError(
+                f"the policy's period is {period!r}, and there is no forecast to its end",
+                "write `--next-week`, `--next-month` or `--days 7`",
+                code="bad_time",
+            )
+    title = "today" if period == "day" else f"this {period}"
+    return Horizon("to_period_end", title, today + _DAY, after - _DAY, first)
+
+
+def forecast(horizon: Horizon, found: Mapping[Names, History], now: Now) -> Forecast:
+    """The forecast for one horizon from the histories of the parts, which are the total's."""
+    whole = together(found.values())
+    fit = whole.fit(now.today)
+    shares = days_of(horizon.first, horizon.last)
+    if horizon.begun is not None:
+        shares.insert(0, (now.today, now.rest()))
+    total = _part((), whole, fit, shares, horizon, now)
+    amounts = [fit.sum([share]) for share in shares] if fit else []
+    expected = _scaled([each.mean for each in amounts], total.sum.expected - total.sum.spent)
+    days = [Day(day, amount, each) for (day, _), amount, each in zip(shares, expected, amounts, strict=False)]
+    return Forecast(horizon, total, days, _parts(total, found, shares, horizon, now) if set(found) != {()} else [])
+
+
+def _parts(
+    total: Part, found: Mapping[Names, History], shares: Sequence[Share], horizon: Horizon, now: Now
+) -> list[Part]:
+    """The parts, scaled to the total, the dearest first."""
+    alone = [_part(names, history, history.fit(now.today), shares, horizon, now) for names, history in found.items()]
+    every = sum(part.sum.coming.mean for part in alone)
+    factor = total.sum.coming.mean / every if every else 0.0
+    coming = _scaled([part.sum.coming.mean for part in alone], total.sum.expected - total.sum.spent)
+    parts = [
+        Part(
+            part.names,
+            Sum(part.sum.spent, part.sum.coming.scaled(factor), part.sum.spent + amount),
+            part.fit,
+            part.history,
+        )
+        for part, amount in zip(alone, coming, strict=True)
+    ]
+    return sorted(parts, key=lambda part: (-part.sum.expected, part.names))
+
+
+def _part(names: Names, history: History, fit: Fit | None, shares: Sequence[Share], horizon: Horizon, now: Now) -> Part:
+    spent = 0 if horizon.begun is None else history.sum(horizon.begun, now.today)
+    coming = fit.sum(shares) if fit else Range(0.0, 0.0)
+    return Part(names, Sum(spent, coming, spent + coming.expected), fit, history)
+
+
+def _scaled(amounts: Sequence[float], whole: int) -> list[int]:
+    """Whole nano-dollars in the proportions of `amounts` that add up to `whole` exactly."""
+    fine = [round(amount * _FINE) for amount in amounts]
+    return apportion(fine, sum(fine), whole) if sum(fine) else [0] * len(fine)
+
+
+def _first_of_next(day: date) -> date:
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)

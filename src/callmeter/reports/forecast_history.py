@@ -1,0 +1,159 @@
+"""What subjects took on each day of the past, as the forecast wants it: complete days, and how much of today is left.
+
+A day without a line is 0 once the subject has made its first call; the days before that, and today, are no days. A call
+whose cost nobody knows counts at its estimate. A correction counts on the day of its call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time, timedelta
+
+from callmeter.reports.forecast_model import Fit, Share, fit
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.period import Period, bucket
+
+UNITS = ("usd", "tokens", "calls")
+# Older days weigh next to nothing.
+HISTORY = 180
+RECENT = 28
+_FEW = 5
+_TICK = timedelta(microseconds=1)
+_DAY = timedelta(1)
+# Calls that a limit or a freeze stopped.
+_STOPPED = ("quota_exceeded", "quota_busy", "frozen", "loop", "limit_exceeded", "approval_needed")
+
+
+class History:
+    """What one subject took a day, in each unit (money in nano-dollars), since its first call; `guessed` is the part
+    of its money that is only estimated."""
+
+    def __init__(self) -> None:
+        self.first: date | None = None
+        self.amounts: dict[str, Counter[date]] = {unit: Counter() for unit in UNITS}
+        self.guessed: Counter[date] = Counter()
+
+    def add(self, day: date, figures: Figures, origin: str) -> None:
+        """Count one group of calls of one day, whose costs come from `origin`."""
+        guess = figures.estimate_nano * figures.unknown // figures.calls if figures.unknown else 0
+        self.amounts["usd"][day] += figures.nano + guess
+        self.amounts["tokens"][day] += figures.tokens_in + figures.tokens_out
+        self.amounts["calls"][day] += figures.calls
+        self.guessed[day] += guess + (figures.nano if origin == "estimate" else 0)
+        if figures.calls and (self.first is None or day < self.first):
+            self.first = day
+
+    def merge(self, other: History) -> None:
+        """Count another subject's calls as this one's."""
+        for unit, amounts in other.amounts.items():
+            self.amounts[unit].update(amounts)
+        self.guessed.update(other.guessed)
+        self.first = min(filter(None, (self.first, other.first)), default=None)
+
+    def days(self, until: date, unit: str = "usd") -> list[int | None]:
+        """What each day took, from the first call (or so many days ago as still count) up to, not including, a day."""
+        if self.first is None:
+            return []
+        begin = max(self.first, until - HISTORY * _DAY)
+        amounts = self.amounts[unit]
+        return [amounts[begin + n * _DAY] for n in range((until - begin).days)]
+
+    def sum(self, first: date, last: date, unit: str = "usd") -> int:
+        """What it took from one day to another, both included."""
+        return sum(amount for day, amount in self.amounts[unit].items() if first <= day <= last)
+
+    def fit(self, until: date, unit: str = "usd") -> Fit | None:
+        """What the days before `until` say; None without a complete day."""
+        return fit(self.days(until, unit), until - _DAY)
+
+
+class Now:
+    """`today` is the day that is not over. `end`: what began later is in no figure."""
+
+    def __init__(self, usage: Usage, now: datetime) -> None:
+        self.usage = usage
+        # The last moment of a day, which `--as-of` with a date means, is the end of that day.
+        self.end = now + _TICK if (now + _TICK).astimezone(usage.zone).time() == time() else now
+        local = self.end.astimezone(usage.zone)
+        self.today = local.date()
+        self._hour = local.hour
+        self._gone = (local.minute * 60 + local.second) / 3600
+        self._spent: dict[str, dict[str, tuple[float, float]]] = {}
+
+    def rest(self, tag: str = "", is_meant: Callable[[str], bool] = lambda value: True) -> float:
+        """How much of a usual day is still to come, from 1 at midnight to 0: for all calls, or for those with the
+        values of a tag that are meant. Without spend lately, as much as there is left of the day."""
+        if tag not in self._spent:
+            self._spent[tag] = self._split(tag)
+        chosen = [both for value, both in self._spent[tag].items() if is_meant(value)]
+        before, after = sum(one for one, _ in chosen), sum(other for _, other in chosen)
+        return after / (before + after) if before + after > 0 else (24 - self._hour - self._gone) / 24
+
+    def _split(self, tag: str) -> dict[str, tuple[float, float]]:
+        """What the last days took before and after this time of the day, by the tag's values."""
+        found: dict[str, tuple[float, float]] = {}
+        for (label, *rest), figures in self.usage.groups(["hour", *filter(None, [tag])], period=recent(self)):
+            value, hour = "".join(rest), int(label[11:13])
+            later = 1.0 if hour > self._hour else 0.0 if hour < self._hour else 1 - self._gone
+            before, after = found.get(value, (0.0, 0.0))
+            spent = max(figures.nano, 0)
+            found[value] = before + (1 - later) * spent, after + later * spent
+        return found
+
+
+def recent(now: Now) -> Period:
+    """The last days before today."""
+    midnight = bucket(now.end, "day", now.usage.zone)[0]
+    return Period(bucket(midnight - RECENT * _DAY, "day", now.usage.zone)[0], midnight, "")
+
+
+def stopped_days(now: Now) -> int:
+    """On how many of the last days a limit or a freeze stopped calls: they say less than was wanted."""
+    found = now.usage.groups(["day", "error"], period=recent(now), where=["status=refused"])
+    return len({day for (day, error), _ in found if error in _STOPPED})
+
+
+def histories(usage: Usage, by: Sequence[str], now: Now) -> dict[tuple[str, ...], History]:
+    """The history of each combination of values of some groupings, up to now."""
+    found: dict[tuple[str, ...], History] = {}
+    for (label, origin, *names), figures in usage.groups(["day", "origin", *by], period=Period(None, now.end, "")):
+        found.setdefault(tuple(names), History()).add(date.fromisoformat(label), figures, origin)
+    return found
+
+
+def together(several: Iterable[History]) -> History:
+    """Several histories as one."""
+    whole = History()
+    for each in several:
+        whole.merge(each)
+    return whole
+
+
+def quality(found: Fit | None) -> str:
+    """How far a forecast can be trusted: `none`, `guess` (one or two days), `short`, `ok`."""
+    if found is None:
+        return "none"
+    if found.days <= 2:
+        return "guess"
+    return "short" if found.days < 14 or found.days_with_spend < _FEW else "ok"
+
+
+def doubt(found: Fit | None, history: History, today: date) -> str:
+    """Why a forecast is worth less than it looks, in a few words; "" when it is not."""
+    if found is None:
+        return "no calls yet" if history.first is None else "no complete day yet"
+    if found.days <= 2:
+        return f"{'one day' if found.days == 1 else 'two days'} only; the range is a guess"
+    if not history.sum(today - 3 * _DAY, today - _DAY):
+        return "idle for 3 days" if found.days_with_spend else "no spend yet"
+    if found.days_with_spend < _FEW:
+        return "spends on few days"
+    if found.days < 7:
+        return "less than a week: no weekdays known"
+    return "less than two weeks" if found.days < 14 else ""
+
+
+def days_of(first: date, last: date) -> list[Share]:
+    """Whole days from one to another, both included."""
+    return [(first + n * _DAY, 1.0) for n in range((last - first).days + 1)]
