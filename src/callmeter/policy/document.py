@@ -105,7 +105,12 @@ class MalformedPolicy(Malformed):
 
 def parse_policy(data: bytes, path: str) -> Policy:
     """A policy from the bytes of a file. Raises MalformedPolicy, which lists every fault."""
-    # Where there is no policy, calls do without the modules that read one.
-    from callmeter.policy.sections import read_policy
+    # Where there is no policy, calls do without the modules that read one; under a plain one, without most of them.
+    from callmeter.policy.plain_document import plain_policy
 
-    return read_policy(data, path)
+    policy = plain_policy(data)
+    if policy is None:
+        from callmeter.policy.sections import read_policy
+
+        policy = read_policy(data, path)
+    return policy
