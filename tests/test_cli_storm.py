@@ -34,7 +34,13 @@ class Killer(socketserver.ThreadingTCPServer):
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.known = threading.Condition()
         self.received: Counter[str] = Counter()
+        self.cost = 0.000003
         self.base_url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def arrived(self, count: int) -> None:
+        """Wait until that many requests have come."""
+        with self.known:
+            assert self.known.wait_for(lambda: self.received.total() >= count, timeout=30), self.received
 
     def kill(self, session: str) -> None:
         with self.known:
@@ -57,7 +63,9 @@ class _Handler(socketserver.StreamRequestHandler):
         body = self.rfile.read(length)
         if len(body) < length:
             return
-        self.server.received[session] += 1
+        with self.server.known:
+            self.server.received[session] += 1
+            self.server.known.notify_all()
         moment = self.server.victims.get(session)
         parts = {
             "request": b"",
@@ -66,7 +74,7 @@ class _Handler(socketserver.StreamRequestHandler):
             + b"\r\nConnection: close\r\n\r\n",
             "middle": _event({"choices": [{"index": 0, "delta": {"content": "half "}}]}),
             "usage": _event({"choices": [{"index": 0, "delta": {"content": "whole"}, "finish_reason": "stop"}]})
-            + _event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "cost": 0.000003}}),
+            + _event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "cost": self.server.cost}}),
             "end": b"data: [DONE]\n\n",
         }
         for name, part in parts.items():
