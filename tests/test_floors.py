@@ -43,7 +43,7 @@ LIBRARIES = {
     "certifi": ("providers.connection",),
     "tomli_w": ("store", "secrets.registry_file"),
     "platformdirs": ("store.places",),
-    "msgspec": ("words.record",),
+    "msgspec": ("words.record", "words.outcome"),
     "zstandard": ("store",),
     "jsonschema": ("policy.answer_schema",),
     "referencing": ("policy.answer_schema",),

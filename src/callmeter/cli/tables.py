@@ -265,6 +265,8 @@ def _shown(kind: Kind, cell: Cell) -> str:
             return f"{cell} d"
         case Kind.CHANGE, Decimal():
             return f"{cell * 100:+,.0f}%"
+        case Kind.RATIO, Decimal():
+            return f"{cell:,.{0 if cell >= 100 else 1 if cell >= 10 else 2}f}x"
         case Kind.MILLISECONDS, int():
             return f"{cell} ms" if cell < 1000 else f"{Decimal(cell) / 1000:,.{2 if cell < 10_000 else 1}f} s"
         case Kind.INSTANT, str():

@@ -39,6 +39,7 @@ ROLE_KEYS = ("allocation", "agents", "shared_pool")
 SHARED_POOL = "shared_pool"
 MERIT_POOL = "merit_pool"
 EVERYONE = "*"
+_MOST_WEIGHT = 10**9
 
 
 class Role:
@@ -91,6 +92,20 @@ def split(pool: int, weights: Mapping[str, Decimal]) -> dict[str, int]:
     for name in sorted(whole, key=lambda name: (-(pool * whole[name] % total), name))[:left]:
         parts[name] += 1
     return parts
+
+
+def merit_weights(strategy: Strategy, earned: Mapping[str, int]) -> dict[str, Decimal]:
+    """Weights for the merit pool by what each agent earned (nano-dollars of value, or outputs): of the strategy's
+    agents, those that earned anything. An agent whose name would stand for others has none."""
+    weights = {
+        name: Decimal(amount).scaleb(-9).normalize()
+        for name, amount in sorted(earned.items())
+        if amount > 0 and "*" not in name and (strategy.agents is None or name in strategy.agents)
+    }
+    # The document takes weights up to a billion; only their proportions matter.
+    while weights and max(weights.values()) > _MOST_WEIGHT:
+        weights = {name: weight.scaleb(-1) for name, weight in weights.items()}
+    return weights
 
 
 def handed_out(strategy: Strategy) -> int | None:
@@ -192,7 +207,7 @@ def _read_weights(weights: Part, strategy: Strategy) -> None:
     for text, value in weights.found.items():
         weight = number_of(value)
         name = weights.value("agent", text)
-        if weight is None or not 0 <= weight <= 10**9:
+        if weight is None or not 0 <= weight <= _MOST_WEIGHT:
             weights.fault(text, f"{shown(value)} is not a weight from 0 to a billion")
         elif strategy.agents is not None and name not in strategy.agents:
             weights.fault(text, "is not among `allocations.agents`", "add it there, or remove its weight")

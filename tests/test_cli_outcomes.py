@@ -1,0 +1,298 @@
+"""`budget outcome` and `budget value`, and merit shares from them: recording once, correcting, and bad rows."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from callmeter.cli.app import app
+from callmeter.cli.world import World
+from callmeter.store.audit import read_events
+from callmeter.store.outcomes import read_outcomes, record
+from callmeter.words.outcome import Outcome, outcome_line, parse_outcome
+from conftest import Run
+from log_text import at, log_lines
+
+NOW = "2026-11-21T15:04Z"
+LOG = """
+2026-11-20T09:00Z agent=code purpose=fix   work_item=S-1 cost=3
+2026-11-20T09:01Z agent=docs purpose=write work_item=S-1 cost=1
+2026-11-20T09:02Z agent=docs purpose=write work_item=S-2 cost=0.5
+"""
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(home: Path) -> Call:
+    """Run `callmeter budget …` on LOG, at NOW."""
+    (home / "usage.jsonl").write_bytes(log_lines(LOG))
+
+    def invoke(*arguments: str, input: str | bytes | None = None) -> Result:
+        world = World(clock=lambda: at(NOW).timestamp())
+        return CliRunner().invoke(app, ["budget", *arguments], obj=world, input=input)
+
+    return invoke
+
+
+def listed(call: Call, *names: str) -> list[tuple[object, ...]]:
+    result = call("outcome", "list", "--format", "json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout, parse_float=Decimal)["rows"]
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def section(call: Call, name: str) -> list[dict[str, Any]]:
+    result = call("value", "--format", "json")
+    assert result.exit_code == 0, result.output
+    return list(json.loads(result.stdout, parse_float=Decimal)["sections"][name]["rows"])
+
+
+def test_recording_is_silent_and_the_file_is_the_owners(call: Call, home: Path) -> None:
+    result = call("outcome", "record", "--work-item", "S-1", "--value", "12.5", "--accepted", "--note", "merged")
+    assert (result.exit_code, result.output) == (0, "")
+    path = home / "outcomes.jsonl"
+    assert path.stat().st_mode & 0o777 == 0o600
+    line = json.loads(path.read_bytes())
+    assert {name: line[name] for name in ("v", "at", "work_item", "value", "accepted", "note")} == {
+        "v": 1,
+        "at": "2026-11-21T15:04:00.000Z",
+        "work_item": "S-1",
+        "value": 12.5,
+        "accepted": True,
+        "note": "merged",
+    }
+    assert listed(call, "work_item", "value", "accepted") == [("S-1", Decimal("12.5"), "yes")]
+
+
+def test_the_same_id_counts_once_and_must_say_the_same(call: Call) -> None:
+    again = ("outcome", "record", "--work-item", "S-1", "--value", "2", "--id", "merge-7")
+    assert call(*again).exit_code == 0
+    assert call(*again).exit_code == 0
+    assert len(listed(call, "id")) == 1
+    other = call("outcome", "record", "--work-item", "S-1", "--value", "3", "--id", "merge-7")
+    assert other.exit_code == 2
+    assert "--corrects merge-7" in other.stderr
+    assert listed(call, "value") == [(2,)]
+
+
+def test_a_correction_is_a_new_line(call: Call, home: Path) -> None:
+    call("outcome", "record", "--work-item", "S-1", "--value", "2", "--id", "a")
+    assert call("outcome", "record", "--corrects", "a", "--value", "20").exit_code == 0
+    assert len((home / "outcomes.jsonl").read_bytes().splitlines()) == 2
+    assert listed(call, "id", "value") == [("a", 20)]
+    assert call("outcome", "record", "--corrects", "b", "--value", "20").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--value", "1"),
+        ("--work-item", "S-1"),
+        ("--work-item", "S-1", "--value", "-1"),
+        ("--work-item", "S-1", "--value", "NaN"),
+        ("--work-item", "S\x1b[31m", "--value", "1"),
+        ("--work-item", "S-1", "--accepted", "--rejected"),
+        ("--work-item", "S-1", "--value", "1", "--at", "yesterday"),
+        ("--work-item", "S-1", "--value", "1", "--note", "n" * 1001),
+        ("--corrects", "a"),
+        ("--from", "-", "--value", "1"),
+        ("--from", "there-is-none.csv"),
+    ],
+)
+def test_what_is_no_outcome_is_refused_and_nothing_is_written(
+    call: Call, home: Path, arguments: tuple[str, ...]
+) -> None:
+    result = call("outcome", "record", *arguments)
+    assert result.exit_code == 2, result.output
+    assert "hint" in result.stderr or "Usage" in result.stderr or result.stderr.startswith("callmeter: error")
+    assert "\x1b" not in result.stderr
+    assert not (home / "outcomes.jsonl").exists()
+
+
+CSV = b"""\xef\xbb\xbfticket_id;Value;accepted;Agent;note\r
+S-1;12.5;yes;;"two
+lines"\r
+\r
+S-2;1,5;;;\r
+S-2;1.5;maybe;;\r
+S-2;1.5;no;docs;=HYPERLINK()\r
+S-2;\xff;;;\r
+S-3;4;;;;;\r
+"""
+
+
+def test_bad_rows_of_a_csv_are_named_by_line_and_the_others_recorded(call: Call) -> None:
+    result = call("outcome", "record", "--from", "-", input=CSV)
+    assert result.exit_code == 5
+    lines = result.stderr.splitlines()
+    assert [line.split(":")[:2] for line in lines[:4]] == [
+        ["stdin", "5"],
+        ["stdin", "6"],
+        ["stdin", "8"],
+        ["stdin", "9"],
+    ]
+    assert "4 of 6 rows are no outcomes; 2 recorded" in lines[4]
+    assert listed(call, "work_item", "value", "accepted", "agent", "note") == [
+        ("S-1", Decimal("12.5"), "yes", None, "two lines"),
+        ("S-2", Decimal("1.5"), "no", "docs", "=HYPERLINK()"),
+    ]
+    assert '"\'=HYPERLINK()"' in call("outcome", "list", "--format", "csv").stdout
+
+
+def test_a_mended_file_can_be_given_again(call: Call) -> None:
+    call("outcome", "record", "--from", "-", input="work_item,value\nS-1,1\nS-1,1\nS-2,x\n")
+    assert len(listed(call, "id")) == 2, "two equal rows are two outcomes"
+    again = call("outcome", "record", "-v", "--from", "-", input="work_item,value\nS-1,1\nS-1,1\nS-2,3\n")
+    assert again.exit_code == 0
+    assert again.stderr == "callmeter: 1 recorded, 2 known already\n"
+    assert sorted(listed(call, "work_item", "value")) == [("S-1", 1), ("S-1", 1), ("S-2", 3)]
+
+
+def test_json_lines_are_read_too_and_misspelt_members_are_faults(call: Call) -> None:
+    lines = [
+        '{"id":"x-1","work_item":"S-1","value":0.1,"accepted":true,"at":"2026-11-01"}',
+        '{"work_item":"S-1","valeu":1}',
+        '{"work_item":"S-1","value":1,"value":2}',
+        "not json",
+        '["a list"]',
+        '{"id":"x-1","work_item":"S-1","value":5}',
+        '{"corrects":"x-1","value":0.2}',
+        '{"corrects":"y-1","value":0.2}',
+        '{"work_item":"S-1","value":"1e999999999"}',
+    ]
+    result = call("outcome", "record", "--from", "-", input="\n".join(lines))
+    assert result.exit_code == 5
+    named = [int(line.split(":")[1]) for line in result.stderr.splitlines() if line.startswith("stdin:")]
+    assert named == [2, 3, 4, 5, 6, 8, 9]
+    assert "did you mean `value`?" in result.stderr
+    assert listed(call, "id", "value", "at") == [("x-1", Decimal("0.2"), "2026-11-01T00:00:00.000Z")]
+
+
+def test_a_header_that_nobody_understands_stops_the_whole_file(call: Call, home: Path) -> None:
+    result = call("outcome", "record", "--from", "-", input="work_item,worth\nS-1,5\n")
+    assert result.exit_code == 5
+    assert "stdin:1" in result.stderr
+    assert not (home / "outcomes.jsonl").exists()
+
+
+def test_every_recording_is_audited_once(call: Call, home: Path) -> None:
+    call("outcome", "record", "--work-item", "S-1", "--value", "2", "--id", "a")
+    call("outcome", "record", "--work-item", "S-1", "--value", "2", "--id", "a")
+    call("outcome", "record", "--from", "-", input="work_item,value\nS-1,1\nS-2,0.5\n")
+    events = [event.fields for event in read_events(str(home / "audit.jsonl"))]
+    assert [(each["event"], each["outcomes"], each["value"]) for each in events] == [
+        ("outcome.record", 1, 2),
+        ("outcome.record", 2, Decimal("1.5")),
+    ]
+
+
+def test_lines_that_are_no_outcomes_stop_nobody(call: Call, home: Path) -> None:
+    call("outcome", "record", "--work-item", "S-1", "--value", "2")
+    path = home / "outcomes.jsonl"
+    path.write_bytes(b'{"v":1,"torn\n\x00\n' + path.read_bytes() + b"x" * 20_000 + b'\n{"v":2}\n{"half"')
+    result = call("outcome", "list")
+    assert result.exit_code == 0
+    assert "5 lines are no outcomes and left out" in " ".join(result.stdout.split())
+    assert call("outcome", "record", "--work-item", "S-2", "--value", "1").exit_code == 0
+    assert [each[0] for each in listed(call, "work_item")] == ["S-1", "S-2"]
+
+
+def test_value_reports_what_was_recorded(call: Call) -> None:
+    call("outcome", "record", "--work-item", "S-1", "--value", "8", "--accepted")
+    assert [(row["agent"], row["value"], row["return"]) for row in section(call, "agents")] == [
+        ("code", 6, 2),
+        ("docs", 2, Decimal("1.3333")),
+    ]
+    assert [row["work_item"] for row in section(call, "no_outcome")] == ["S-2"]
+
+
+MERIT = {
+    "version": 1,
+    "allocation_strategy": "equal_base_plus_merit",
+    "allocations": {"base_per_agent": 20, "merit_pool": 100, "weights": "value"},
+}
+
+
+def test_merit_shares_come_from_recorded_value_and_are_shown_first(call: Call, home: Path) -> None:
+    (home / "budget.json").write_text(json.dumps(MERIT))
+    call("outcome", "record", "--work-item", "S-1", "--value", "8", "--at", "2026-11-21")
+    page = call("quota", "allocate", "--merit", "value", "--last", "7d", "--format", "json")
+    assert page.exit_code == 0, page.output
+    sections = json.loads(page.stdout)["sections"]
+    assert list(sections) == ["merit", "allocation"]
+    assert [(row["agent"], row["merit"]) for row in sections["merit"]["rows"]] == [("code", 75), ("docs", 25)]
+    assert {row["subject"]: row["then"] for row in sections["allocation"]["rows"]}["agent:code"] == 95
+    assert json.loads((home / "budget.json").read_text()) == MERIT, "shown, not applied"
+    own = json.loads(call("quota", "allocate", "--format", "json").stdout)["sections"]
+    assert own["merit"]["rows"] == sections["merit"]["rows"], "the policy itself asks for it"
+
+
+def test_applied_merit_is_in_the_policy_and_audited(call: Call, home: Path) -> None:
+    (home / "budget.json").write_text(json.dumps(MERIT))
+    call("outcome", "record", "--work-item", "S-1", "--value", "8", "--at", "2026-11-21")
+    call("outcome", "record", "--work-item", "S-2", "--value", "1", "--agent", "docs", "--at", "2026-11-01")
+    done = call("quota", "allocate", "--merit", "value", "--apply", "--yes", "-q")
+    assert done.exit_code == 0, done.output
+    assert json.loads((home / "budget.json").read_text())["allocations"]["weights"] == {"code": 6, "docs": 3}
+    assert [event.fields["event"] for event in read_events(str(home / "audit.jsonl"))][-1] == "quota.allocate"
+
+
+def test_without_value_there_is_no_merit_to_share(call: Call, home: Path) -> None:
+    (home / "budget.json").write_text(json.dumps(MERIT))
+    result = call("quota", "allocate", "--merit", "value")
+    assert result.exit_code == 2
+    assert "callmeter budget outcome record" in result.stderr
+    assert call("quota", "allocate", "--merit", "value", "--weight", "a=1").exit_code == 2
+
+
+def test_many_may_record_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "outcomes.jsonl")
+
+    def work(number: int) -> None:
+        for each in range(20):
+            # Everybody records the same twenty, and one of his own each time.
+            line = {"v": 1, "at": "2026-11-21T00:00:00.000Z", "work_item": "S"}
+            record(path, [Outcome(id=f"{each}", **line), Outcome(id=f"{number}-{each}", **line)], lambda _: None)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = read_outcomes(path)
+    assert found.bad_count == 0
+    assert len(found.outcomes) == len({each.id for each in found.outcomes}) == 20 + 4 * 20
+
+
+def test_a_killed_writer_leaves_whole_outcomes_behind(call: Call, home: Path) -> None:
+    call("outcome", "record", "--work-item", "S-1", "--value", "2")
+    path = home / "outcomes.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"v":1,"id":"half","wor')
+    assert call("outcome", "record", "--work-item", "S-2", "--value", "3").exit_code == 0
+    assert [each[0] for each in listed(call, "work_item")] == ["S-1", "S-2"]
+
+
+def test_a_line_is_read_as_it_was_written() -> None:
+    outcome = Outcome(
+        v=1,
+        id="a",
+        at="2026-11-21T00:00:00.000Z",
+        work_item="S-1",
+        value=Decimal("0.000000001"),
+        accepted=False,
+        note="é",
+    )
+    assert parse_outcome(outcome_line(outcome)[:-1]) == outcome
+
+
+def test_the_installed_command_reads_a_pipe(run_callmeter: Run, home: Path) -> None:
+    done = run_callmeter("budget", "outcome", "record", "--from", "-", input="work_item,value\nS-1,2\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len((home / "outcomes.jsonl").read_bytes().splitlines()) == 1
