@@ -1,11 +1,12 @@
 """What a usage line counts for in the ledger, and in which windows: the same for a call that is settled now and for
-a log that is counted from its beginning."""
+a log that is counted from its beginning. And where those windows stand."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
 from callmeter.ledger.protocol import MOST, Amount, Basis, Window
+from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import buckets_for
 from callmeter.store.log_identity import log_identity
 from callmeter.words.digest import hex_digest
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from callmeter.ledger.protocol import Standing
     from callmeter.policy.document import Policy
+    from callmeter.policy.grants import Allowances
+    from callmeter.policy.quotas import Bucket
 
 # Changes when a line counts for something else than before: then every log is counted anew.
 _RULES = "1"
@@ -86,10 +90,24 @@ def windows_of(policy: Policy, record: Mapping[str, object]) -> list[Window]:
         pool=str(record.get("pool") or ""),
     )
     at = parse_instant(str(record["timestamp"]))
-    return [
-        Window(bucket.key, bucket.quota.period, bucket.start, bucket.end)
-        for bucket in buckets_for(policy.quotas, facts, at, zone_named(policy.time_zone))
-    ]
+    return [window_of_bucket(bucket) for bucket in buckets_for(policy.quotas, facts, at, zone_named(policy.time_zone))]
+
+
+def window_of_bucket(bucket: Bucket) -> Window:
+    """The window of the ledger in which a bucket's period is booked."""
+    return Window(bucket.key, bucket.quota.period, bucket.start, bucket.end)
+
+
+def stand_of(bucket: Bucket, standing: Standing, allowances: Allowances) -> Stand:
+    """A bucket's standing in its quota's unit, with what was approved on top."""
+    quota, calls = bucket.quota, standing.taken("calls")
+    return Stand(
+        bucket,
+        standing.settled.of(quota.unit),
+        standing.held.of(quota.unit),
+        allowances.granted(bucket.key, quota.period, quota.unit, calls),
+        allowances.approved(bucket.key, quota.period, quota.unit, calls),
+    )
 
 
 def write_line(log_path: str, record: dict[str, object], assumed: Amount, now: datetime) -> Amount:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from callmeter.flows.booking import basis_of, booked_line, write_line
-from callmeter.flows.standing import arithmetic, instant_text, quota_text, stand_of, standing_text, window_of_bucket
+from callmeter.flows.booking import basis_of, booked_line, stand_of, window_of_bucket, write_line
 from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Uncounted
-from callmeter.policy.decision import Decision, Frozen, Need, Stand, decide
-from callmeter.policy.model_rules import forbidding
-from callmeter.policy.quotas import SHORT_PERIODS, Bucket, candidate_buckets
-from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Refused
+from callmeter.policy.decision import Decision, Need, Stand, decide
+from callmeter.policy.quotas import Bucket, candidate_buckets
+from callmeter.words.errors import Busy, Refused
 from callmeter.words.jsontext import dumps
-from callmeter.words.money import amount_value, nano, usd
+from callmeter.words.money import nano, usd
 from callmeter.words.period import zone_named
 from callmeter.words.subject import facts_of
 
@@ -26,17 +24,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
-    from typing import Any
 
-    from callmeter.flows.approvals import Desk
+    from callmeter.flows.desk import Desk
     from callmeter.ledger.protocol import Basis, Ledger, Standing, Window
     from callmeter.policy.document import Policy
 
 
 _TRIES = 25
 _COUNTS = 3
-# A call held up by others' holds is told to come back after this; they last as long as their calls.
-_RETRY_AFTER = 5
 
 
 class Asked:
@@ -184,8 +179,11 @@ class Books:
         desk = self._open_desk()
         frozen = desk.allowances.frozen(self._facts(asked, admission.model))
         if frozen is not None:
-            raise _frozen(frozen)
-        self._check_models(asked, admission)
+            from callmeter.flows.refusals import frozen_refusal
+
+            raise frozen_refusal(frozen)
+        if self.policy.model_rules:
+            self._check_models(asked, admission)
         if not self.policy.quotas:
             return admission
         try:
@@ -228,6 +226,8 @@ class Books:
         return False
 
     def _check_models(self, asked: Asked, admission: Admission) -> None:
+        from callmeter.policy.model_rules import forbidding
+
         for model in (asked.model, *asked.others):
             for rule in forbidding(self.policy, self._facts(asked, model))[:1]:
                 said = f"the model {model} is not among those of {rule.subject} ({rule.source})"
@@ -269,7 +269,9 @@ class Books:
                     self._recover()  # nobody is refused for what a dead process holds
                     recovered = True
                     continue
-                raise self._refusal(asked, decision, facts, desk)
+                from callmeter.flows.refusals import refusal
+
+                raise refusal(asked, decision, facts, desk, self.ledger, self._alert)
             if self._hold(asked, admission, decision, basis, windows, self._last_calls(windows, standings, desk)):
                 self._admitted(asked, admission, decision, settled_model)
                 return
@@ -289,7 +291,15 @@ class Books:
         model = admission.model
         models = (model, *asked.others)
 
+        known: dict[int, int | None] = {}
+
         def usd_at(ceiling: int) -> int | None:
+            """The dearest of the models. Each quota asks, and a price takes longer to work out than all the rest."""
+            if ceiling not in known:
+                known[ceiling] = dearest(ceiling)
+            return known[ceiling]
+
+        def dearest(ceiling: int) -> int | None:
             worst = 0
             for name in models:
                 amount = asked.worst_at(name, ceiling)
@@ -354,6 +364,8 @@ class Books:
             admission.ceiling = decision.ceiling
         for stand, share in decision.warnings:
             if self._tentative or self._first_time(stand.bucket, share):
+                from callmeter.flows.standing import quota_text, standing_text
+
                 said = f"{quota_text(stand.bucket)} is past {int(share * 100)} %: {standing_text(stand)}"
                 admission.warnings.append(said)
                 self._alert(stand.bucket, str(share), said)
@@ -361,6 +373,9 @@ class Books:
             self.ledger.remember(_session_key(asked), f"{asked.model}>{admission.model}")
 
     def _downgrade(self, asked: Asked, admission: Admission, decision: Decision) -> None:
+        from callmeter.flows.standing import quota_text
+        from callmeter.policy.model_rules import forbidding
+
         assert decision.stand is not None
         facts = self._facts(asked, decision.model)
         for rule in forbidding(self.policy, facts)[:1]:
@@ -402,84 +417,6 @@ class Books:
             return False
         before = self.ledger.remember(key, str(share))
         return not before or Decimal(before) < share
-
-    def _refusal(
-        self,
-        asked: Asked,
-        decision: Decision,
-        facts: dict[str, str],
-        desk: Desk,
-    ) -> CallmeterError:
-        stand = decision.stand
-        assert stand is not None
-        quota, bucket = stand.quota, stand.bucket
-        if decision.why == "price_unknown":
-            return Refused(
-                f"the model {facts['model']} has no price, and {quota_text(bucket)} is a hard quota",
-                f"set it with `callmeter prices set {facts['model']} --provider {asked.provider} --input … --output …`",
-                code="price_unknown",
-            )
-        holders = [
-            reservation.call_id
-            for reservation in self.ledger.open_reservations()
-            if any(window.key == window_of_bucket(bucket).key for window in reservation.windows)
-        ]
-        sums = arithmetic(decision, len(holders))
-        details: dict[str, Any] = {
-            "subject": bucket.key,
-            "period": quota.period,
-            "unit": quota.unit,
-            "limit": amount_value(decision.limit, quota.unit),
-            "current_usage": amount_value(stand.settled, quota.unit),
-            "held": amount_value(stand.held, quota.unit),
-            "held_by": holders[:20],
-            "need": amount_value(decision.need, quota.unit),
-            "missing": amount_value(decision.missing, quota.unit),
-            "resets_at": instant_text(decision.resets_at),
-        }
-        if decision.action == "busy":
-            left = decision.resets_at - int(asked.at.timestamp())
-            wait = max(1, left) if quota.period in SHORT_PERIODS and decision.why == "limit" else _RETRY_AFTER
-            return Busy(
-                f"{quota_text(bucket)} is busy: {sums}",
-                f"try again in {wait} s, or add `--wait`",
-                code="quota_busy",
-                retry_after=wait,
-                **details,
-            )
-        if decision.action == "approve" and decision.stage is not None:
-            share = int(decision.stage.share * 100)
-            why = f"{quota_text(bucket)} needs approval from {share} % on"
-            request = desk.request(bucket.key, quota.period, quota.unit, bucket.end, facts, why)
-            return ApprovalNeeded(
-                f"{why}: {sums}; " + (f"request {request}" if request else "nobody has asked yet"),
-                f"ask for `callmeter budget approve {request}`" if request else "the call itself asks",
-                request=request or None,
-                **details,
-            )
-        if decision.resets_at:
-            details["retry_after"] = max(1, decision.resets_at - int(asked.at.timestamp()))
-        said = f"{quota_text(bucket)} stops this call: {sums}"
-        if decision.why == "limit" and quota.period not in SHORT_PERIODS:
-            self._alert(bucket, "stop", said)
-        return Refused(said, _stop_hint(bucket), code="quota_exceeded", **details)
-
-
-def _stop_hint(bucket: Bucket) -> str:
-    key = bucket.key.removeprefix("own/")
-    return f"see `callmeter budget quota explain {key}`, or ask: `callmeter budget request {key} AMOUNT --reason …`"
-
-
-def _frozen(frozen: Frozen) -> Refused:
-    until = f" until {instant_text(frozen.until)}" if frozen.until else ""
-    reason = f": {frozen.reason}" if frozen.reason else ""
-    return Refused(
-        f"{frozen.subject} is frozen{until}{reason}",
-        f"`callmeter budget thaw {frozen.subject}` lifts it",
-        code="frozen",
-        subject=str(frozen.subject),
-        resets_at=instant_text(frozen.until),
-    )
 
 
 def _session_key(asked: Asked) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from callmeter.flows.booking import basis_of
-from callmeter.flows.standing import stand_of, window_of_bucket
+from callmeter.flows.booking import basis_of, stand_of, window_of_bucket
 from callmeter.ledger.protocol import Uncounted
 from callmeter.policy.decision import Need, decide
 from callmeter.policy.quotas import UNITS, Bucket, candidate_buckets

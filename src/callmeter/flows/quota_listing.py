@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from callmeter.flows.booking import stand_of, window_of_bucket
 from callmeter.flows.outlook import Teller
-from callmeter.flows.standing import stand_of, window_of_bucket
 from callmeter.ledger.protocol import Reservation, Standing, Window
 from callmeter.policy.coverage import bucket_key
 from callmeter.policy.decision import Stand

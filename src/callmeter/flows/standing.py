@@ -1,34 +1,13 @@
-"""Where a call's buckets stand, and the arithmetic of a refusal in words."""
+"""Where a call's buckets stand, and the arithmetic of a refusal, in words. Few calls need any."""
 
 from __future__ import annotations
 
-from callmeter.ledger.protocol import Window
-from callmeter.policy.decision import Stand
 from callmeter.words.money import amount_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from callmeter.ledger.protocol import Standing
-    from callmeter.policy.decision import Decision
-    from callmeter.policy.grants import Allowances
+    from callmeter.policy.decision import Decision, Stand
     from callmeter.policy.quotas import Bucket
-
-
-def window_of_bucket(bucket: Bucket) -> Window:
-    """The window of the ledger in which a bucket's period is booked."""
-    return Window(bucket.key, bucket.quota.period, bucket.start, bucket.end)
-
-
-def stand_of(bucket: Bucket, standing: Standing, allowances: Allowances) -> Stand:
-    """A bucket's standing in its quota's unit, with what was approved on top."""
-    quota, calls = bucket.quota, standing.taken("calls")
-    return Stand(
-        bucket,
-        standing.settled.of(quota.unit),
-        standing.held.of(quota.unit),
-        allowances.granted(bucket.key, quota.period, quota.unit, calls),
-        allowances.approved(bucket.key, quota.period, quota.unit, calls),
-    )
 
 
 def quota_text(bucket: Bucket) -> str:
