@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from conftest import SCRIPTS, lacking
-from other_hosts import on_host
+from conftest import lacking
+from other_hosts import Host
 from servers import database
 from servers.database import Postgres
 from test_cli_storm import MOMENTS, serving
@@ -37,37 +34,6 @@ def own_database() -> Iterator[Postgres]:
         yield running
 
 
-class Host:
-    """A home under a host name of its own."""
-
-    def __init__(self, name: str, home: Path, environment: dict[str, str], ledger: str) -> None:
-        self.name = name
-        self.home = home
-        self._prefix = on_host(name)
-        self._env = {**environment, "CALLMETER_HOME": str(home), "CALLMETER_LEDGER": ledger}
-        home.mkdir(mode=0o700, exist_ok=True)
-        quota = {"subject": "agent:storm", "limit": str(WORST * FITTING), "period": "month"}
-        (home / "budget.json").write_text(json.dumps({"enforcement": "hard", "quotas": [quota]}))
-
-    def start(self, script: str, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*self._prefix, str(SCRIPTS / script), *arguments],
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, script: str, *arguments: str) -> tuple[int, str]:
-        process = self.start(script, *arguments)
-        output, errors = process.communicate(timeout=60)
-        return process.returncode, (output + errors).decode()
-
-    def lines(self) -> list[dict[str, Any]]:
-        text = (self.home / "usage.jsonl").read_text()
-        return [json.loads(line, parse_float=Decimal) for line in text.splitlines()]
-
-
 @pytest.mark.parametrize("seed", [5, 6])
 def test_two_hosts_never_exceed_a_shared_cap_though_callers_are_killed_and_the_database_restarts(
     seed: int, home: Path, environment: dict[str, str], tmp_path: Path, own_database: Postgres
@@ -75,7 +41,10 @@ def test_two_hosts_never_exceed_a_shared_cap_though_callers_are_killed_and_the_d
     import psycopg
 
     limit = WORST * FITTING
-    hosts = [Host(name, tmp_path / name, environment, own_database.address) for name in HOSTS]
+    quota = {"subject": "agent:storm", "limit": str(limit), "period": "month"}
+    policy = {"enforcement": "hard", "quotas": [quota]}
+    shared = {**environment, "CALLMETER_LEDGER": own_database.address}
+    hosts = [Host(name, tmp_path / name, shared, policy) for name in HOSTS]
     chosen = random.Random(seed)
     sessions = [f"s{number}" for number in range(CALLS)]
     with serving() as server:

@@ -58,7 +58,8 @@ def directory() -> Iterator[Path]:
 
 
 class Postgres:
-    """A server with an empty database at `address`. `durable` as in real life: it syncs."""
+    """A server with an empty database at `address`, and at `socket` in the file system. `durable` as in real life: it
+    syncs."""
 
     def __init__(self, base: Path, *, durable: bool = False) -> None:
         initdb = program("initdb")
@@ -91,6 +92,7 @@ class Postgres:
             "timezone": "UTC",
         }
         self.address = f"postgresql://callmeter@127.0.0.1:{self._port}/postgres"
+        self.socket = str(base / f".s.PGSQL.{self._port}")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
