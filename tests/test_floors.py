@@ -50,6 +50,12 @@ LIBRARIES = {
     "xllamacpp": ("providers.local_server",),
     "sqlite3": ("ledger.sqlite_file", "store"),
     "psycopg": ("ledger.postgres_database",),
+    "hvac": ("secrets.vault",),
+    "requests": ("secrets.vault",),  # hvac's errors come from it
+    "boto3": ("secrets.aws",),
+    "botocore": ("secrets.aws",),
+    "keyring": ("secrets.keychain",),
+    "secretstorage": ("secrets.keychain",),
     "_sha2": ("words.digest",),  # the standard library of Python 3.12
 }
 

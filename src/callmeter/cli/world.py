@@ -79,7 +79,7 @@ class World:
         """What opens the secret stores that the key registry names."""
         from callmeter.secrets.open_store import Stores
 
-        return Stores(self.paths.secrets, self.env)
+        return Stores(self.paths.secrets, self.env, self.settings.vault, self.settings.helpers)
 
     @property
     def policy(self) -> Policy:

@@ -24,6 +24,9 @@ _VARIABLES = {
     "ANTHROPIC_API_KEY": "api.anthropic.com",
 }
 
+# What no child process of callmeter needs, and so does not get.
+KEY_VARIABLES = (OWN_VARIABLE, "CALLMETER_MANAGEMENT_KEY", *_VARIABLES)
+
 HINT = (
     "the key comes from {variable}, which is shared by all that runs here; a key of its own lets each agent be "
     "capped and rotated: `callmeter budget keys add AGENT --provider {provider}` (said once)"

@@ -17,7 +17,7 @@ import os
 import stat
 
 from callmeter.secrets.secret import MAX_KEY, Secret, parse_secret
-from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS, SLOTS, conflict, require_slot
+from callmeter.secrets.store import CURRENT, SLOTS, exchange, require_slot
 from callmeter.store.files import Lock, make_directory
 from callmeter.words.errors import NoKey, Unavailable
 
@@ -54,15 +54,14 @@ class FileStore:
         between leaves the old key or the new one, and the same swap completes it. Raises Conflict too."""
         make_directory(self.directory)
         with _Writing(self) as directory:
-            current = self.read(name)
-            if current != new:
-                if current != old:
-                    raise conflict(f"in {self._path(name)}")
-                if old is not None:
-                    self._put(directory, _file(name, PREVIOUS), old)
-                self._put(directory, name, new)
-            if self.read(name, PENDING) == new:
-                self._remove(directory, _file(name, PENDING))
+            exchange(
+                self._path(name),
+                old,
+                new,
+                read=lambda slot: self.read(name, slot),
+                put=lambda slot, secret: self._put(directory, _file(name, slot), secret),
+                remove=lambda slot: self._remove(directory, _file(name, slot)),
+            )
 
     def delete(self, name: str, slot: str | None = None) -> bool:
         """Remove the key, or what is in one slot. False when there was nothing."""

@@ -42,6 +42,22 @@ class Stores:
                 from callmeter.secrets.environment import EnvironmentStore
 
                 return EnvironmentStore(self._env), name
+            case "keychain":
+                from callmeter.secrets.keychain import KeychainStore
+
+                return KeychainStore(self.directory), name
+            case "vault":
+                from callmeter.secrets.vault import VaultStore
+
+                return VaultStore(self._env, self._vault), name
+            case "aws-sm":
+                from callmeter.secrets.aws import AwsStore
+
+                return AwsStore(), name
+            case "command":
+                from callmeter.secrets.command import CommandStore
+
+                return CommandStore(name.partition("/")[0], self.directory, self._env, self._helpers), name
         raise Malformed("a key's `secret` names no store that this callmeter knows", "write `file:LABEL`")
 
     def salt(self) -> bytes:

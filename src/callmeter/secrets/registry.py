@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 VERSION = 1
-STORES = ("file", "env")
+# In the order in which they are to be preferred; `flows/key_places.py` says what each is worth.
+STORES = ("file", "keychain", "vault", "aws-sm", "command", "env")
 RESERVED_ENDINGS = (".pending", ".previous")
 _MAX_LABEL = 128
 _TEXTS = (
@@ -29,6 +30,7 @@ _TEXTS = (
     "created",
     "expires",
     "secret",
+    "copy",
     "fingerprint",
 )
 _FLAGS = ("default", "shared")
@@ -40,7 +42,7 @@ class Entry:
 
     An `environment` binds the key to calls of that environment, `base_url` to that endpoint's scheme, host and
     port. `allowed_models` are names, or beginnings of names ending in `*`; an empty list allows all. `secret` is
-    the reference to its store.
+    the reference to its store; `copy` another place where it may lie too, while it is being moved.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Entry:
         expires: str = "",
         fingerprint: str = "",
         shared: bool = False,
+        copy: str = "",
     ) -> None:
         self.label = label
         self.provider = provider
@@ -76,6 +79,7 @@ class Entry:
         self.expires = _instant("expires", expires)
         self.fingerprint = fingerprint
         self.shared = shared
+        self.copy = copy
 
     def expired(self, now: datetime) -> bool:
         """Whether its last moment has passed."""
@@ -126,11 +130,12 @@ def _entry(label: str, table: object, path: str) -> Entry:
     for name in _NEEDED:
         if not table.get(name):
             raise Malformed(f"{where}: `{name}` is missing", f"run `callmeter budget keys remove {label}`, and add it")
-    store, _, name = table["secret"].partition(":")
-    if store not in STORES or not name or name.startswith(".") or "/" in name or "\0" in name:
-        raise Malformed(
-            f"{where}: `secret` is not a reference such as `file:{label}`", "mend it; a key is not kept here"
-        )
+    for name in ("secret", "copy"):
+        if name in table and reference_fault(table[name]):
+            # Somebody may have put the key there: it is not shown.
+            raise Malformed(
+                f"{where}: `{name}` is not a reference such as `file:{label}`", "mend it; a key is not kept here"
+            )
     try:
         return Entry(label, **table)
     except ValueError as error:
@@ -158,6 +163,25 @@ def label_fault(label: str) -> str:
     return ""
 
 
+def reference_fault(reference: str) -> str:
+    """Why text cannot say where a key lies, or nothing."""
+    store, _, name = reference.partition(":")
+    if looks_like_key(reference) or looks_like_key(name):
+        return "looks like a key itself"
+    if store not in STORES:
+        return f"does not begin with one of {', '.join(f'{store}:' for store in STORES)}"
+    if store == "file":
+        return label_fault(name)
+    parts = name.partition("#")[0].split("/")
+    if not name.isascii() or not name.isprintable() or " " in name or name.startswith("-") or len(name) > 512:
+        return "has a name that is not plain"
+    if any(part in ("", ".", "..") or part.startswith("-") for part in parts):
+        return "has an empty part, or one that leads elsewhere"
+    if len(parts) < 2 and store in ("vault", "command"):
+        return "lacks a name: " + ("`vault:MOUNT/PATH`" if store == "vault" else "`command:HELPER/NAME`")
+    return ""
+
+
 def origin_of(url: str) -> str:
     """Scheme, host and port of a URL, `https://openrouter.ai:443`, for comparing whom a key is sent to.
 
@@ -176,6 +200,13 @@ def origin_of(url: str) -> str:
         # The URL itself is not shown: somebody may have put a password or a key into it.
         raise ValueError("the URL is not a plain http or https URL")
     return f"{scheme}://{host}:{int(port)}"
+
+
+def leads_here(origin: str) -> bool:
+    """Whether an origin is this machine's own, so that a key may travel there in the clear."""
+    host = origin.partition("://")[2].rpartition(":")[0]
+    numbers = host.split(".")
+    return host in ("localhost", "[::1]") or (numbers[0] == "127" and len(numbers) == 4 and "".join(numbers).isdigit())
 
 
 def entry_for(

@@ -78,6 +78,7 @@ def _table(entry: Entry) -> dict[str, object]:
         "created": text_of(entry.created) if entry.created else "",
         "expires": text_of(entry.expires) if entry.expires else "",
         "secret": entry.secret,
+        "copy": entry.copy,
         "fingerprint": entry.fingerprint,
         "shared": entry.shared,
     }

@@ -11,6 +11,7 @@ from callmeter.words.errors import NoKey, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from callmeter.secrets.secret import Secret
@@ -59,10 +60,32 @@ class SecretStore(Protocol):
         """Where the key lies, for a person."""
 
 
+def exchange(
+    where: str,
+    old: Secret | None,
+    new: Secret,
+    *,
+    read: Callable[[str], Secret | None],
+    put: Callable[[str, Secret], None],
+    remove: Callable[[str], object],
+) -> None:
+    """A swap in a store that keeps each slot by itself, under the caller's lock. Each step replaces one slot at once,
+    so that a crash leaves the old key or the new one current, and the same swap completes the rest."""
+    current = read(CURRENT)
+    if current != new:
+        if current != old:
+            raise conflict(where)
+        if old is not None:
+            put(PREVIOUS, old)
+        put(CURRENT, new)
+    if read(PENDING) == new:
+        remove(PENDING)
+
+
 def conflict(where: str) -> Conflict:
     """The error for a key that somebody else has changed meanwhile."""
     return Conflict(
-        f"the key {where} is not the one that was to be replaced: somebody has changed it meanwhile",
+        f"the key at {where} is not the one that was to be replaced: somebody has changed it meanwhile",
         "see `callmeter budget keys list`, and run the command again when the key there is the right one",
     )
 
@@ -80,4 +103,14 @@ def missing(label: str, where: str) -> NoKey:
         f"add it again: `callmeter budget keys add --label {label} --replace`",
         code="key_missing",
         key=label,
+    )
+
+
+def library_missing(kind: str, extra: str) -> Unavailable:
+    """The error for a store whose library is not installed."""
+    return Unavailable(
+        f"a key lies in {kind}, and the library for that is not installed",
+        f"run `pip install 'callmeter[{extra}]'` (or `uv tool install 'callmeter[{extra}]'`)",
+        code="extra_missing",
+        extra=extra,
     )

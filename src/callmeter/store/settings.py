@@ -103,6 +103,12 @@ KNOWN = {
 PROVIDER_KEYS = ("base_url", "price_as", "output_ceiling", "send", "headers", "free")
 
 
+# Members of [vault], and of a [helpers.NAME] table; `secrets/` gives them their meaning.
+VAULT_KEYS = ("address", "namespace", "ca_file", "role_id", "secret_id_file")
+HELPER_KEYS = ("read", "write", "delete")
+_TABLES = ("tags", "providers", "vault", "helpers")
+
+
 class Settings:
     """What is set, and by whom. Raises Malformed for a damaged file, UsageError for a bad variable."""
 
@@ -111,7 +117,7 @@ class Settings:
         self._env = env
         self._document = document
         for name in document:
-            if name not in KNOWN and name not in ("tags", "providers"):
+            if name not in KNOWN and name not in _TABLES:
                 raise Malformed(
                     f"{path}: unknown setting {name!r}{_did_you_mean(name)}", "see `man 5 callmeter-config`"
                 )
@@ -129,6 +135,9 @@ class Settings:
                         f"{path}: unknown setting {key!r} in [providers.{name}]", "see `man 5 callmeter-config`"
                     )
             self.providers[name] = table
+        self.vault = self._table("vault", document.get("vault", {}))
+        _require_known(self.vault, VAULT_KEYS, f"{path}: [vault]")
+        self.helpers = self._helpers(document.get("helpers", {}))
 
     def find(self, name: str) -> tuple[object, str]:
         """A setting's value and where it comes from: `variable`, `config.toml` or `built in`."""
@@ -185,6 +194,23 @@ class Settings:
                 found.append((name, value, variable_of(name)))
         return found
 
+    def _helpers(self, tables: object) -> dict[str, dict[str, list[str]]]:
+        if not isinstance(tables, dict):
+            raise Malformed(f"{self.path}: `helpers` is not a table", "write `[helpers.NAME]`")
+        for name, table in tables.items():
+            where = f"{self.path}: [helpers.{name}]"
+            if not isinstance(table, dict):
+                raise Malformed(f"{self.path}: `helpers.{name}` is not a table", f"write `[helpers.{name}]`")
+            _require_known(table, HELPER_KEYS, where)
+            for member, command in table.items():
+                if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
+                    raise Malformed(
+                        f"{where}: `{member}` is not a list of text", f'write `{member} = ["PROGRAM", "{{name}}"]`'
+                    )
+            if "read" not in table:
+                raise Malformed(f"{where}: `read` is missing", 'write `read = ["PROGRAM", "{name}"]`')
+        return tables
+
     def _table(self, name: str, value: object) -> dict[str, str]:
         if not isinstance(value, dict):
             raise Malformed(f"{self.path}: `{name}` is not a table", f"write `[{name}]`")
@@ -206,6 +232,12 @@ def read_settings(places: Places, env: Mapping[str, str]) -> Settings:
     return settings
 
 
+def _require_known(table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
+    for name in table:
+        if name not in known:
+            raise Malformed(f"{where}: unknown setting {name!r}", f"use one of {', '.join(known)}")
+
+
 def variable_of(name: str) -> str:
     """The environment variable of a setting or tag: `base_url` is CALLMETER_BASE_URL."""
     return "CALLMETER_" + name.upper()
@@ -214,5 +246,5 @@ def variable_of(name: str) -> str:
 def _did_you_mean(name: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, [*KNOWN, "tags", "providers"], 1)
+    close = difflib.get_close_matches(name, [*KNOWN, *_TABLES], 1)
     return f", did you mean {close[0]!r}?" if close else ""
