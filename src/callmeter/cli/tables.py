@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TextIO
 
+from callmeter.reports.forecast_words import chance_text
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.words.money import shown
 
@@ -265,6 +266,8 @@ def _shown(kind: Kind, cell: Cell) -> str:
             return f"{cell} d"
         case Kind.CHANGE, Decimal():
             return f"{cell * 100:+,.0f}%"
+        case Kind.CHANCE, Decimal():
+            return chance_text(cell)
         case Kind.RATIO, Decimal():
             return f"{cell:,.{0 if cell >= 100 else 1 if cell >= 10 else 2}f}x"
         case Kind.MILLISECONDS, int():

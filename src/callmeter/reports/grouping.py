@@ -25,6 +25,7 @@ FIELDS = (
     "error",
     "cost_source",
     "generation_id",
+    "pool",
 )
 Reads = Callable[[UsageRecord], str]
 _HOUR = timedelta(hours=1)

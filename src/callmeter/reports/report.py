@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     DAYS = "days"  # Decimal
     DIFFERENCE = "difference"  # int, nano-dollars more (or less), shown with its sign; None when nobody knows
     CHANGE = "change"  # Decimal, 0.12 is 12 % more; None when there is nothing to compare with
+    CHANCE = "chance"  # Decimal from 0 to 1, a probability; text gives it in tens of a per cent
     RATIO = "ratio"  # Decimal, 3 is three times as much; None when there is nothing to compare with
     MILLISECONDS = "milliseconds"  # int
     INSTANT = "instant"  # str, RFC 3339

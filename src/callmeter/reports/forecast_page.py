@@ -1,0 +1,287 @@
+"""Forecasts as a page: sentences first, then the sums, the days, and what it means for quotas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+
+from callmeter.reports.forecast import Forecast, Part
+from callmeter.reports.forecast_grades import Grade, grade_sentence, hits_sentence
+from callmeter.reports.forecast_history import RECENT, History, Now, doubt, quality
+from callmeter.reports.forecast_quotas import Exhaustion
+from callmeter.reports.forecast_words import chance_text, count_text, days_text, range_text, weekday_of
+from callmeter.reports.grouping import title_of
+from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
+from callmeter.reports.sums import apportion, share_of
+from callmeter.words.instant import text_of
+from callmeter.words.money import amount_text, shown
+
+_DAY = timedelta(1)
+_MOST_SENTENCES = 5
+_UNITS = {
+    "usd": ("quotas", "Quotas"),
+    "tokens": ("quotas_tokens", "Quotas, in tokens"),
+    "calls": ("quotas_calls", "Quotas, in calls"),
+}
+_RANGE = [
+    Column("expected", "expected", Kind.RATE),
+    Column("median", "median", Kind.RATE, optional=4),
+    Column("low_80", "8 in 10: from", Kind.RATE),
+    Column("high_80", "to", Kind.RATE),
+    Column("low_95", "95 %: from", Kind.RATE, optional=5),
+    Column("high_95", "to", Kind.RATE, optional=5),
+]
+
+
+def forecast_page(
+    forecasts: Sequence[Forecast],
+    by: Sequence[str],
+    quotas: Sequence[Exhaustion],
+    now: Now,
+    *,
+    stopped: int = 0,
+    grades: Sequence[Grade] = (),
+    notes: Sequence[str] = (),
+) -> Board:
+    """The page of at least one forecast. `stopped` is on how many recent days limits stopped calls; `grades` are those
+    of earlier forecasts."""
+    total = forecasts[0].total
+    sections = {"forecast": _sums(forecasts, by, now)}
+    sections |= {f"{each.horizon.name}_days": _days(each) for each in forecasts if each.days}
+    for unit, (name, title) in _UNITS.items():
+        chosen = [each for each in quotas if each.limit.unit == unit]
+        if chosen:
+            sections[name] = _quotas(title, unit, chosen)
+    local = now.end.astimezone(now.usage.zone)
+    return Board(
+        title=f"Forecast, {weekday_of(now.today)} {local:%Y-%m-%d %H:%M} ({now.usage.zone})",
+        lead=_lead(forecasts, quotas, now),
+        sections=sections,
+        notes=[*_basis(total, now, stopped), *_about_parts(forecasts), *_graded(grades), *notes],
+        facts={
+            "now": text_of(now.end),
+            "zone": str(now.usage.zone),
+            "basis": {
+                "days": total.fit.days if total.fit else 0,
+                "days_with_spend": total.fit.days_with_spend if total.fit else 0,
+                "from": _first_day(total.history, now),
+                "until": (now.today - _DAY).isoformat() if total.fit else None,
+            },
+            "quality": quality(total.fit),
+            "stopped_days": stopped,
+        },
+    )
+
+
+def horizon_sentence(forecast: Forecast) -> str:
+    """`Next week, 2026-11-23 to 2026-11-29: about $41.20, 8 in 10 chance of $33 to $52.`; "" without a forecast."""
+    horizon, total = forecast.horizon, forecast.total
+    if total.fit is None:
+        return ""
+    title = horizon.title[:1].upper() + horizon.title[1:]
+    said = total.sum
+    so_far = f", {shown(said.spent)} of it spent" if horizon.begun is not None else ""
+    likely = range_text(said.quantile(0.1), said.quantile(0.9))
+    days = days_text(horizon.begun or horizon.first, horizon.last)
+    text = f"{title}, {days}: about {shown(said.expected)}{so_far}, 8 in 10 chance of {likely}"
+    if said.coming.mean > 0 and said.median - said.spent < 0.75 * said.coming.mean:
+        text += f"; as likely below {shown(said.median)} as above"
+    return f"{text}."
+
+
+def quota_sentence(found: Exhaustion) -> str:
+    """`agent:code per month: 30 % chance of passing $45.00 before Tuesday 2026-12-01.`"""
+    limit = found.limit
+    passing = amount_text(limit.limit, limit.unit)
+    reset = "" if limit.resets is None else f" before {weekday_of(limit.resets)} {limit.resets.isoformat()}"
+    if found.used_up:
+        return f"{limit.name}: used up; the limit is {passing}{reset.replace(' before', ' until')}."
+    if found.chance is None:
+        return f"{limit.name}: {_when(found)}." if found.runs_out or found.earliest else ""
+    text = f"{limit.name}: {chance_text(found.chance)} chance of passing {passing}{reset}"
+    when = _when(found)
+    return f"{text}; {when}." if when else f"{text}."
+
+
+def _when(found: Exhaustion) -> str:
+    if found.runs_out is not None:
+        text = f"runs out about {weekday_of(found.runs_out)} {found.runs_out.isoformat()}"
+        if found.earliest is not None and found.latest is not None and found.earliest != found.latest:
+            text += f" ({found.earliest.isoformat()} to {found.latest.isoformat()})"
+        return text
+    return f"not before {found.earliest.isoformat()}" if found.earliest is not None else ""
+
+
+def _lead(forecasts: Sequence[Forecast], quotas: Sequence[Exhaustion], now: Now) -> list[str]:
+    total = forecasts[0].total
+    if total.fit is None:
+        if total.history.first is None:
+            return ["No calls yet, so no forecast."]
+        return ["The first call was today: a forecast needs one complete day."]
+    sentences = [text for each in forecasts if (text := horizon_sentence(each))]
+    concerning = [each for each in quotas if each.used_up or each.chance is None or each.chance >= 0.05]
+    sentences += [text for each in concerning[:_MOST_SENTENCES] if (text := quota_sentence(each))]
+    return sentences
+
+
+def _sums(forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> Report:
+    rows = []
+    for each in forecasts:
+        title = each.horizon.title
+        rows.append(Row(_cells(each.total, now) | {"horizon": title}, subtotal=bool(each.parts)))
+        rows += [
+            Row(_cells(part, now) | {"horizon": title} | dict(zip(by, part.names, strict=True)), depth=1)
+            for part in each.parts
+        ]
+    columns = [
+        Column("horizon", "days", Kind.TEXT),
+        *(Column(name, title_of(name), Kind.TEXT) for name in by),
+        Column("spent", "spent", Kind.RATE, quiet=True),
+        *_RANGE,
+        Column("days", "from days", Kind.COUNT, optional=6),
+        Column("days_with_spend", "with spend", Kind.COUNT, optional=7),
+        Column("from", "since", Kind.TEXT, optional=9),
+        Column("quality", "quality", Kind.TEXT, optional=8),
+        Column("doubt", "but", Kind.TEXT, quiet=True),
+    ]
+    return Report("Expected spend", columns, rows, tree=2 if by else 1)
+
+
+def _cells(part: Part, now: Now) -> dict[str, Cell]:
+    found: dict[str, Cell] = {
+        "days": part.fit.days if part.fit else 0,
+        "days_with_spend": part.fit.days_with_spend if part.fit else 0,
+        "from": _first_day(part.history, now),
+        "quality": quality(part.fit),
+        "doubt": doubt(part.fit, part.history, now.today),
+        "spent": part.sum.spent,
+        "expected": part.sum.expected,
+    }
+    if part.fit is None:
+        return found if part.names else found | {"expected": None}
+    said = part.sum
+    return found | {
+        "median": said.median,
+        "low_80": said.quantile(0.1),
+        "high_80": said.quantile(0.9),
+        "low_95": said.quantile(0.025),
+        "high_95": said.quantile(0.975),
+    }
+
+
+def _days(forecast: Forecast) -> Report:
+    whole = sum(each.expected for each in forecast.days)
+    shares = apportion([each.expected for each in forecast.days], whole, 1000) if whole else [0] * len(forecast.days)
+    rows = [
+        Row(
+            {
+                "day": each.day.isoformat(),
+                "weekday": weekday_of(each.day)[:3],
+                "share": share_of(share),
+                "expected": each.expected,
+                "median": each.range.median,
+                "low_80": each.range.likely[0],
+                "high_80": each.range.likely[1],
+                "low_95": each.range.nearly_sure[0],
+                "high_95": each.range.nearly_sure[1],
+            }
+        )
+        for each, share in zip(forecast.days, shares, strict=True)
+    ]
+    columns = [
+        Column("day", "day", Kind.TEXT),
+        Column("weekday", "", Kind.TEXT),
+        *_RANGE,
+        Column("share", "share", Kind.SHARE, optional=2),
+    ]
+    title = forecast.horizon.title
+    first = ", its first day being the rest of today" if forecast.horizon.begun is not None else ""
+    return Report(f"{title[:1].upper()}{title[1:]} by day{first}", columns, rows)
+
+
+def _quotas(title: str, unit: str, found: Sequence[Exhaustion]) -> Report:
+    kind = Kind.RATE if unit == "usd" else Kind.COUNT
+    columns = [
+        Column("subject", "subject", Kind.TEXT),
+        Column("period", "per", Kind.TEXT),
+        Column("enforcement", "quota", Kind.TEXT, optional=6),
+        Column("limit", "limit", kind),
+        Column("used", "used", kind, optional=4),
+        Column("expected", "expected", kind, optional=3),
+        Column("chance", "chance to pass", Kind.CHANCE),
+        Column("runs_out", "runs out", Kind.TEXT),
+        Column("earliest", "not before", Kind.TEXT, optional=1),
+        Column("latest", "at latest", Kind.TEXT, optional=2),
+        Column("resets", "resets", Kind.TEXT, optional=5),
+    ]
+    rows = [
+        Row(
+            {
+                "subject": str(each.limit.subject),
+                "period": each.limit.period,
+                "enforcement": each.limit.enforcement,
+                "limit": each.limit.limit,
+                "used": each.limit.taken,
+                "expected": each.expected,
+                "chance": None if each.chance is None else Decimal(each.chance).quantize(Decimal("0.001")),
+                "runs_out": _date(each.runs_out),
+                "earliest": _date(each.earliest),
+                "latest": _date(each.latest),
+                "resets": _date(each.limit.resets),
+            }
+        )
+        for each in found
+    ]
+    note = "`expected`: used and held now, and what is expected until the reset. No date: it lasts, or nobody can say."
+    return Report(title, columns, rows, notes=[note])
+
+
+def _basis(total: Part, now: Now, stopped: int) -> list[str]:
+    if total.fit is None:
+        return []
+    days, spent = total.fit.days, total.fit.days_with_spend
+    notes = [f"From {count_text(days, 'day')}, {spent:,} with spend; the newest count most, and today is not one."]
+    why = doubt(total.fit, total.history, now.today)
+    if why:
+        notes.append(f"{why[:1].upper()}{why[1:]}.")
+    recently = [now.today - n * _DAY for n in range(1, RECENT + 1)]
+    guessed = sum(total.history.guessed[day] for day in recently)
+    cost = sum(total.history.amounts["usd"][day] for day in recently)
+    if guessed > 0 and cost > 0:
+        notes.append(f"Of the last {RECENT} days' cost {_part_text(guessed, cost)} is estimated, not known.")
+    if stopped:
+        notes.append(
+            f"On {stopped} of the last {RECENT} days a limit or a freeze stopped calls: capped days understate demand."
+        )
+    return notes
+
+
+def _part_text(part: int, whole: int) -> str:
+    """`12 %`, `under 1 %`."""
+    return f"{round(100 * part / whole)} %" if 100 * part >= whole else "under 1 %"
+
+
+def _about_parts(forecasts: Sequence[Forecast]) -> list[str]:
+    if not any(each.parts for each in forecasts):
+        return []
+    return [
+        "What is expected adds up to the total, which is forecast by itself. Ranges do not add up: not every part has "
+        "a dear week at once."
+    ]
+
+
+def _graded(grades: Sequence[Grade]) -> list[str]:
+    whole = [grade for grade in grades if not grade.said.by]
+    if not whole:
+        return []
+    return [f"{grade_sentence(whole[0])} {hits_sentence(whole)}" if len(whole) > 1 else grade_sentence(whole[0])]
+
+
+def _first_day(history: History, now: Now) -> str | None:
+    first = history.first
+    return None if first is None or first >= now.today else first.isoformat()
+
+
+def _date(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
