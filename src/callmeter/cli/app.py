@@ -30,8 +30,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "The review of the last week, month or day: what was spent, by whom, why it changed, what to look at.",
     ),
     "budget value": ("value", "What the spend brought: cost per output and return, by agent, purpose, work item."),
+    "budget metrics": (
+        "metrics",
+        "Figures for scrapers: totals, agents, tokens, burn rates, error rates, quotas, held money, the log's health.",
+    ),
     "budget outcome record": ("outcome_record", "Record what came of a work item: its value, accepted or rejected."),
     "budget outcome list": ("outcome_list", "The outcomes that were recorded, corrections applied."),
+    "budget forecast": (
+        "forecast",
+        "What will probably be spent, by day and in sum, and what that means for each quota.",
+    ),
+    "budget anomalies": (
+        "anomalies",
+        "Spikes, shifts, new models, changed prices, error storms, runaway loops, zombie sessions.",
+    ),
     "budget alerts": ("alerts", "Alerts that wait to be delivered; --flush delivers them."),
     "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),

@@ -1,0 +1,80 @@
+"""`callmeter budget metrics`: figures for scrapers.
+
+callmeter budget metrics
+callmeter budget metrics --out /var/lib/node_exporter/textfile/callmeter.prom
+callmeter budget metrics --format json
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import Annotated
+
+import typer
+
+from callmeter import __version__
+from callmeter.cli import options as opt
+from callmeter.cli.exposition import as_json, exposition
+from callmeter.cli.ledgers import ledger_of, recover_holds
+from callmeter.cli.reading import Clock, open_usage
+from callmeter.cli.world import World
+from callmeter.flows.dashboard import dashboard
+from callmeter.flows.held import held_now
+from callmeter.reports.metrics import TOP
+from callmeter.reports.metrics import metrics as metrics_of
+from callmeter.store.files import replace_file
+from callmeter.words.errors import UsageError
+
+
+class Exposition(enum.StrEnum):
+    """The shapes of metrics."""
+
+    PROMETHEUS = "prometheus"
+    OPENMETRICS = "openmetrics"
+    JSON = "json"
+
+
+def metrics(
+    ctx: typer.Context,
+    top: Annotated[
+        int, typer.Option("--top", metavar="N", min=0, help="The N dearest agents by name, the rest as `other`.")
+    ] = TOP,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="Replace this file at once instead of printing.")
+    ] = None,
+    log: opt.Log = None,
+    format: Annotated[
+        Exposition, typer.Option("--format", help="The text format 0.0.4, OpenMetrics 1.0, or one JSON object.")
+    ] = Exposition.PROMETHEUS,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Figures for scrapers: totals, agents, tokens, burn rates, error rates, quotas, held money, the log's health.
+
+    One line a figure; how many there are is bounded. With `--out`, for node_exporter's textfile collector, everybody
+    may read the file. Quotas are left out with `--log`: they are those of this host's ledger.
+    """
+    world: World = ctx.obj
+    world.out.shape("json" if format is Exposition.JSON else "text", quiet=quiet, verbose=verbose)
+    clock = Clock(world, None)
+    usage = open_usage(world, log, clock)
+    if log is not None and not usage.reading.files:
+        raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
+    stands, held, up = [], None, None
+    if world.policy.quotas and log is None:
+        board = dashboard(world.policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now)
+        for note in board.notes:
+            world.out.warn(note.rstrip("."))
+        stands, held = board.stands, held_now(lambda: ledger_of(world))
+        up = held is not None
+    families = metrics_of(usage, clock.now, __version__, stands=stands, held=held, ledger_up=up, top=top)
+    if format is Exposition.JSON:
+        text = as_json(families)
+    else:
+        text = exposition(families, openmetrics=format is Exposition.OPENMETRICS)
+    if out is None:
+        world.out.text(text)
+        return
+    # A scraper is another user, and nothing here is secret to one who may scrape.
+    replace_file(os.path.abspath(out), text.encode("utf-8", "backslashreplace"), mode=0o644, sync=False)
