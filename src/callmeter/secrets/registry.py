@@ -32,8 +32,16 @@ _TEXTS = (
     "secret",
     "copy",
     "fingerprint",
+    "user",
+    "budget",
+    "budget_reset",
+    "rotate_every",
+    "last_rotated",
+    "provider_key",
+    "retired",
 )
-_FLAGS = ("default", "shared")
+_FLAGS = ("default", "shared", "management")
+RESETS = ("daily", "weekly", "monthly")
 _NEEDED = ("provider", "base_url", "secret")
 
 
@@ -42,7 +50,9 @@ class Entry:
 
     An `environment` binds the key to calls of that environment, `base_url` to that endpoint's scheme, host and
     port. `allowed_models` are names, or beginnings of names ending in `*`; an empty list allows all. `secret` is
-    the reference to its store; `copy` another place where it may lie too, while it is being moved.
+    the reference to its store; `copy` another place where it may lie too, while it is being moved. `budget` is the
+    ceiling at the provider in USD, reset as `budget_reset` says (empty: never); `provider_key` what the provider calls
+    the key. A `management` key makes and changes others and is never used for a call, nor is a `retired` one.
     """
 
     def __init__(
@@ -63,6 +73,14 @@ class Entry:
         fingerprint: str = "",
         shared: bool = False,
         copy: str = "",
+        user: str = "",
+        budget: str = "",
+        budget_reset: str = "",
+        rotate_every: str = "",
+        last_rotated: str = "",
+        provider_key: str = "",
+        retired: str = "",
+        management: bool = False,
     ) -> None:
         self.label = label
         self.provider = provider
@@ -80,6 +98,16 @@ class Entry:
         self.fingerprint = fingerprint
         self.shared = shared
         self.copy = copy
+        self.user = user
+        self.budget = budget
+        if budget_reset and budget_reset not in RESETS:
+            raise ValueError(f"`budget_reset` is not one of {', '.join(RESETS)}")
+        self.budget_reset = budget_reset
+        self.rotate_every = rotate_every
+        self.last_rotated = _instant("last_rotated", last_rotated)
+        self.provider_key = provider_key
+        self.retired = _instant("retired", retired)
+        self.management = management
 
     def expired(self, now: datetime) -> bool:
         """Whether its last moment has passed."""
@@ -234,13 +262,21 @@ def entry_for(
                 key=label,
             )
         return entry
-    suiting = [entry for entry in entries.values() if entry.provider == provider and entry.origin == origin]
+    suiting = [
+        entry
+        for entry in entries.values()
+        if entry.provider == provider and entry.origin == origin and not entry.management and entry.retired is None
+    ]
     own = _one([entry for entry in suiting if agent and entry.agent == agent], environment, f"agent {agent!r}")
     return own or _one([entry for entry in suiting if entry.default], environment, "the default")
 
 
 def check_entry(entry: Entry, models: Sequence[str], now: datetime) -> None:
-    """Raises NoKey when the key has expired, Refused when it is not meant for one of the models."""
+    """Raises NoKey when the key has expired, was retired or manages others, Refused when it is not meant for one of
+    the models."""
+    if entry.management or entry.retired is not None:
+        why = "manages other keys and makes no calls" if entry.management else "was retired"
+        raise NoKey(f"the key {entry.label} {why}", "use another key", code="key_not_for_calls", key=entry.label)
     if entry.expires is not None and entry.expired(now):
         raise NoKey(
             f"the key {entry.label} expired on {entry.expires:%Y-%m-%d %H:%M} UTC",

@@ -81,8 +81,21 @@ def _table(entry: Entry) -> dict[str, object]:
         "copy": entry.copy,
         "fingerprint": entry.fingerprint,
         "shared": entry.shared,
+        "user": entry.user,
+        "budget": entry.budget,
+        "budget_reset": entry.budget_reset,
+        "rotate_every": entry.rotate_every,
+        "last_rotated": text_of(entry.last_rotated) if entry.last_rotated else "",
+        "provider_key": entry.provider_key,
+        "retired": text_of(entry.retired) if entry.retired else "",
+        "management": entry.management,
     }
     return {name: value for name, value in table.items() if value}
+
+
+def changed(entry: Entry, **members: Any) -> Entry:
+    """The entry with other members, given as the registry holds them (dates as text)."""
+    return Entry(entry.label, **{**_table(entry), **members})
 
 
 def _parse(path: str) -> dict[str, Any]:
