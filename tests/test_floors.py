@@ -45,6 +45,7 @@ LIBRARIES = {
     "platformdirs": ("store.places",),
     "msgspec": ("words.record", "words.outcome"),
     "zstandard": ("store",),
+    "jinja2": ("cli.html_page",),
     "jsonschema": ("policy.answer_schema",),
     "referencing": ("policy.answer_schema",),
     "xllamacpp": ("providers.local_server",),

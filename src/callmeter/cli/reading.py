@@ -32,7 +32,7 @@ def open_log(world: World, log: str | None, period: Period, clock: Clock) -> Log
     Calls whose processes died are finished first, so that their cost is in the report.
     """
     if log is None and clock.as_of is None:
-        for problem in recover(world.paths.inflight, world.now()).problems:
+        for problem in recover(world.paths.inflight, world.now(), recent=world.paths.recent).problems:
             world.out.warn(problem)
     end = period.end
     if clock.as_of is not None:
@@ -52,12 +52,17 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
 
 def show_usage(world: World, page: _Page, usage: Usage, log: str | None) -> None:
     """Show what was made of a log. Raises UsageError when `--log` names no file."""
+    world.out.report(page_of(world, page, usage, log))
+
+
+def page_of(world: World, page: _Page, usage: Usage, log: str | None) -> _Page:
+    """The page with what its reader left out of the log. Raises UsageError when `--log` names no file."""
     reading = usage.reading
     if log is not None and not reading.files:
         raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
     if not reading.lines:
         world.out.note("the usage log is empty: make a call with `callmeter llm-call`, or run `callmeter demo`")
-    world.out.report(with_reading(page, reading.bad_lines, reading.duplicates))
+    return with_reading(page, reading.bad_lines, reading.duplicates)
 
 
 def show(world: World, page: _Page, reader: LogReader, log: str | None) -> None:

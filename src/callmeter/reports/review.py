@@ -1,0 +1,227 @@
+"""The review of a day, a week or a month: what was spent, by whom, why it changed, what went wrong, what comes next.
+
+A function of the log, the policy, the prices, the audit log and the key registry, and of the moment from which it looks
+back; made again with the same `--as-of`, it says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from callmeter.policy.grants import Allowances
+from callmeter.policy.quotas import Quota
+from callmeter.reports.change import Rates
+from callmeter.reports.report import Board, Report
+from callmeter.reports.review_causes import causes, in_words, signed
+from callmeter.reports.review_events import KeyAge, decisions, keys_due
+from callmeter.reports.review_groups import DIMENSIONS, Groups, by_group, by_part, course, groups_of, relative
+from callmeter.reports.review_quotas import Level, levels, quota_tables, subject_of
+from callmeter.reports.review_span import Span
+from callmeter.reports.review_trouble import origin, trouble
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.instant import text_of
+from callmeter.words.money import shown, usd
+from callmeter.words.period import bucket
+
+_SHORT_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a review is made of besides the log. `now` is when it is made, or `--as-of`; `used_keys` names the keys
+    that the registry knows. `outlook`, `findings` and `savings` are sections made elsewhere, by their names, and
+    `remarks` sentences about them for the beginning."""
+
+    now: datetime
+    rates: Rates
+    quotas: Sequence[Quota] = ()
+    allowances: Allowances | None = None
+    events: Iterable[Mapping[str, object]] = ()
+    keys: Sequence[KeyAge] = ()
+    outlook: Mapping[str, Report] = field(default_factory=dict)
+    findings: Mapping[str, Report] = field(default_factory=dict)
+    savings: Mapping[str, Report] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+def review(usage: Usage, span: Span, sources: Sources) -> Board:
+    """The review of a span. Sections that have nothing to say are left out."""
+    first = usage.reading.first
+    compared = first is not None and first < span.start
+    now, before = _total(usage, span), _total(usage, span.before) if compared else None
+    lead = [_headline(span, now, before)]
+    sections: dict[str, Report] = {}
+    active = bool(now.calls or now.nano or now.refused)
+    if first is not None and first < span.end:
+        sections["course"] = course(usage, span, first)
+    if now.calls or now.nano:
+        sections["parts"] = by_part(usage, span, compared=compared)
+    if before is not None and before.calls and now.calls:
+        sections["why"], change = causes(usage, span, sources.rates)
+        if change.total:
+            lead.append(f"Why: {in_words(change)}.")
+    if active or (before is not None and before.calls):
+        for key, (name, _) in DIMENSIONS.items():
+            groups = groups_of(usage, key, span)
+            earlier = groups_of(usage, key, span.before) if compared else None
+            report = by_group(key, groups, earlier)
+            if report is not None:
+                sections[name] = report
+            if key == "agent" and earlier is not None:
+                lead += _movers(groups, earlier)
+    found = levels(usage, sources.quotas, sources.allowances, span)
+    sections.update(quota_tables(found, span))
+    lead += _tight(found, span)
+    sections.update(sources.outlook)
+    sections.update(sources.findings)
+    sections.update(trouble(usage, span, compared=compared) if active else {})
+    keys = keys_due(sources.keys, sources.now)
+    if keys is not None:
+        sections["keys"] = keys
+        lead.append(
+            f"{_count(len(keys.rows), 'key')} to rotate: {', '.join(str(row.cells['key']) for row in keys.rows[:3])}."
+        )
+    sections.update(sources.savings)
+    decided, counts = decisions(sources.events, span)
+    if decided is not None:
+        sections["decisions"] = decided
+    lead += _waiting(sources.allowances)
+    shares: Mapping[str, int] = {}
+    if active:
+        sections["origin"], shares = origin(usage, span)
+    lead += [*sources.remarks]
+    return Board(
+        title=f"Review of {span.title}",
+        lead=lead,
+        sections=sections,
+        notes=[*_notes(span, now, before, first), *sources.notes],
+        facts={
+            "unit": span.unit,
+            "name": span.iso,
+            "start": text_of(span.start),
+            "end": text_of(span.end),
+            "zone": str(span.zone),
+            "now": text_of(sources.now),
+            "cost": None if now.cost is None else usd(now.nano),
+            "before": None if before is None or before.cost is None else usd(before.nano),
+            "change": relative(now.nano, before.nano) if before is not None else None,
+            "calls": now.calls,
+            "events": dict(counts),
+            "share_by_origin": {name: Decimal(share).scaleb(-3) for name, share in shares.items()},
+        },
+    )
+
+
+def subject_line(board: Board) -> str:
+    """What a mail with this review is about: `LLM spend 2026-W46: $41.20 (+12%)`."""
+    facts = board.facts
+    cost, change = facts["cost"], facts["change"]
+    money = f"{cost:.2f} USD" if isinstance(cost, Decimal) else "cost unknown" if facts["calls"] else "no calls"
+    more = f" ({change * 100:+,.0f}%)" if isinstance(change, Decimal) else ""
+    return f"LLM spend {facts['name']}: {money}{more}"
+
+
+def _total(usage: Usage, span: Span) -> Figures:
+    found = usage.groups((), period=span.period)
+    return found[0][1] if found else Figures()
+
+
+def _headline(span: Span, now: Figures, before: Figures | None) -> str:
+    name = span.name[:1].upper() + span.name[1:]
+    if not now.calls and not now.nano:
+        said = f"No calls in {span.name}"
+        if now.refused:
+            said += f"; {_count(now.refused, 'call')} refused before anything was sent"
+        if before is not None and before.calls:
+            said += f". In {span.before.name} there were {_count(before.calls, 'call')} for {shown(before.cost)}"
+        return f"{said}."
+    said = (
+        f"{name} cost {shown(now.cost)} in {_count(now.calls, 'call')}"
+        if now.cost is not None
+        else (f"{name} had {_count(now.calls, 'call')}, whose cost nobody knows")
+    )
+    if before is None:
+        return f"{said}. It is the first {span.unit} of this log: there is nothing to compare with."
+    if not before.calls and not before.nano:
+        return f"{said}. There were no calls in {span.before.name}."
+    if now.cost is None or before.cost is None:
+        return f"{said}."
+    difference, change = now.nano - before.nano, relative(now.nano, before.nano)
+    if not difference:
+        return f"{said}, as much as {span.before.name}."
+    share = f" ({abs(change) * 100:,.0f}%)" if change is not None else ""
+    return f"{said}: {shown(abs(difference))}{share} {'more' if difference > 0 else 'less'} than {span.before.name}."
+
+
+def _movers(now: Groups, before: Groups) -> list[str]:
+    """The agents whose spend rose and fell most."""
+    moves = {name: now.get(name, Figures()).nano - before.get(name, Figures()).nano for name in {*now, *before}}
+    said = []
+    for what, way in (("Largest rise", 1), ("Largest fall", -1)):
+        name = max(moves, key=lambda each: (moves[each] * way, each), default="")
+        if moves.get(name, 0) * way > 0:
+            rate = relative(now.get(name, Figures()).nano, before.get(name, Figures()).nano)
+            said.append(
+                f"{what}: agent {name}, {signed(moves[name])}{f' ({rate * 100:+,.0f}%)' if rate is not None else ''}."
+            )
+    return said if len(moves) > 1 else []
+
+
+def _tight(found: Sequence[Level], span: Span) -> list[str]:
+    said = []
+    over = [level for level in found if level.share > 1 and level.quota.enforcement != "showback"]
+    if over:
+        names = ", ".join(f"{subject_of(level)} per {level.quota.period} ({level.share:.0%})" for level in over[:3])
+        said.append(f"Over the limit: {names}{_more(over[3:])}.")
+    short = sorted(
+        (level for level in found if level.lasts is not None and level.lasts <= _SHORT_DAYS and level.share <= 1),
+        key=lambda level: level.lasts or 0,
+    )
+    if short:
+        names = ", ".join(f"{subject_of(level)} per {level.quota.period} ({level.lasts} d)" for level in short[:3])
+        said.append(f"Used up within a week at this pace: {names}{_more(short[3:])}.")
+    return said
+
+
+def _more(rest: Sequence[object]) -> str:
+    return f" and {len(rest)} more" if rest else ""
+
+
+def _waiting(allowances: Allowances | None) -> list[str]:
+    """What waits for somebody now."""
+    if allowances is None:
+        return []
+    waiting = [one for one in allowances.requests.values() if allowances.state(one) == "open"]
+    frozen = allowances.live_freezes()
+    said = []
+    if waiting:
+        said.append(
+            f"{_count(len(waiting), 'request')} waiting for an answer: {', '.join(one.id for one in waiting[:3])}."
+        )
+    if frozen:
+        said.append(f"Frozen now: {', '.join(str(one.subject) for one in frozen[:5])}{_more(frozen[5:])}.")
+    return said
+
+
+def _notes(span: Span, now: Figures, before: Figures | None, first: datetime | None) -> list[str]:
+    notes = []
+    if now.unknown:
+        notes.append(f"The cost of {_count(now.unknown, 'call')} is unknown and in no sum.")
+    if first is not None and before is not None and first > span.before.start:
+        day = bucket(first, "day", span.zone)[0].astimezone(span.zone).date()
+        if day > span.before.first:
+            notes.append(f"The log begins on {day}, within {span.before.name}: the change is against a part of it.")
+    lengths = [(each.last - each.first).days + 1 for each in (span, span.before)]
+    if before is not None and lengths[0] != lengths[1]:
+        notes.append(f"{span.name} has {lengths[0]} days, {span.before.name} {lengths[1]}: part of the change is that.")
+    if now.corrections:
+        notes.append(f"{_count(now.corrections, 'correction')} of costs counted on the days of their calls.")
+    return notes
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"

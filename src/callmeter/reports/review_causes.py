@@ -1,0 +1,132 @@
+"""Why a span cost more or less than the one before it, in a table and in a sentence."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from callmeter.reports.change import OTHER, Change, Rates, Served, change
+from callmeter.reports.grouping import NONE
+from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.reports.review_span import Span
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.money import shown, usd
+
+_NAMES = {
+    "volume": "number of calls",
+    "tokens": "tokens per call",
+    "mix": "choice of models",
+    "cache": "use of the cache",
+    "price": "prices paid",
+    OTHER: "not of any call",
+}
+METHOD = "shapley"
+_Sides = dict[Served, tuple[Figures, Figures]]
+
+
+def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
+    """A row for each cause, with what it rests on; they add up to the change, to the nano-dollar."""
+    by = ("provider", "model")
+    before, after = (
+        {(names[0], names[1]): figures for names, figures in usage.groups(by, period=each.period)}
+        for each in (span.before, span)
+    )
+    found = change(before, after, rates)
+    sides: _Sides = {
+        served: (before.get(served, Figures()), after.get(served, Figures())) for served in {*before, *after}
+    }
+    whole = Figures(), Figures()
+    for pair in sides.values():
+        for total, figures in zip(whole, pair, strict=True):
+            total.merge(figures)
+    because = {
+        "volume": f"{_count(whole[1].calls, 'call')}, {whole[0].calls:,} before",
+        "tokens": f"{_per_call(whole[1]):,} tokens a call, {_per_call(whole[0]):,} before",
+        "mix": _mix(sides, whole),
+        "cache": f"{_cached(whole[1])} of prompt tokens from the cache, {_cached(whole[0])} before",
+        "price": _price(found),
+        OTHER: "corrections and refused calls that cost something",
+    }
+    rows = [
+        Row({"cause": _NAMES[cause], "difference": part, "because": because[cause]})
+        for cause, part in found.parts.items()
+        if cause != OTHER or part
+    ]
+    columns = [
+        Column("cause", "cause", Kind.TEXT),
+        Column("difference", "change", Kind.DIFFERENCE),
+        Column("because", "because", Kind.TEXT),
+    ]
+    notes = ["Each cause is its mean effect over all orders of the causes; they add up to the change."]
+    unlisted = [model for _, model in found.unlisted if model]
+    if unlisted and any(any(sides[served][side].nano for side in (0, 1)) for served in found.unlisted):
+        names = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")
+        notes.append(f"No list price for {names}: how long the answers are, and the cache, count as price there.")
+    facts = {
+        "method": METHOD,
+        "models": [
+            {"provider": served[0], "model": served[1], "difference": usd(pair[1].nano - pair[0].nano)}
+            for served, pair in sorted(sides.items(), key=lambda each: -abs(each[1][1].nano - each[1][0].nano))
+        ],
+    }
+    return (
+        Report(
+            f"Why it changed since {span.before.name}",
+            columns,
+            rows,
+            total={"difference": found.total},
+            notes=notes,
+            facts=facts,
+        ),
+        found,
+    )
+
+
+def in_words(found: Change) -> str:
+    """`number of calls +$5.10, choice of models -$1.20`: what matters of it, the largest first; empty if nothing."""
+    ranked = sorted(found.parts.items(), key=lambda part: -abs(part[1]))
+    largest = abs(ranked[0][1])
+    kept = [(cause, part) for cause, part in ranked if part and abs(part) * 10 >= largest]
+    return ", ".join(f"{_NAMES[cause]} {signed(part)}" for cause, part in kept)
+
+
+def signed(nano: int) -> str:
+    """`+$5.10`, `-$1.20`."""
+    return f"+{shown(nano)}" if nano > 0 else shown(nano)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _per_call(figures: Figures) -> int:
+    return round(Fraction(figures.tokens_in + figures.tokens_out, figures.calls)) if figures.calls else 0
+
+
+def _cached(figures: Figures) -> str:
+    return f"{Fraction(100 * figures.tokens_cached, figures.tokens_in).__round__()}%" if figures.tokens_in > 0 else "0%"
+
+
+def _mix(sides: _Sides, whole: tuple[Figures, Figures]) -> str:
+    """The model whose share of the calls changed most."""
+    shares = {
+        served: [
+            Fraction(figures.calls, total.calls) if total.calls else Fraction(0)
+            for figures, total in zip(pair, whole, strict=True)
+        ]
+        for served, pair in sides.items()
+    }
+    moved = [served for served, (old, new) in shares.items() if old != new]
+    if not moved or not all(total.calls for total in whole):
+        return "the same models in the same shares" if all(total.calls for total in whole) else ""
+    most = max(moved, key=lambda served: (abs(shares[served][1] - shares[served][0]), served))
+    old, new = (round(100 * share) for share in shares[most])
+    return f"{most[1] or NONE}: {new}% of the calls, {old}% before"
+
+
+def _price(found: Change) -> str:
+    """The model whose price moved the sum most."""
+    parts = {served: parts["price"] for served, parts in found.models.items() if round(parts["price"])}
+    if not parts:
+        return "each model cost what it did before"
+    most = max(parts, key=lambda served: (abs(parts[served]), served))
+    return f"{'most of it ' if len(parts) > 1 else ''}{most[1] or NONE}: {signed(round(parts[most]))}"

@@ -1,0 +1,170 @@
+"""What a span cost, by its groups, by its days, and among the spans before it, each against the span before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from callmeter.reports.grouping import NONE, title_of
+from callmeter.reports.report import Cell, Column, Kind, Report, Row
+from callmeter.reports.review_span import Span
+from callmeter.reports.sums import apportion, share_of
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.period import Period, bucket_label
+
+_MOST = 10
+_THOUSANDTH = Decimal("0.001")
+DIMENSIONS = {
+    "agent": ("agents", "By agent"),
+    "purpose": ("purposes", "By purpose"),
+    "model": ("models", "By model"),
+    "environment": ("environments", "By environment"),
+    "work_item": ("work_items", "By work item"),
+}
+
+Groups = Mapping[str, Figures]
+
+
+def groups_of(usage: Usage, key: str, span: Span) -> Groups:
+    """The figures of each group of a span."""
+    return {names[0]: figures for names, figures in usage.groups((key,), period=span.period)}
+
+
+def relative(now: int, before: int) -> Decimal | None:
+    """By what share a sum of money grew; None when there is nothing to compare with."""
+    return (Decimal(now - before) / before).quantize(_THOUSANDTH) if before > 0 else None
+
+
+def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
+    """A row for each group, the dearest first; the ten that are largest in one of the two spans, then the rest. None
+    when no call says anything of the kind. `before` is None when there was no span before."""
+    if not {*now, *(before or ())} - {NONE}:
+        return None
+    earlier = before or {}
+    pairs = [(name, now.get(name, Figures()), earlier.get(name, Figures())) for name in {*now, *earlier}]
+    ranked = sorted(pairs, key=lambda pair: (-max(pair[1].nano, pair[2].nano), -pair[1].calls, pair[0]))
+    kept, rest = ranked[:_MOST], ranked[_MOST:]
+    kept.sort(key=lambda pair: (-pair[1].nano, -pair[1].calls, -pair[2].nano, pair[0]))
+    if len(rest) == 1:
+        kept, rest = [*kept, *rest], []
+    if rest:
+        kept.append((f"other ({len(rest)})", _sum(pair[1] for pair in rest), _sum(pair[2] for pair in rest)))
+    whole = sum(pair[1].nano for pair in kept)
+    shares = apportion([pair[1].nano for pair in kept], whole, 1000) if whole > 0 else [None] * len(kept)
+    compared = before is not None
+    rows = [
+        Row({key: name, **_cells(figures, old, share, compared)}, rest=bool(rest) and index == _MOST)
+        for index, ((name, figures, old), share) in enumerate(zip(kept, shares, strict=True))
+    ]
+    total = _cells(
+        _sum(pair[1] for pair in kept), _sum(pair[2] for pair in kept), 1000 if whole > 0 else None, compared
+    )
+    columns = [
+        Column(key, title_of(key), Kind.TEXT),
+        Column("cost", "cost", Kind.MONEY),
+        Column("unknown", "unknown", Kind.COUNT, quiet=True),
+        Column("share", "share", Kind.SHARE, optional=1),
+        Column("before", "before", Kind.RATE, optional=4, quiet=True),
+        Column("difference", "change", Kind.DIFFERENCE, quiet=True),
+        Column("change", "%", Kind.CHANGE, optional=2, quiet=True),
+        Column("calls", "calls", Kind.COUNT, optional=3),
+    ]
+    return Report(DIMENSIONS[key][1], columns, rows, total=total)
+
+
+def by_part(usage: Usage, span: Span, *, compared: bool) -> Report:
+    """A row for each day of a week or month, or each hour of a day; `before` is the same one of the span before, where
+    the two are of one length. Parts without calls cost nothing."""
+    unit = span.parts_unit
+    labels = [bucket_label(start, unit, span.zone) for start, _ in span.parts()]
+    earlier = [bucket_label(start, unit, span.zone) for start, _ in span.before.parts()]
+    found = groups_of(usage, unit, span)
+    old = groups_of(usage, unit, span.before) if compared and len(labels) == len(earlier) else {}
+    figures = [found.get(label, Figures()) for label in labels]
+    whole = sum(each.nano for each in figures)
+    shares = apportion([each.nano for each in figures], whole, 1000) if whole > 0 else [None] * len(figures)
+    rows = [
+        Row(
+            {
+                unit: label if unit == "hour" else f"{label} {start.astimezone(span.zone):%a}",
+                "cost": each.cost,
+                "share": None if share is None else share_of(share),
+                "before": old.get(earlier[index], Figures()).nano if old else None,
+                "calls": each.calls,
+                "errors": each.errors,
+            }
+        )
+        for index, (label, (start, _), each, share) in enumerate(
+            zip(labels, span.parts(), figures, shares, strict=True)
+        )
+    ]
+    columns = [
+        Column(unit, unit, Kind.TEXT),
+        Column("cost", "cost", Kind.MONEY),
+        Column("share", "share", Kind.SHARE, optional=1),
+        Column("before", f"{span.unit} before", Kind.RATE, optional=3, quiet=True),
+        Column("calls", "calls", Kind.COUNT),
+        Column("errors", "errors", Kind.COUNT, optional=2, quiet=True),
+    ]
+    return Report(f"By {unit}", columns, rows)
+
+
+def course(usage: Usage, span: Span, first: datetime | None) -> Report:
+    """The span among those before it, the oldest first, from the one in which the log begins (`first`)."""
+    spans = [each for each in span.looked_back() if first is not None and first < each.end] or [span]
+    found = usage.levels((span.unit,), period=Period(spans[0].start, span.end, ""))
+    rows = []
+    last: Figures | None = None
+    for each in spans:
+        figures = found.get((each.label,), Figures())
+        rows.append(
+            Row(
+                {
+                    span.unit: each.iso,
+                    "cost": figures.cost,
+                    "unknown": figures.unknown,
+                    "difference": None if last is None else figures.nano - last.nano,
+                    "change": None if last is None else relative(figures.nano, last.nano),
+                    "calls": figures.calls,
+                    "tokens": figures.tokens_in + figures.tokens_out,
+                    "cost_per_1k_tokens": figures.per_1k,
+                    "errors": figures.errors,
+                    "refused": figures.refused,
+                }
+            )
+        )
+        last = figures
+    columns = [
+        Column(span.unit, span.unit, Kind.TEXT),
+        Column("cost", "cost", Kind.MONEY),
+        Column("unknown", "unknown", Kind.COUNT, quiet=True),
+        Column("difference", "change", Kind.DIFFERENCE, quiet=True),
+        Column("change", "%", Kind.CHANGE, quiet=True),
+        Column("calls", "calls", Kind.COUNT),
+        Column("tokens", "tokens", Kind.COUNT, optional=2),
+        Column("cost_per_1k_tokens", "per 1k", Kind.RATE, optional=3),
+        Column("errors", "errors", Kind.COUNT, optional=4, quiet=True),
+        Column("refused", "refused", Kind.COUNT, optional=5, quiet=True),
+    ]
+    return Report(f"The last {span.unit}s", columns, rows)
+
+
+def _cells(now: Figures, before: Figures, share: int | None, compared: bool) -> dict[str, Cell]:
+    known = compared and now.cost is not None and before.cost is not None
+    return {
+        "cost": now.cost,
+        "unknown": now.unknown,
+        "share": None if share is None or now.cost is None else share_of(share),
+        "before": before.nano if known else None,
+        "difference": now.nano - before.nano if known else None,
+        "change": relative(now.nano, before.nano) if known else None,
+        "calls": now.calls,
+    }
+
+
+def _sum(figures: Iterable[Figures]) -> Figures:
+    whole = Figures()
+    for each in figures:
+        whole.merge(each)
+    return whole
