@@ -247,3 +247,28 @@ def test_agents_that_are_gone_are_forgotten_after_a_month(agents: Agents) -> Non
     agents.now += DAY
     agents.call("hello")
     assert len(list((agents.home / "recent").glob("*.json"))) == 2
+
+
+def test_what_killed_calls_cost_counts_for_the_session(
+    agents: Agents, start: Callable[..., subprocess.Popen[bytes]], run_llm_call: Run, run_callmeter: Run
+) -> None:
+    """Three sessions of one call each, so the limit is three times 0.000125; each killed call is logged at its worst
+    case of 0.0001377 or so, and the fourth call has three of them behind it."""
+    agents.policy(mode="block", session_floor="0.0001")
+    place = ("--base-url", agents.server.base_url, "-m", "openai/gpt-4o-mini", "--agent", "code", "--max-tokens", "96")
+    key = {"CALLMETER_API_KEY": KEY}
+    for session in ("a", "b", "c"):
+        assert run_llm_call("-q", *place, "--session", session, f"{session * 9} of today", env=key).returncode == 0
+    for prompt in ("drip one letter", "drip of other things", "drip and leave it"):
+        process = start("llm-call", "-q", *place, "--session", "killed", prompt, env=key)
+        assert process.stdout is not None and process.stdout.read(1)
+        process.kill()
+        process.wait()
+    assert run_callmeter("budget", "recover").returncode == 0
+    assert run_callmeter("budget", "recover").returncode == 0
+    refused = run_llm_call("--json", *place, "--session", "killed", "what now", env=key)
+    assert refused.returncode == 3, refused.stderr
+    error = json.loads(refused.stderr.splitlines()[-1], parse_float=Decimal)
+    killed = [line for line in agents.lines() if line["status"] == "unknown"]
+    assert error["rule"] == "cost" and len(killed) == 3
+    assert error["spent"] == sum(Decimal(str(line["cost"])) for line in killed)

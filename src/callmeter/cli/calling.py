@@ -44,7 +44,9 @@ def run(world: World, given: Given) -> int:
         world.paths.log = os.path.abspath(os.path.expanduser(str(given["log"])))
     if not given["dry_run"]:
         # Calls of processes that died get their lines from whoever comes next; usually there is nothing to do.
-        for problem in recover(world.paths.inflight, world.now(), limit=64, ledger=ledger_for(world)).problems:
+        paths = world.paths
+        done = recover(paths.inflight, world.now(), limit=64, ledger=ledger_for(world), recent=paths.recent)
+        for problem in done.problems:
             out.warn(problem)
     if given["batch"] is not None:
         from callmeter.cli.batching import run_batch

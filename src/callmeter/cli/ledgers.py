@@ -20,5 +20,5 @@ def recover_holds(world: World) -> None:
     from callmeter.flows.orphans import recover_all
 
     paths = world.paths
-    for problem in recover_all(ledger_of(world), paths.inflight, paths.log, world.now()).problems:
+    for problem in recover_all(ledger_of(world), paths.inflight, paths.log, world.now(), paths.recent).problems:
         world.out.warn(problem)

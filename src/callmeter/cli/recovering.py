@@ -31,7 +31,10 @@ def finish(world: World) -> None:
     ledger cannot be reached."""
     policy, paths, now = world.policy, world.paths, world.now()
     ledger = ledger_of(world) if policy.quotas else None
-    done = recover(paths.inflight, now) if ledger is None else recover_all(ledger, paths.inflight, paths.log, now)
+    if ledger is None:
+        done = recover(paths.inflight, now, recent=paths.recent)
+    else:
+        done = recover_all(ledger, paths.inflight, paths.log, now, paths.recent)
     for problem in done.problems:
         world.out.warn(problem)
     if done.unreachable:
@@ -73,7 +76,7 @@ def rebuild_ledger(world: World) -> None:
     for _ in range(2):
         ledger = ledger_of(world)
         try:
-            recover_all(ledger, world.paths.inflight, world.paths.log, now)
+            recover_all(ledger, world.paths.inflight, world.paths.log, now, world.paths.recent)
             differences = rebuild(policy, ledger, world.paths.log, now) + drop_lost(policy, ledger, now)
             break
         except DamagedLedger:

@@ -90,15 +90,7 @@ class Breaker:
 
     def ended(self, record: Mapping[str, object], now: datetime) -> None:
         """Remember what a call came to."""
-        cost = record.get("cost")
-        if "prompt_sketch" not in record or not isinstance(cost, Decimal) or not cost:
-            return
-        agent, session = _place(record)
-        try:
-            with RecentCalls(self.directory, agent, int(now.timestamp()), self.rules.of_last) as recent:
-                recent.spend(session, str(record["id"]), nano(cost))
-        except CallmeterError:
-            pass
+        remember_cost(self.directory, record, now)
 
     def _trip(self, agent: str, session: str, verdict: Verdict, now: datetime) -> Refused | None:
         """Freeze and tell. What was refused is told by the error, None when the mode only logs."""
@@ -136,6 +128,19 @@ class Breaker:
             subject=str(subject) if subject else None,
             **{**facts, **verdict.figures},
         )
+
+
+def remember_cost(directory: str, record: Mapping[str, object], now: datetime) -> None:
+    """What a call came to, told by itself or by whoever finished it. Told again, it counts once."""
+    cost = record.get("cost")
+    if "prompt_sketch" not in record or not isinstance(cost, Decimal | int) or not cost:
+        return
+    agent, session = _place(record)
+    try:
+        with RecentCalls(directory, agent, int(now.timestamp()), 0) as recent:
+            recent.spend(session, str(record["id"]), nano(Decimal(cost)))
+    except CallmeterError:
+        pass
 
 
 def _place(record: Mapping[str, object]) -> tuple[str, str]:

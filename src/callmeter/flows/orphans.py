@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from callmeter.flows.booking import is_of, write_owed
+from callmeter.flows.breaker import remember_cost
 from callmeter.flows.owner import is_gone
 from callmeter.flows.recovery import Recovery, recover
 from callmeter.ledger.protocol import Amount, Ledger, LedgerProblem, Reservation
@@ -26,10 +27,10 @@ from callmeter.words.money import usd
 from callmeter.words.period import Period
 
 
-def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime) -> Recovery:
+def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime, recent: str | None = None) -> Recovery:
     """Finish the calls of dead processes: those of the breadcrumbs in `directory`, then those that only the ledger
-    knows. Safe to run in many processes at once and after being killed at any point."""
-    recovery = recover(directory, now, ledger=lambda: ledger)
+    knows. `recent` as for `recover`. Safe to run in many processes at once and after being killed at any point."""
+    recovery = recover(directory, now, ledger=lambda: ledger, recent=recent)
     try:
         log = log_identity(log_path)
         gone = [
@@ -39,7 +40,7 @@ def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime) ->
             and is_gone(reservation.owner, reservation.deadline, now.timestamp())
         ]
         if gone:
-            _finish(gone, log, ledger, log_path, now, recovery)
+            _finish(gone, log, ledger, log_path, now, recovery, recent)
     except CallmeterError as problem:
         if not (recovery.unreachable and isinstance(problem, LedgerProblem)):
             recovery.problems.append(f"what dead processes hold cannot be settled: {problem.message}")
@@ -48,7 +49,13 @@ def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime) ->
 
 
 def _finish(
-    gone: list[Reservation], log: str, ledger: Ledger, log_path: str, now: datetime, recovery: Recovery
+    gone: list[Reservation],
+    log: str,
+    ledger: Ledger,
+    log_path: str,
+    now: datetime,
+    recovery: Recovery,
+    recent: str | None,
 ) -> None:
     lines = _lines(log_path, gone)
     held = {reservation.call_id for reservation in ledger.open_reservations()}
@@ -59,6 +66,9 @@ def _finish(
             ledger.take_over(reservation.call_id, log, owed.write_for_another)
         elif found or reservation.call_id in held:
             ledger.settle(reservation.call_id, owed.write)
+            if recent is not None:
+                for line in found or [_record(reservation, now)]:
+                    remember_cost(recent, line, now)
 
 
 class _Owed:

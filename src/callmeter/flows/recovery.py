@@ -36,7 +36,11 @@ class Recovery:
 
 
 def recover(
-    directory: str, now: datetime, limit: int | None = None, ledger: Callable[[], Ledger] | None = None
+    directory: str,
+    now: datetime,
+    limit: int | None = None,
+    ledger: Callable[[], Ledger] | None = None,
+    recent: str | None = None,
 ) -> Recovery:
     """Finish the calls whose breadcrumbs in `directory` nobody holds any more.
 
@@ -46,7 +50,8 @@ def recover(
     other ones each time. A call of another machine is left alone until its deadline has passed.
 
     `ledger` opens the ledger when a dead call is found; None where the policy has no quotas. When it is out of reach
-    the lines are written all the same, and the breadcrumbs stay until it can be told.
+    the lines are written all the same, and the breadcrumbs stay until it can be told. `recent` is where the loop
+    breaker remembers what agents did: it hears what these calls came to.
     """
     recovery = Recovery()
     try:
@@ -65,7 +70,7 @@ def recover(
             held = HeldFile.take(path)
             if held is not None:
                 try:
-                    _finish(held, now, recovery, ledger)
+                    _finish(held, now, recovery, ledger, recent)
                 finally:
                     held.close()
         except (CallmeterError, ValueError, KeyError, TypeError) as error:
@@ -73,7 +78,9 @@ def recover(
     return recovery
 
 
-def _finish(held: HeldFile, now: datetime, recovery: Recovery, ledger: Callable[[], Ledger] | None) -> None:
+def _finish(
+    held: HeldFile, now: datetime, recovery: Recovery, ledger: Callable[[], Ledger] | None, recent: str | None
+) -> None:
     trail = _Trail(held.read(_MAX_BREADCRUMB))
     if trail.elsewhere(now):
         return
@@ -83,6 +90,11 @@ def _finish(held: HeldFile, now: datetime, recovery: Recovery, ledger: Callable[
             _append(trail, record, recovery)
     elif not _settle(trail, now, recovery, ledger):
         return
+    if recent is not None and trail.sketched:
+        from callmeter.flows.breaker import remember_cost
+
+        for line in _lines_of(trail):
+            remember_cost(recent, line, now)
     held.remove()
 
 
@@ -177,6 +189,11 @@ class _Trail:
             self.held = True
         elif "final" in step:
             self.final = _members(step["final"])
+
+    @property
+    def sketched(self) -> bool:
+        """Whether the loop breaker knows of this call."""
+        return self.begun and "prompt_sketch" in self._record
 
     def elsewhere(self, now: datetime) -> bool:
         """Whether another machine may still be at work on it: there its lock is not seen."""

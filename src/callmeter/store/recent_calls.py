@@ -82,12 +82,13 @@ class RecentCalls:
         self._changed = True
 
     def spend(self, session: str, call_id: str, cost: int) -> None:
-        """What a call came to, in nano-dollars."""
+        """What a call came to, in nano-dollars. Of a call that is among the last, the last word counts."""
         found = self._sessions.setdefault(session, {"spent": 0, "calls": []})
-        found["spent"] += cost
         for call in found["calls"]:
             if call[4] == call_id:
+                found["spent"] -= call[3]
                 call[3] = cost
+        found["spent"] += cost
         self._changed = True
 
     def calls(self, session: str) -> list[Seen]:
