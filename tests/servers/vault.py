@@ -40,6 +40,7 @@ class Bao:
         self.address = address
         self.root: Any = hvac.Client(url=address, token=ROOT)
         self._unseal_key = unseal_key
+        self._made = 0
 
     def seal(self) -> None:
         self.root.sys.seal()
@@ -49,7 +50,7 @@ class Bao:
 
     def token(self, policy: str = "", **options: Any) -> str:
         """A token with the rules given, as in a policy file, and the default policy."""
-        name = f"p{abs(hash(policy))}"
+        name = self._name()
         self.root.sys.create_or_update_policy(name, policy)
         made = self.root.auth.token.create(policies=[name], **options)
         return str(made["auth"]["client_token"])
@@ -58,11 +59,16 @@ class Bao:
         """Role id and secret id of an AppRole with the rules given."""
         if "approle/" not in self.root.sys.list_auth_methods()["data"]:
             self.root.sys.enable_auth_method("approle")
-        self.root.sys.create_or_update_policy("role", policy)
-        self.root.auth.approle.create_or_update_approle("agents", token_policies=["role"], **options)
-        role_id = self.root.auth.approle.read_role_id("agents")["data"]["role_id"]
-        secret_id = self.root.auth.approle.generate_secret_id("agents")["data"]["secret_id"]
+        name = self._name()
+        self.root.sys.create_or_update_policy(name, policy)
+        self.root.auth.approle.create_or_update_approle(name, token_policies=[name], **options)
+        role_id = self.root.auth.approle.read_role_id(name)["data"]["role_id"]
+        secret_id = self.root.auth.approle.generate_secret_id(name)["data"]["secret_id"]
         return role_id, secret_id
+
+    def _name(self) -> str:
+        self._made += 1
+        return f"made-{self._made}"
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class AwsStore:
     def write(self, name: str, secret: Secret, slot: str = CURRENT) -> None:
         """Put a version with the slot's label; the key before becomes the previous one, as AWS has it."""
         require_slot(slot)
+        self._holders(name)
         if not self._put(name, secret, slot):
             self._create(name, secret)
 
@@ -74,7 +75,7 @@ class AwsStore:
     def delete(self, name: str, slot: str | None = None) -> bool:
         """Without a slot the secret goes at once, without a time in which it can be restored. A slot loses its label;
         AWS removes the version without one in its own time."""
-        holders = self._holders(name)
+        holders = self._holders(name, changing=False)
         if slot is None:
             if not holders:
                 return False
@@ -101,10 +102,15 @@ class AwsStore:
             raise NoKey(f"the key at {self.describe(name)} is not text", "store it as a string", code="bad_key")
         return parse_secret(text.encode("utf-8", "replace"), f"at {self.describe(name)}")
 
-    def _holders(self, name: str) -> dict[str, str]:
-        """The id of the version that has each label; nothing when there is no such secret."""
+    def _holders(self, name: str, *, changing: bool = True) -> dict[str, str]:
+        """The id of the version that has each label; nothing when there is no such secret. Raises Unavailable when it
+        is to be changed and waits for its deletion."""
         found = self._ask(name, "describe_secret", absent=("ResourceNotFoundException",)) or {}
-        versions = {} if found.get("DeletedDate") else found.get("VersionIdsToStages") or {}
+        if found.get("DeletedDate"):
+            if changing:
+                raise _refusal(f"AWS Secrets Manager ({name})", "put_secret_value", "InvalidRequestException", 400)
+            return {}
+        versions = found.get("VersionIdsToStages") or {}
         return {stage: version for version, stages in versions.items() for stage in stages}
 
     def _version_of(self, name: str, secret: Secret) -> str:
