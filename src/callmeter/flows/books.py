@@ -220,7 +220,8 @@ class Books:
             decision = decide(stands, need, lowest_ceiling=self.policy.lowest_output_tokens)
             if not decision.allowed or decision.ceiling < asked.ceiling:
                 return False
-            if self._hold(asked, admission, decision, basis, windows, self._last_calls(windows, standings, desk)):
+            further = self._last_calls(windows, standings, desk)
+            if self._hold(asked, admission, decision, need, basis, windows, further):
                 admission.pool = decision.pool
                 return True
         return False
@@ -272,7 +273,8 @@ class Books:
                 from callmeter.flows.refusals import refusal
 
                 raise refusal(asked, decision, facts, desk, self.ledger, self._alert)
-            if self._hold(asked, admission, decision, basis, windows, self._last_calls(windows, standings, desk)):
+            further = self._last_calls(windows, standings, desk)
+            if self._hold(asked, admission, decision, need, basis, windows, further):
                 self._admitted(asked, admission, decision, settled_model)
                 return
         raise Busy("too many calls want the last of a quota at once", "try again", code="busy", retry_after=1)
@@ -290,7 +292,6 @@ class Books:
     def _need(self, asked: Asked, admission: Admission, keeps_model: bool) -> Need:
         model = admission.model
         models = (model, *asked.others)
-
         known: dict[int, int | None] = {}
 
         def usd_at(ceiling: int) -> int | None:
@@ -322,13 +323,13 @@ class Books:
         asked: Asked,
         admission: Admission,
         decision: Decision,
+        need: Need,
         basis: Basis,
         windows: dict[Bucket, Window],
         further: list[Cap],
     ) -> bool:
         if self._tentative:
             return True
-        need = self._need(asked, admission, True)
         worst = need.usd_at(decision.ceiling)
         record = {**asked.record, "model": admission.model, "estimate": None if worst is None else usd(worst)}
         if asked.key:

@@ -192,9 +192,10 @@ class _Run:
         if admission.model != request.model:
             self.record["asked_model"] = request.model
             self.record["model"] = admission.model
-        call.request = request.with_ceiling(admission.ceiling, admission.model)
-        self.quote = self._dearest()
-        self.record["estimate"] = self.quote.worst
+        if (admission.ceiling, admission.model) != (request.max_tokens, request.model):
+            call.request = request.with_ceiling(admission.ceiling, admission.model)
+            self.quote = self._dearest()
+            self.record["estimate"] = self.quote.worst
 
     def _asked(self, model: str, others: Sequence[str]) -> Asked:
         """What the call asks the books, with what earlier attempts may have cost."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 APPLICATION = 0x63_61_6C_6D  # "calm"
 VERSION = 1
 # Whoever opens the database reads what of the WAL is not in the database yet: beyond this it is put there.
-MOST_WAL = 1 << 18
+MOST_WAL = 1 << 17
 
 _AMOUNTS = ("settled_usd", "settled_tokens", "settled_calls", "held_usd", "held_tokens", "held_calls")
 _SCHEMA = (
