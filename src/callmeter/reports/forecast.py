@@ -6,12 +6,12 @@ to it, so that what is expected adds up exactly. Ranges do not add up: not all s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from callmeter.reports.forecast_history import History, Now, days_of, together
-from callmeter.reports.forecast_model import Fit, Range, Share
+from callmeter.reports.forecast_model import NOTHING, Fit, Range, Share
 from callmeter.reports.sums import apportion
 from callmeter.words.errors import UsageError
 
@@ -126,27 +126,28 @@ def to_end(today: date, period: str) -> Horizon:
     return Horizon("to_period_end", title, today + _DAY, after - _DAY, first)
 
 
-def forecast(horizon: Horizon, found: Mapping[Names, History], now: Now) -> Forecast:
-    """The forecast for one horizon from the histories of the parts, which are the total's."""
+def forecast(horizon: Horizon, found: Mapping[Names, History], now: Now, by: Sequence[str] = ()) -> Forecast:
+    """The forecast for one horizon, from the histories of its parts, which are grouped `by` so many tags."""
     whole = together(found.values())
-    fit = whole.fit(now.today)
-    shares = days_of(horizon.first, horizon.last)
-    if horizon.begun is not None:
-        shares.insert(0, (now.today, now.rest()))
-    total = _part((), whole, fit, shares, horizon, now)
-    amounts = [fit.sum([share]) for share in shares] if fit else []
+    total = _part((), whole, horizon, now)
+    shares = _shares(horizon, now.rest)
+    amounts = [total.fit.sum([share]) for share in shares] if total.fit else []
     expected = _scaled([each.mean for each in amounts], total.sum.expected - total.sum.spent)
     days = [Day(day, amount, each) for (day, _), amount, each in zip(shares, expected, amounts, strict=False)]
-    return Forecast(horizon, total, days, _parts(total, found, shares, horizon, now) if set(found) != {()} else [])
+    return Forecast(horizon, total, days, _parts(total, found, horizon, now, by) if by else [])
 
 
-def _parts(
-    total: Part, found: Mapping[Names, History], shares: Sequence[Share], horizon: Horizon, now: Now
-) -> list[Part]:
+def factor_of(horizon: Horizon, found: Mapping[Names, History], now: Now, tag: str) -> float:
+    """What scales the parts by one tag to the total of a horizon."""
+    total = _part((), together(found.values()), horizon, now)
+    return _factor(total, [_part(names, history, horizon, now, tag) for names, history in found.items()])
+
+
+def _parts(total: Part, found: Mapping[Names, History], horizon: Horizon, now: Now, by: Sequence[str]) -> list[Part]:
     """The parts, scaled to the total, the dearest first."""
-    alone = [_part(names, history, history.fit(now.today), shares, horizon, now) for names, history in found.items()]
-    every = sum(part.sum.coming.mean for part in alone)
-    factor = total.sum.coming.mean / every if every else 0.0
+    tag = by[0] if len(by) == 1 else ""
+    alone = [_part(names, history, horizon, now, tag) for names, history in found.items()]
+    factor = _factor(total, alone)
     coming = _scaled([part.sum.coming.mean for part in alone], total.sum.expected - total.sum.spent)
     parts = [
         Part(
@@ -160,10 +161,24 @@ def _parts(
     return sorted(parts, key=lambda part: (-part.sum.expected, part.names))
 
 
-def _part(names: Names, history: History, fit: Fit | None, shares: Sequence[Share], horizon: Horizon, now: Now) -> Part:
+def _factor(total: Part, alone: Sequence[Part]) -> float:
+    every = sum(part.sum.coming.mean for part in alone)
+    return total.sum.coming.mean / every if every else 1.0
+
+
+def _part(names: Names, history: History, horizon: Horizon, now: Now, tag: str = "") -> Part:
+    """The forecast of one subject by itself; `tag` is what its one name is a value of."""
+    fit = history.fit(now.until)
     spent = 0 if horizon.begun is None else history.sum(horizon.begun, now.today)
-    coming = fit.sum(shares) if fit else Range(0.0, 0.0)
+    shares = _shares(horizon, lambda: now.rest(tag, lambda value: value == names[0]) if tag else now.rest())
+    coming = fit.sum(shares) if fit else NOTHING
     return Part(names, Sum(spent, coming, spent + coming.expected), fit, history)
+
+
+def _shares(horizon: Horizon, rest: Callable[[], float]) -> list[Share]:
+    shares = days_of(horizon.first, horizon.last)
+    # What of today is still to come: its first day, if the horizon has begun.
+    return shares if horizon.begun is None else [(horizon.first - _DAY, rest()), *shares]
 
 
 def _scaled(amounts: Sequence[float], whole: int) -> list[int]:

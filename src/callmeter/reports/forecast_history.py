@@ -69,14 +69,17 @@ class History:
 
 
 class Now:
-    """`today` is the day that is not over. `end`: what began later is in no figure."""
+    """`today` is the day of `now`; days before `until` are complete. `end`: what began later is in no figure."""
 
     def __init__(self, usage: Usage, now: datetime) -> None:
         self.usage = usage
+        self.now = now
+        self.today = now.astimezone(usage.zone).date()
         # The last moment of a day, which `--as-of` with a date means, is the end of that day.
-        self.end = now + _TICK if (now + _TICK).astimezone(usage.zone).time() == time() else now
+        after = now + _TICK
+        self.end = after if after.astimezone(usage.zone).time() == time() else now
         local = self.end.astimezone(usage.zone)
-        self.today = local.date()
+        self.until = local.date()
         self._hour = local.hour
         self._gone = (local.minute * 60 + local.second) / 3600
         self._spent: dict[str, dict[str, tuple[float, float]]] = {}
@@ -84,6 +87,8 @@ class Now:
     def rest(self, tag: str = "", is_meant: Callable[[str], bool] = lambda value: True) -> float:
         """How much of a usual day is still to come, from 1 at midnight to 0: for all calls, or for those with the
         values of a tag that are meant. Without spend lately, as much as there is left of the day."""
+        if self.until > self.today:
+            return 0.0
         if tag not in self._spent:
             self._spent[tag] = self._split(tag)
         chosen = [both for value, both in self._spent[tag].items() if is_meant(value)]
@@ -139,16 +144,14 @@ def quality(found: Fit | None) -> str:
     return "short" if found.days < 14 or found.days_with_spend < _FEW else "ok"
 
 
-def doubt(found: Fit | None, history: History, today: date) -> str:
+def doubt(found: Fit | None) -> str:
     """Why a forecast is worth less than it looks, in a few words; "" when it is not."""
     if found is None:
-        return "no calls yet" if history.first is None else "no complete day yet"
+        return "no complete day yet"
     if found.days <= 2:
         return f"{'one day' if found.days == 1 else 'two days'} only; the range is a guess"
-    if not history.sum(today - 3 * _DAY, today - _DAY):
-        return "idle for 3 days" if found.days_with_spend else "no spend yet"
     if found.days_with_spend < _FEW:
-        return "spends on few days"
+        return "spends on few days" if found.days_with_spend else "spends nothing"
     if found.days < 7:
         return "less than a week: no weekdays known"
     return "less than two weeks" if found.days < 14 else ""

@@ -11,7 +11,7 @@ Floats within, whole nano-dollars in and out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 
@@ -107,6 +107,10 @@ class Fit:
     def week(self, first: date) -> Range:
         """The range of seven days."""
         return self.sum((first + timedelta(days), 1.0) for days in range(7))
+
+    def scaled(self, factor: float) -> Fit:
+        """The fit with all its amounts multiplied."""
+        return replace(self, level=self.level * factor, variance=self.variance * factor * factor)
 
     def sum(self, shares: Iterable[Share]) -> Range:
         """The range of a sum of days, each with the share of it that counts (1.0 for a whole day)."""

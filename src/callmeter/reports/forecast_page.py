@@ -47,26 +47,32 @@ def forecast_page(
     """The page of at least one forecast. `stopped` is on how many recent days limits stopped calls; `grades` are those
     of earlier forecasts."""
     total = forecasts[0].total
-    sections = {"forecast": _sums(forecasts, by, now)}
+    sections = {"forecast": _sums(forecasts, by, now)} if total.fit else {}
     sections |= {f"{each.horizon.name}_days": _days(each) for each in forecasts if each.days}
     for unit, (name, title) in _UNITS.items():
         chosen = [each for each in quotas if each.limit.unit == unit]
         if chosen:
             sections[name] = _quotas(title, unit, chosen)
-    local = now.end.astimezone(now.usage.zone)
+    local = now.now.astimezone(now.usage.zone)
     return Board(
         title=f"Forecast, {weekday_of(now.today)} {local:%Y-%m-%d %H:%M} ({now.usage.zone})",
         lead=_lead(forecasts, quotas, now),
         sections=sections,
-        notes=[*_basis(total, now, stopped), *_about_parts(forecasts), *_graded(grades), *notes],
+        notes=[
+            *_basis(total, now, stopped),
+            *_about_parts(forecasts),
+            *_about_quotas(quotas),
+            *_graded(grades),
+            *notes,
+        ],
         facts={
-            "now": text_of(now.end),
+            "now": text_of(now.now),
             "zone": str(now.usage.zone),
             "basis": {
                 "days": total.fit.days if total.fit else 0,
                 "days_with_spend": total.fit.days_with_spend if total.fit else 0,
                 "from": _first_day(total.history, now),
-                "until": (now.today - _DAY).isoformat() if total.fit else None,
+                "until": (now.until - _DAY).isoformat() if total.fit else None,
             },
             "quality": quality(total.fit),
             "stopped_days": stopped,
@@ -128,12 +134,12 @@ def _lead(forecasts: Sequence[Forecast], quotas: Sequence[Exhaustion], now: Now)
 def _sums(forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> Report:
     rows = []
     for each in forecasts:
-        title = each.horizon.title
-        rows.append(Row(_cells(each.total, now) | {"horizon": title}, subtotal=bool(each.parts)))
-        rows += [
-            Row(_cells(part, now) | {"horizon": title} | dict(zip(by, part.names, strict=True)), depth=1)
-            for part in each.parts
-        ]
+        for part in (each.total, *each.parts):
+            cells = _cells(part, now) | {"horizon": each.horizon.title} | dict(zip(by, part.names, strict=False))
+            if each.horizon.begun is not None:
+                cells["spent"] = part.sum.spent
+            whole = part is each.total
+            rows.append(Row(cells, depth=0 if whole else 1, subtotal=whole and bool(each.parts)))
     columns = [
         Column("horizon", "days", Kind.TEXT),
         *(Column(name, title_of(name), Kind.TEXT) for name in by),
@@ -154,8 +160,7 @@ def _cells(part: Part, now: Now) -> dict[str, Cell]:
         "days_with_spend": part.fit.days_with_spend if part.fit else 0,
         "from": _first_day(part.history, now),
         "quality": quality(part.fit),
-        "doubt": doubt(part.fit, part.history, now.today),
-        "spent": part.sum.spent,
+        "doubt": doubt(part.fit),
         "expected": part.sum.expected,
     }
     if part.fit is None:
@@ -233,8 +238,7 @@ def _quotas(title: str, unit: str, found: Sequence[Exhaustion]) -> Report:
         )
         for each in found
     ]
-    note = "`expected`: used and held now, and what is expected until the reset. No date: it lasts, or nobody can say."
-    return Report(title, columns, rows, notes=[note])
+    return Report(title, columns, rows)
 
 
 def _basis(total: Part, now: Now, stopped: int) -> list[str]:
@@ -242,10 +246,12 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
         return []
     days, spent = total.fit.days, total.fit.days_with_spend
     notes = [f"From {count_text(days, 'day')}, {spent:,} with spend; the newest count most, and today is not one."]
-    why = doubt(total.fit, total.history, now.today)
+    why = doubt(total.fit)
     if why:
         notes.append(f"{why[:1].upper()}{why[1:]}.")
-    recently = [now.today - n * _DAY for n in range(1, RECENT + 1)]
+    if spent and not total.history.sum(now.until - 3 * _DAY, now.until - _DAY):
+        notes.append("Nothing was spent in the last 3 days.")
+    recently = [now.until - n * _DAY for n in range(1, RECENT + 1)]
     guessed = sum(total.history.guessed[day] for day in recently)
     cost = sum(total.history.amounts["usd"][day] for day in recently)
     if guessed > 0 and cost > 0:
@@ -271,6 +277,15 @@ def _about_parts(forecasts: Sequence[Forecast]) -> list[str]:
     ]
 
 
+def _about_quotas(quotas: Sequence[Exhaustion]) -> list[str]:
+    if not quotas:
+        return []
+    return [
+        "What is expected of a quota is what it has taken and what comes until its reset. Without a date it is "
+        "expected to last, or the range is too wide to name one."
+    ]
+
+
 def _graded(grades: Sequence[Grade]) -> list[str]:
     whole = [grade for grade in grades if not grade.said.by]
     if not whole:
@@ -280,7 +295,7 @@ def _graded(grades: Sequence[Grade]) -> list[str]:
 
 def _first_day(history: History, now: Now) -> str | None:
     first = history.first
-    return None if first is None or first >= now.today else first.isoformat()
+    return None if first is None or first >= now.until else first.isoformat()
 
 
 def _date(day: date | None) -> str | None:

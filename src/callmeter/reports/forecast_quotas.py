@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from callmeter.policy.decision import Stand
 from callmeter.policy.document import Policy
 from callmeter.policy.quotas import window_of
+from callmeter.reports.forecast import Horizon, factor_of
 from callmeter.reports.forecast_history import History, Now, days_of, histories, together
 from callmeter.reports.forecast_model import Fit, Share
 from callmeter.words.subject import Subject, matches
@@ -104,7 +105,7 @@ def limits_by_log(policy: Policy, pasts: Pasts) -> list[Limit]:
     for quota in policy.quotas:
         if quota.period not in PERIODS or quota.subject.kind == "pool":
             continue
-        start, end = window_of(quota.period, now.end, now.usage.zone)
+        start, end = window_of(quota.period, now.now, now.usage.zone)
         since = datetime.fromtimestamp(start, UTC).astimezone(now.usage.zone).date() if start else date.min
         subjects = [quota.subject]
         if quota.subject.each:
@@ -135,6 +136,7 @@ class Pasts:
     def __init__(self, now: Now) -> None:
         self.now = now
         self._found: dict[str, Mapping[tuple[str, ...], History]] = {}
+        self._factors: dict[tuple[str, date], float] = {}
 
     def of(self, kind: str) -> Mapping[tuple[str, ...], History]:
         """By the values of a tag, a field or, for `total`, of nothing."""
@@ -153,6 +155,18 @@ class Pasts:
         """How much of a usual day of it is still to come."""
         return self.now.rest("" if subject.kind == "total" else subject.kind, _meaning(subject))
 
+    def factor(self, subject: Subject, last: date) -> float:
+        """What scales the money of one subject, up to a day, to the total, as in any breakdown; 1 for those that are
+        no part of one."""
+        if subject.kind in ("total", "pool") or "*" in subject.value:
+            return 1.0
+        place = subject.kind, last
+        if place not in self._factors:
+            today = self.now.today
+            rest = Horizon("", "", today + _DAY, last, begun=today)
+            self._factors[place] = factor_of(rest, self.of(subject.kind), self.now, subject.kind)
+        return self._factors[place]
+
 
 def exhaustions(limits: Sequence[Limit], pasts: Pasts) -> list[Exhaustion]:
     """What is to be expected of each quota, the likeliest to be exceeded first."""
@@ -162,12 +176,14 @@ def exhaustions(limits: Sequence[Limit], pasts: Pasts) -> list[Exhaustion]:
 
 def _exhaustion(limit: Limit, pasts: Pasts) -> Exhaustion:
     today = pasts.now.today
-    fit = pasts.history(limit.subject).fit(today, limit.unit)
+    fit = pasts.history(limit.subject).fit(pasts.now.until, limit.unit)
     if fit is None:
         over = 1.0 if limit.taken > limit.limit else None
         return Exhaustion(limit, None, None, over, *([today] * 3 if limit.taken >= limit.limit else []))
     last = (limit.resets or today + _AHEAD) - _DAY
     shares = [(today, pasts.rest(limit.subject)), *days_of(today + _DAY, last)]
+    if limit.unit == "usd":
+        fit = fit.scaled(pasts.factor(limit.subject, last))
     coming = fit.sum(shares)
     expected = None if limit.resets is None else limit.taken + coming.expected
     chance = None if limit.resets is None else coming.over(limit.limit - limit.taken)

@@ -31,6 +31,7 @@ class Places:
         self.requests = os.path.join(state_dir, "requests.jsonl")
         self.alerts = os.path.join(state_dir, "alerts.jsonl")
         self.outcomes = os.path.join(state_dir, "outcomes.jsonl")
+        self.forecasts = os.path.join(state_dir, "forecasts.jsonl")
         self.recent = os.path.join(state_dir, "recent")
         self.inflight = os.path.join(state_dir, "inflight")
         self.private = os.path.join(state_dir, "private")

@@ -1,0 +1,115 @@
+"""`callmeter budget forecast`: what will probably be spent, and what that means for quotas.
+
+callmeter budget forecast --next-week
+callmeter budget forecast --to-period-end --by-agent
+callmeter budget forecast --next-month --fail-if-over
+callmeter budget forecast --backtest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Annotated
+
+import typer
+
+from callmeter.cli import options as opt
+from callmeter.cli.amounts import amount_in
+from callmeter.cli.forecasting import alert_exhaustion, keep_and_grade, quotas_ahead, require_room
+from callmeter.cli.reading import Clock, open_usage, show_usage
+from callmeter.cli.world import World
+from callmeter.reports.forecast import MOST_DAYS, Horizon, next_days, next_month, next_week, to_end
+from callmeter.reports.forecast import forecast as forecast_of
+from callmeter.reports.forecast_backtest import backtest_report
+from callmeter.reports.forecast_history import Now, histories, stopped_days, together
+from callmeter.reports.forecast_page import forecast_page
+from callmeter.reports.grouping import is_time, key_name
+from callmeter.words.errors import UsageError
+
+
+def forecast(
+    ctx: typer.Context,
+    week: Annotated[bool, typer.Option("--next-week", help="The calendar week after this one; the default.")] = False,
+    month: Annotated[bool, typer.Option("--next-month", help="The calendar month after this one.")] = False,
+    days: Annotated[
+        int | None, typer.Option("--days", metavar="N", min=1, max=MOST_DAYS, help="The next N whole days.")
+    ] = None,
+    to_period_end: Annotated[
+        bool, typer.Option("--to-period-end", help="The policy's period (month unless set): spent so far and the rest.")
+    ] = False,
+    by_agent: Annotated[bool, typer.Option("--by-agent", help="Also for each agent.")] = False,
+    by_purpose: Annotated[bool, typer.Option("--by-purpose", help="Also for each purpose.")] = False,
+    by_model: Annotated[bool, typer.Option("--by-model", help="Also for each model.")] = False,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", metavar="TAG", help="Also for each value of any tag, key, provider or host. Repeatable."),
+    ] = None,
+    fail_if_over: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-if-over",
+            metavar="[=USD]",
+            help="Exit status 3 when a quota is likelier than not to be exceeded before its reset; with an amount, "
+            "when the first sum is likelier than not above it.",
+        ),
+    ] = None,
+    backtest: Annotated[
+        bool, typer.Option("--backtest", help="Grade the method on this log's own past instead.")
+    ] = False,
+    as_of: opt.AsOf = None,
+    log: opt.Log = None,
+    format: opt.Format = opt.Shape.TEXT,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """What will probably be spent, by day and in sum, and what that means for each quota.
+
+    From your last weeks, the newest counting most, laid over your usual weekdays; the range is what the ups and downs
+    of your own days add up to. `expected` is the mean, which adds up; `median` is as likely exceeded as not. Each
+    forecast is kept and graded when its days are over.
+    """
+    world: World = ctx.obj
+    world.out.shape(format, quiet=quiet, verbose=verbose)
+    most = amount_in(fail_if_over, "--fail-if-over", "usd")[0] if fail_if_over else None
+    clock, live = Clock(world, as_of), as_of is None and log is None
+    flags = {"agent": by_agent, "purpose": by_purpose, "model": by_model}
+    names = _names([*(name for name, wanted in flags.items() if wanted), *(by or ())], world.policy.aliases)
+    usage = open_usage(world, log, clock)
+    now = Now(usage, clock.now)
+    found = histories(usage, names, now)
+    if backtest:
+        subjects = {"total": together(found.values())} | {
+            " ".join(f"{name}:{value}" for name, value in zip(names, values, strict=True)): history
+            for values, history in sorted(found.items())
+            if names
+        }
+        past = {name: history.days(now.until) for name, history in subjects.items()}
+        show_usage(world, backtest_report(past, now.until - timedelta(1)), usage, log)
+        return
+    horizons = _horizons(now.today, week, month, days, world.policy.period if to_period_end else "")
+    forecasts = [forecast_of(each, found, now, names) for each in horizons]
+    quotas, notes = quotas_ahead(world, now, live=live)
+    grades = keep_and_grade(world, forecasts, names, now) if live else []
+    page = forecast_page(forecasts, names, quotas, now, stopped=stopped_days(now), grades=grades, notes=notes)
+    show_usage(world, page, usage, log)
+    if live:
+        alert_exhaustion(world, quotas)
+    if fail_if_over is not None:
+        require_room(quotas, forecasts, most)
+
+
+def _horizons(today: date, week: bool, month: bool, days: int | None, period: str) -> list[Horizon]:
+    found = [next_week(today)] if week or not (month or days or period) else []
+    found += [next_month(today)] if month else []
+    found += [next_days(today, days)] if days else []
+    return found + ([to_end(today, period)] if period else [])
+
+
+def _names(texts: Sequence[str], aliases: dict[str, str]) -> list[str]:
+    """The groupings, each once. Raises UsageError for a unit of time: days are shown anyway."""
+    names = list(dict.fromkeys(key_name(text, aliases) for text in texts))
+    for name in names:
+        if is_time(name) or name == "origin":
+            raise UsageError(f"a forecast cannot be broken down by {name}", "write `--by agent` or another tag")
+    return names

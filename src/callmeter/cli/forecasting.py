@@ -1,0 +1,109 @@
+"""What the forecast does besides showing itself: where quotas stand, what is kept to be graded, who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from callmeter.cli.alerting import alert
+from callmeter.cli.asking import allowances_of, teller_of
+from callmeter.cli.ledgers import recover_holds
+from callmeter.cli.world import World
+from callmeter.flows.quota_listing import every_stand
+from callmeter.reports.forecast import Forecast
+from callmeter.reports.forecast_grades import Grade, grades, said_by
+from callmeter.reports.forecast_history import Now
+from callmeter.reports.forecast_page import quota_sentence
+from callmeter.reports.forecast_quotas import Exhaustion, Limit, Pasts, exhaustions, limits_by_log, limits_of
+from callmeter.reports.forecast_words import chance_text
+from callmeter.store.forecasts import keep_forecasts, read_forecasts
+from callmeter.words.errors import CallmeterError, Refused
+from callmeter.words.instant import text_of
+from callmeter.words.money import amount_value, shown
+
+_TOP = 10
+
+
+def quotas_ahead(world: World, now: Now, *, live: bool) -> tuple[list[Exhaustion], list[str]]:
+    """What is to be expected of each quota, and a sentence when they cannot be read. As they stand now, held and
+    approved included, if `live`; otherwise as the log says."""
+    policy, pasts = world.policy, Pasts(now)
+    if not policy.quotas:
+        return [], []
+    if not live:
+        note = "Quotas as the log has them: without what calls in flight hold and without approvals."
+        return exhaustions(limits_by_log(policy, pasts), pasts), [note]
+    try:
+        limits = _standing(world, now)
+    except CallmeterError as problem:
+        return [], [f"Quotas are not shown: {problem.message}."]
+    return exhaustions(limits, pasts), []
+
+
+def keep_and_grade(world: World, forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> list[Grade]:
+    """Keep what was forecast, and grade what was kept before. A directory that cannot be written stops nobody."""
+    try:
+        before = read_forecasts(world.paths.forecasts)
+        said = [each for forecast in forecasts for each in said_by(forecast, by, text_of(now.now))]
+        keep_forecasts(world.paths.forecasts, said, now.today)
+    except CallmeterError as problem:
+        world.out.note(f"callmeter: the forecast is not kept, so it cannot be graded: {problem.message}")
+        return []
+    return grades(before, now)
+
+
+def alert_exhaustion(world: World, found: Sequence[Exhaustion]) -> None:
+    """Tell people of each quota that is more likely than not to be exceeded before its reset: once in its period."""
+    for each in found:
+        limit = each.limit
+        if (
+            not each.likely
+            or each.used_up
+            or each.chance is None
+            or not limit.alerts
+            or limit.enforcement == "showback"
+        ):
+            continue
+        facts: dict[str, object] = {
+            "subject": str(limit.subject),
+            "period": limit.period,
+            "unit": limit.unit,
+            "limit": amount_value(limit.limit, limit.unit),
+            "used": amount_value(limit.taken, limit.unit),
+            "chance": Decimal(each.chance).quantize(Decimal("0.01")),
+            "runs_out": each.runs_out.isoformat() if each.runs_out else None,
+            "resets": limit.resets.isoformat() if limit.resets else None,
+        }
+        alert(world, "exhaustion", f"exhaustion/{limit.id}", quota_sentence(each).removesuffix("."), facts)
+
+
+def require_room(found: Sequence[Exhaustion], forecasts: Sequence[Forecast], most: int | None) -> None:
+    """Raises Refused when a quota is more likely than not to be exceeded before its reset, or with an amount (`most`),
+    when the sum of the first horizon is more likely than not above it."""
+    if most is not None:
+        first = forecasts[0]
+        chance = first.total.sum.over(most)
+        if chance > 0.5:
+            raise Refused(
+                f"{first.horizon.title} is expected to come to {shown(first.total.sum.expected)}, with a chance of "
+                f"{chance_text(chance)} to exceed {shown(most)}",
+                code="over",
+                limit=amount_value(most, "usd"),
+                expected=amount_value(first.total.sum.expected, "usd"),
+            )
+        return
+    over = [each for each in found if each.likely]
+    if over:
+        more = f" (and {len(over) - 1} more)" if len(over) > 1 else ""
+        raise Refused(
+            f"a quota is likely to be exceeded{more}: {quota_sentence(over[0]).removesuffix('.')}",
+            "see `callmeter budget breakdown --by-agent --this-month` for who spends it",
+            code="over",
+            quotas=[each.limit.name for each in over],
+        )
+
+
+def _standing(world: World, now: Now) -> list[Limit]:
+    recover_holds(world)
+    stands, _ = every_stand(teller_of(world), allowances_of(world), _TOP)
+    return limits_of(stands, now)
