@@ -272,3 +272,54 @@ def test_what_killed_calls_cost_counts_for_the_session(
     killed = [line for line in agents.lines() if line["status"] == "unknown"]
     assert error["rule"] == "cost" and len(killed) == 3
     assert error["spent"] == sum(Decimal(str(line["cost"])) for line in killed)
+
+
+def checked(agents: Agents, *arguments: str) -> Result:
+    place = ["--base-url", agents.server.base_url, "-m", "openai/gpt-4o-mini", "--agent", "code", "--session", "s1"]
+    return agents.run("budget", "quota", "check", *place, *arguments)
+
+
+def kept(agents: Agents) -> dict[Path, bytes]:
+    """Every file of the home."""
+    return {path: path.read_bytes() for path in agents.home.rglob("*") if path.is_file() and "cache" not in path.parts}
+
+
+def test_a_check_compares_the_prompt_as_the_call_would_and_keeps_nothing(agents: Agents) -> None:
+    agents.policy(mode="block", freeze_minutes=30)
+    for _ in range(9):
+        assert agents.call("again, please").exit_code == 0
+    before = kept(agents)
+    refused = checked(agents, "again, please", "--json")
+    assert refused.exit_code == 3
+    error = error_of(refused)
+    assert (error["error"], error["rule"], error["similar"]) == ("loop", "repeats", 10)
+    assert "it would be frozen for 30 min" in error["message"]
+    assert checked(agents, "something else entirely, about the weather").exit_code == 0
+    assert checked(agents).exit_code == 0, "without its prompt a call is not compared"
+    assert checked(agents, "--prompt-size", "12").exit_code == 0
+    assert kept(agents) == before
+    assert agents.call("again, please").exit_code == 3
+
+
+def test_a_check_warns_as_the_call_would_and_the_call_still_warns(agents: Agents) -> None:
+    agents.policy(mode="block")
+    for _ in range(4):
+        agents.call("again, please")
+    for _ in range(2):
+        assert "this may be a runaway loop: 5 of the last 5" in checked(agents, "again, please").stderr
+    agents.call("again, please")
+    assert "this may be a runaway loop" in agents.lines()[-1]["note"]
+
+
+def test_a_check_where_nothing_was_called_yet_makes_no_memory(agents: Agents) -> None:
+    agents.policy(mode="block")
+    assert checked(agents, "hello").exit_code == 0
+    assert not (agents.home / "recent").exists()
+
+
+def test_a_breaker_that_only_logs_lets_a_check_pass_in_silence(agents: Agents) -> None:
+    agents.policy()
+    for _ in range(9):
+        agents.call("again, please")
+    passed = checked(agents, "again, please")
+    assert (passed.exit_code, passed.stderr) == (0, "")

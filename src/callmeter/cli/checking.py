@@ -9,7 +9,7 @@ from callmeter.cli.asking import closed_desk
 from callmeter.cli.calling import One
 from callmeter.cli.lane_table import COMMANDS
 from callmeter.cli.ledgers import ledger_of, recover_holds
-from callmeter.cli.means import entry_for
+from callmeter.cli.means import breaker_of, entry_for
 from callmeter.cli.world import World
 from callmeter.flows.books import Admission, Asked, Books
 from callmeter.flows.terms import Call
@@ -37,6 +37,7 @@ class Tried:
         one.settled_tags()  # here, because `prepare` would log a refusal, and this is no call
         self.call: Call = one.prepare()
         self.warnings = one.warnings
+        self._knows_prompt = given.get("prompt") is not None
         self._quoter = one.quoter
         self._key = "local"
         if self.call.provider.name != "local":
@@ -87,6 +88,10 @@ class Tried:
         """How the call would be let through. Raises what would stop it."""
         found = self.books().admit(self.asked)
         found.warnings[:0] = self.warnings
+        breaker = breaker_of(self._world, batch=False)
+        if breaker is not None:
+            known = self.call.request.messages if self._knows_prompt else []
+            found.warnings += breaker.foresee(self.call.tags, known, self._world.now())
         return found
 
 

@@ -58,14 +58,7 @@ class Breaker:
         try:
             with RecentCalls(self.directory, agent, int(now.timestamp()), self.rules.of_last) as recent:
                 recent.begin(session, str(record["id"]), sketch, _size(messages))
-                verdict = judge(
-                    recent.calls(session),
-                    recent.spent(session),
-                    recent.in_ten_minutes,
-                    recent.usual(session),
-                    self.rules,
-                    batch=self.batch,
-                )
+                verdict = self._judge(recent, session)
                 if verdict.level == "none":
                     return []
                 if verdict.level == "warn":
@@ -88,6 +81,40 @@ class Breaker:
             raise refusal
         return []
 
+    def foresee(self, tags: Mapping[str, str], messages: Messages, now: datetime) -> list[str]:
+        """What `check` would say to a call that is not made: nothing is kept, frozen or told. Without `messages` the
+        prompt is not known, and only what the session has cost counts."""
+        agent, session = _place({"tags": tags})
+        try:
+            salt = salt_in(self.directory, look=True)
+            if not salt or self.rules.mode != "block":
+                return []
+            sketch = prompt_sketch(last_words(messages), salt)
+            with RecentCalls(self.directory, agent, int(now.timestamp()), self.rules.of_last, look=True) as recent:
+                if messages:
+                    recent.begin(session, "", sketch, _size(messages))
+                verdict = self._judge(recent, session, batch=not messages)
+                if verdict.level == "warn" and recent.first_time(session, f"warn {verdict.rule}"):
+                    return [f"this may be a runaway loop: {verdict.said}"]
+        except CallmeterError:
+            return []
+        if verdict.level == "trip":
+            minutes = self.rules.freeze_minutes
+            stopped = f"would be frozen for {minutes} min" if minutes else "would be frozen until it is thawed"
+            subject = _subject(agent)
+            raise _refused(subject, session, verdict, f"; it {stopped}" if subject else "", "")
+        return []
+
+    def _judge(self, recent: RecentCalls, session: str, *, batch: bool = False) -> Verdict:
+        return judge(
+            recent.calls(session),
+            recent.spent(session),
+            recent.in_ten_minutes,
+            recent.usual(session),
+            self.rules,
+            batch=batch or self.batch,
+        )
+
     def ended(self, record: Mapping[str, object], now: datetime) -> None:
         """Remember what a call came to."""
         remember_cost(self.directory, record, now)
@@ -96,13 +123,8 @@ class Breaker:
         """Freeze and tell. What was refused is told by the error, None when the mode only logs."""
         from datetime import timedelta
 
-        from callmeter.words.subject import Subject
-
-        # A name with `*` would freeze others too.
-        subject = Subject("agent", agent) if agent and "*" not in agent else None
-        named = str(subject) if subject else "a caller without an agent"
+        subject = _subject(agent)
         blocks = self.rules.mode == "block"
-        facts = {"session": session, "mode": self.rules.mode, "rule": verdict.rule, "reason": verdict.said}
         problem = ""
         frozen: Freeze | None = None
         try:
@@ -110,24 +132,44 @@ class Breaker:
                 minutes = self.rules.freeze_minutes
                 until = now + timedelta(minutes=minutes) if minutes else None
                 frozen = self._freeze(subject, until, f"loop breaker: {verdict.said}")
-            self._tell(named, {**facts, **verdict.figures})
+            self._tell(_named(subject), _facts(session, self.rules.mode, verdict))
         except CallmeterError as error:
             problem = f"; {error.message}"
         if not blocks:
             return None
-        lifted = f"`callmeter budget thaw {subject}`" if subject else ""
+        stopped = ""
         if frozen is not None:
             minutes = self.rules.freeze_minutes
             stopped = f"; it is frozen for {minutes} min" if minutes else "; it is frozen until it is thawed"
-        else:
-            stopped = ""
-        return Refused(
-            f"{named} looks like a runaway loop: {verdict.said}{stopped}{problem}",
-            f"see what it does; {lifted} lets it go on" if lifted else "see what it does, and name it with `--agent`",
-            code="loop",
-            subject=str(subject) if subject else None,
-            **{**facts, **verdict.figures},
-        )
+        return _refused(subject, session, verdict, stopped, problem)
+
+
+def _refused(subject: Subject | None, session: str, verdict: Verdict, stopped: str, problem: str) -> Refused:
+    """The refusal of a call, under the mode `block`."""
+    return Refused(
+        f"{_named(subject)} looks like a runaway loop: {verdict.said}{stopped}{problem}",
+        f"see what it does; `callmeter budget thaw {subject}` lets it go on"
+        if subject
+        else "see what it does, and name it with `--agent`",
+        code="loop",
+        subject=str(subject) if subject else None,
+        **_facts(session, "block", verdict),
+    )
+
+
+def _facts(session: str, mode: str, verdict: Verdict) -> dict[str, object]:
+    return {"session": session, "mode": mode, "rule": verdict.rule, "reason": verdict.said, **verdict.figures}
+
+
+def _named(subject: Subject | None) -> str:
+    return str(subject) if subject else "a caller without an agent"
+
+
+def _subject(agent: str) -> Subject | None:
+    from callmeter.words.subject import Subject
+
+    # A name with `*` would freeze others too.
+    return Subject("agent", agent) if agent and "*" not in agent else None
 
 
 def remember_cost(directory: str, record: Mapping[str, object], now: datetime) -> None:

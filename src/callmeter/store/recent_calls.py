@@ -32,18 +32,23 @@ _PATIENCE = 2.0
 
 class RecentCalls:
     """One agent's memory, read and locked for a `with` block, and written at its end if something changed. `at` is
-    the time in seconds since 1970; of each session the last `keep` calls are known. Raises FileProblem, Busy."""
+    the time in seconds since 1970; of each session the last `keep` calls are known. With `look`, nothing is locked or
+    written, and what is changed is forgotten. Raises FileProblem, Busy."""
 
-    def __init__(self, directory: str, agent: str, at: int, keep: int) -> None:
+    def __init__(self, directory: str, agent: str, at: int, keep: int, *, look: bool = False) -> None:
         name = hex_digest(agent.encode("utf-8", "surrogatepass"))[:40]
         self._path = os.path.join(directory, name + ".json")
         self._directory = directory
         self._at = at
         self._keep = keep
         self._changed = False
+        self._look = look
         self._lock = Lock(self._path.removesuffix(".json") + ".lock", _PATIENCE)
 
     def __enter__(self) -> RecentCalls:
+        if self._look:
+            self._load()
+            return self
         self._lock.__enter__()
         try:
             self._load()
@@ -55,6 +60,8 @@ class RecentCalls:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._look:
+            return
         try:
             if self._changed and value is None:
                 while len(self._sessions) > _MOST_SESSIONS:
@@ -159,7 +166,8 @@ class RecentCalls:
                 self._close(name, str(int(document["day"])))
             oldest = self._today - _DAYS
             self._days = {day: figures for day, figures in self._days.items() if oldest <= int(day) <= self._today}
-            _sweep(self._directory, self._at - (_DAYS + 2) * _DAY)
+            if not self._look:
+                _sweep(self._directory, self._at - (_DAYS + 2) * _DAY)
 
     def _close(self, name: str, day: str = "") -> None:
         """A session becomes part of what is usual. One that still runs at midnight keeps its prompts."""
@@ -172,13 +180,14 @@ class RecentCalls:
             self._sessions[name] = {**found, "spent": 0}
 
 
-def salt_in(directory: str) -> bytes:
-    """What this installation's prompts are sketched with, made when it is first asked for. Raises FileProblem, Busy."""
+def salt_in(directory: str, *, look: bool = False) -> bytes:
+    """What this installation's prompts are sketched with, made when it is first asked for; with `look`, b"" then.
+    Raises FileProblem, Busy."""
     path = os.path.join(directory, "SALT")
-    salt = read_file(path, 64)
-    if not salt:
+    salt = read_file(path, 64) or b""
+    if not salt and not look:
         with Lock(path + ".lock", _PATIENCE):
-            salt = read_file(path, 64)
+            salt = read_file(path, 64) or b""
             if not salt:
                 salt = os.urandom(32)
                 replace_file(path, salt, locked=True)

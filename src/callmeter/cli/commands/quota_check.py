@@ -16,7 +16,9 @@ from callmeter.cli.world import World
 
 def quota_check(
     ctx: typer.Context,
-    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="The prompt; it is only measured.")] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", help="The prompt: its size counts, and its likeness.")
+    ] = None,
     prompt_size: opt.PromptSize = None,
     model: opt.Model = None,
     max_tokens: opt.MaxTokens = None,
@@ -41,8 +43,8 @@ def quota_check(
     """Would this call pass? It is composed and decided like that of `llm-call`, and then not made.
 
     The exit status and the message are those that the call would have: 0 it would pass, 2 tags are missing, 3 a quota,
-    a list of models or a freeze stops it, 4 it needs approval, 6 it has no key, 8 calls in flight hold the rest.
-    Nothing is held, asked for or logged.
+    a list of models, a freeze or the loop breaker stops it, 4 it needs approval, 6 it has no key, 8 calls in flight hold the rest.
+    Nothing is held, asked for, remembered or logged. The loop breaker compares a PROMPT that is given.
     """
     from callmeter.cli.checking import Tried, show_admission
 
