@@ -287,9 +287,9 @@ def test_what_iam_does_not_allow_is_told_by_the_name_of_the_permission(
     use(monkeypatch, aws.user("secretsmanager:GetSecretValue"))
     store, name = Stores("/nowhere", {}).open("aws-sm:callmeter/mine")
     assert store.read(name) == ONE
-    hint = refusal(lambda: store.write(name, TWO), "store_denied", "does not allow `secretsmanager:PutSecretValue`")
-    assert "get-caller-identity" in hint
-    refusal(lambda: store.swap(name, ONE, TWO), "store_denied", "secretsmanager:DescribeSecret")
+    for action in (lambda: store.write(name, TWO), lambda: store.swap(name, ONE, TWO), lambda: store.delete(name)):
+        hint = refusal(action, "store_denied", "does not allow `secretsmanager:DescribeSecret`")
+        assert "get-caller-identity" in hint
 
 
 @pytest.mark.parametrize(
