@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 from urllib.parse import quote
 
 from callmeter.providers.wire import Response, Transport, WireError
@@ -20,6 +21,7 @@ from callmeter.words.instant import parse_instant
 from callmeter.words.jsontext import dumps, loads
 from callmeter.words.money import nano, usd
 
+_Read = TypeVar("_Read")
 _MAX_DOCUMENT = 8 * 1024 * 1024
 _ATTEMPTS = 5
 _LONGEST_PAUSE = 30.0
@@ -114,9 +116,8 @@ class Management:
         found: dict[str, ProviderKey] = {}
         read = 0
         for _ in range(_MAX_PAGES):
-            page = _list(self._patiently("GET", f"/keys?include_disabled=true&offset={read}"))
-            for record in page:
-                key = _key(record)
+            page = self._patiently(_keys, "GET", f"/keys?include_disabled=true&offset={read}") or []
+            for key in page:
                 found[key.hash] = key
             if not page:
                 return list(found.values())
@@ -125,8 +126,7 @@ class Management:
 
     def key(self, hash: str) -> ProviderKey | None:
         """One key by the provider's name for it; None when there is none."""
-        document = self._patiently("GET", f"/keys/{quote(hash, safe='')}", absent_is_none=True)
-        return None if document is None else _key(_data(document))
+        return self._patiently(_one, "GET", f"/keys/{quote(hash, safe='')}", absent_is_none=True)
 
     def mint(
         self, name: str, *, limit: int | None, reset: str = "", expires: datetime | None = None
@@ -155,12 +155,11 @@ class Management:
     def change(self, hash: str, fields: Mapping[str, object]) -> ProviderKey | None:
         """Set members of a key to absolute values (`limit` in USD as Decimal or None, `limit_reset`, `disabled`,
         `name`); None when there is no such key."""
-        document = self._patiently("PATCH", f"/keys/{quote(hash, safe='')}", fields, absent_is_none=True)
-        return None if document is None else _key(_data(document))
+        return self._patiently(_one, "PATCH", f"/keys/{quote(hash, safe='')}", fields, absent_is_none=True)
 
     def delete(self, hash: str) -> bool:
         """Delete a key; False when there is none (any more)."""
-        return self._patiently("DELETE", f"/keys/{quote(hash, safe='')}", absent_is_none=True) is not None
+        return self._patiently(bool, "DELETE", f"/keys/{quote(hash, safe='')}", absent_is_none=True) is not None
 
     def standing(self, secret: str) -> Standing | None:
         """What an inference key learns of itself, or None when it is refused (401). One attempt. Raises Unavailable."""
@@ -180,11 +179,12 @@ class Management:
 
     def guardrails(self) -> list[dict[str, object]]:
         """The account's guardrails as they are there."""
-        return [each for each in _list(self._patiently("GET", "/guardrails")) if isinstance(each, dict)]
+        found = self._patiently(_list, "GET", "/guardrails") or []
+        return [each for each in found if isinstance(each, dict)]
 
     def guardrail_keys(self, id: str) -> list[str]:
         """The hashes of the keys that a guardrail is assigned to."""
-        page = _list(self._patiently("GET", f"/guardrails/{quote(id, safe='')}/assignments/keys"))
+        page = self._patiently(_list, "GET", f"/guardrails/{quote(id, safe='')}/assignments/keys") or []
         return [str(each["key_hash"]) for each in page if isinstance(each, dict) and "key_hash" in each]
 
     def create_guardrail(self, fields: Mapping[str, object]) -> dict[str, object]:
@@ -193,19 +193,26 @@ class Management:
 
     def change_guardrail(self, id: str, fields: Mapping[str, object]) -> None:
         """Set members of a guardrail to absolute values."""
-        self._patiently("PATCH", f"/guardrails/{quote(id, safe='')}", fields)
+        self._patiently(_data, "PATCH", f"/guardrails/{quote(id, safe='')}", fields)
 
     def assign_guardrail(self, id: str, hashes: Sequence[str]) -> None:
         """Assign a guardrail to keys; those that have it keep it."""
-        self._patiently("POST", f"/guardrails/{quote(id, safe='')}/assignments/keys", {"key_hashes": list(hashes)})
+        path = f"/guardrails/{quote(id, safe='')}/assignments/keys"
+        self._patiently(bool, "POST", path, {"key_hashes": list(hashes)})
 
     def _patiently(
-        self, method: str, path: str, fields: Mapping[str, object] | None = None, *, absent_is_none: bool = False
-    ) -> object:
-        """Ask until there is an answer, for what can be asked twice."""
+        self,
+        read: Callable[[object], _Read],
+        method: str,
+        path: str,
+        fields: Mapping[str, object] | None = None,
+        *,
+        absent_is_none: bool = False,
+    ) -> _Read | None:
+        """Ask until there is an answer that can be read, for what can be asked twice."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._once(method, path, fields)
+                return read(self._once(method, path, fields))
             except Declined as error:
                 if error.status == 404 and absent_is_none:
                     return None
@@ -327,6 +334,14 @@ def _list(document: object) -> list[object]:
     if not isinstance(data, list):
         raise Unavailable("the provider's answer has no list in `data`")
     return data
+
+
+def _one(document: object) -> ProviderKey:
+    return _key(_data(document))
+
+
+def _keys(document: object) -> list[ProviderKey]:
+    return [_key(record) for record in _list(document)]
 
 
 def _key(record: object) -> ProviderKey:

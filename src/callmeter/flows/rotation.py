@@ -1,0 +1,285 @@
+"""A key's rotation, step by step. Run again after a crash at any moment, it goes on from where the journal says.
+
+The intention to mint is on disk before the request, under a name that no other attempt has, and a request without an
+answer is never sent twice: what it may have minted is found by name and removed, also when it appears late. A new key
+may spend a cent until it has passed its test, and gets what the old one's limit leaves just before the swap. The old
+key stays good for the grace period, is disabled only when the new one is in its place and answers, and deleted later;
+the rotation is over when the new key's limit is the whole again. `docs/rotation.md` has the table.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+from callmeter.flows.rotation_end import finish
+from callmeter.flows.rotation_run import Bench, Progress, Run, Wishes, hash_of
+from callmeter.policy.rotation import TEST_ALLOWANCE, name_of
+from callmeter.providers.management import Declined, ProviderKey, Unsure
+from callmeter.secrets.registry import Entry
+from callmeter.secrets.secret import Secret, parse_secret
+from callmeter.secrets.store import PENDING, PREVIOUS, Conflict
+from callmeter.store.rotation_journal import Journal
+from callmeter.words.errors import NoKey, Refused, Unavailable
+from callmeter.words.money import usd
+
+_ATTEMPTS = 3
+_RESTARTABLE = ("disabled", "deleted", "swept")
+
+
+def rotate(entry: Entry, bench: Bench, wishes: Wishes, *, start: bool) -> Progress:
+    """Go on with a key's rotation as far as it goes now; with `start`, begin one where none is going on. What still
+    waits only for a reset or a deletion gives way to a new one.
+
+    Raises Busy when another process is at it, NoKey, Refused, Unavailable and FileProblem: then everything is as the
+    journal says, each agent has a key that works, and the same again goes on.
+    """
+    with Journal(bench.journals, entry.label, bench.who, bench.now()) as journal:
+        run = Run(entry, bench, wishes, journal)
+        latest = run.latest
+        if latest is None or not latest.open or (start and latest.state in _RESTARTABLE):
+            if not start:
+                return Progress(entry.label, "done" if latest else "none", True, "no rotation is going on")
+            if not run.store.writable:
+                raise Refused(
+                    f"the key {entry.label} lies where callmeter cannot write: {run.store.describe(run.name)}",
+                    f"run `callmeter budget keys move {entry.label} file:{entry.label}` first",
+                )
+            _begin(run)
+        elif wishes.pasted is not None and not latest.before_swap:
+            raise Refused(
+                f"the key {entry.label} is being rotated already: the new one is in use",
+                f"run `callmeter budget rotate-key {entry.label} --resume`, and then paste another",
+            )
+        if run.rotation.before_swap:
+            _mint(run)
+            _test(run)
+            _swap(run)
+        return finish(run)
+
+
+def roll_back(entry: Entry, bench: Bench, wishes: Wishes) -> Progress:
+    """Give callers the old key again and remove the new one. Raises Refused when there is nothing to take back."""
+    with Journal(bench.journals, entry.label, bench.who, bench.now()) as journal:
+        run = Run(entry, bench, wishes, journal)
+        latest = run.latest
+        if latest is None or latest.state not in ("begin", "intent", "void", "minted", "tested", "swapped", "disabled"):
+            raise Refused(f"no rotation of {entry.label} can be taken back", "the old key is gone, or none is going on")
+        if not latest.before_swap or run.is_new(run.read()):
+            _swap_back(run)
+        _remove_new(run)
+        run.record("rolled_back")
+        return Progress(entry.label, "rolled_back", True, "callers use the old key again; the new one is removed")
+
+
+def _begin(run: Run) -> None:
+    entry, bench = run.entry, run.bench
+    current = run.read()
+    if current is None:
+        raise NoKey(
+            f"there is no key {entry.label} to rotate at {run.store.describe(run.name)}",
+            f"add it: `callmeter budget keys add --label {entry.label} --replace`",
+            code="key_missing",
+        )
+    if current.fingerprint(run.salt) != entry.fingerprint:
+        raise Conflict(
+            f"the key at {run.store.describe(run.name)} is not the one that is registered as {entry.label}",
+            f"register it with `callmeter budget keys add --label {entry.label} --replace`, and run this again",
+        )
+    record = _record_of(run, current)
+    before = run.latest if run.latest is not None and run.latest.open else None
+    if before is not None:
+        if before.state == "disabled" and before.old_hash:
+            run.account().delete(before.old_hash)  # nobody else will know of it
+        run.record("superseded")
+    limit = record.limit if record is not None else None
+    full = before.full if before is not None else limit
+    run.record(
+        "begin",
+        id=os.urandom(4).hex(),
+        by=bench.who,
+        old_hash=record.hash if record is not None else "",
+        old_fingerprint=entry.fingerprint,
+        base=limit,
+        full=full,
+        window=record.limit_reset if record is not None else "",
+        grace=0 if run.wishes.at_once else int(run.wishes.grace.total_seconds()),
+        pasted=run.wishes.pasted is not None,
+    )
+
+
+def _record_of(run: Run, current: Secret) -> ProviderKey | None:
+    """The provider's record of the key to be replaced; None where a person sees to that."""
+    entry = run.entry
+    if run.wishes.pasted is not None and run.client is None:
+        return None
+    account = run.account()
+    record = account.key(entry.provider_key or hash_of(current))
+    if record is None and run.wishes.pasted is None:
+        raise Refused(
+            f"the account of the management key has no key {entry.label}",
+            "use that account's management key, or rotate with `--paste`",
+            code="not_in_account",
+        )
+    return record
+
+
+def _mint(run: Run) -> None:
+    """Have a new key in the pending slot, and know its record."""
+    if run.rotation.state not in ("begin", "intent", "void"):
+        return
+    if run.rotation.pasted:
+        _take_pasted(run)
+        return
+    if run.rotation.state == "intent" and _adopt(run):
+        return
+    account = run.account()
+    run.sweep()
+    for _ in range(_ATTEMPTS):
+        attempt = run.rotation.attempt + 1
+        run.clear_pending()
+        run.record("intent", attempt=attempt)
+        try:
+            record, key = account.mint(
+                name_of(run.label, run.rotation.id, attempt),
+                limit=TEST_ALLOWANCE,
+                reset=run.rotation.window,
+                expires=_expiry(run.entry, run.bench.now()),
+            )
+        except Unsure as error:
+            run.bench.tell(f"{run.label}: {error.message}; looking for what may have been minted")
+            run.sweep()
+            continue
+        except (Declined, NoKey):
+            run.record("void")
+            raise
+        secret = parse_secret(key.encode("ascii"), "that the provider minted")
+        run.store.write(run.name, secret, PENDING)
+        run.record("minted", hash=record.hash, fingerprint=secret.fingerprint(run.salt))
+        return
+    raise Unavailable(
+        f"the provider did not answer when a key for {run.label} was to be minted; the old key is in use as before",
+        "run the same command again later",
+    )
+
+
+def _adopt(run: Run) -> bool:
+    """Whether the attempt that a crash interrupted had come so far that its key lies in the pending slot."""
+    pending = run.read(PENDING)
+    if pending is None:
+        return False
+    name = name_of(run.label, run.rotation.id, run.rotation.attempt)
+    account = run.account()
+    record = account.key(hash_of(pending))
+    if record is None:
+        named = [key for key in account.all_keys() if key.name == name]
+        record = named[0] if len(named) == 1 else None
+    if record is None or record.name != name:
+        return False
+    run.record("minted", hash=record.hash, fingerprint=pending.fingerprint(run.salt))
+    return True
+
+
+def _take_pasted(run: Run) -> None:
+    secret = run.wishes.pasted or run.read(PENDING)
+    if secret is None:
+        raise Refused(
+            f"the rotation of {run.label} waits for the new key",
+            f"run `callmeter budget rotate-key {run.label} --paste`, or `--rollback`",
+        )
+    if run.is_old(secret):
+        raise Refused(f"that is the key {run.label} itself", "make a new one at the provider, and paste that")
+    run.store.write(run.name, secret, PENDING)
+    record = run.client.key(hash_of(secret)) if run.client is not None else None
+    run.record("minted", hash=record.hash if record else "", fingerprint=secret.fingerprint(run.salt))
+
+
+def _expiry(entry: Entry, now: datetime) -> datetime | None:
+    """As long a life as the old key had."""
+    made = entry.last_rotated or entry.created
+    return now + (entry.expires - made) if entry.expires is not None and made is not None else None
+
+
+def _test(run: Run) -> None:
+    """Have the new key accepted three times in a row: at some edges a key is known later than at others."""
+    if run.rotation.state != "minted":
+        return
+    secret = run.read(PENDING)
+    if not run.is_new(secret) or secret is None:
+        if run.is_new(run.read()):
+            run.record("tested")  # a person has put it in place
+            return
+        _remove_new(run)
+        run.record("rolled_back")
+        raise Conflict(
+            f"somebody has changed the pending key of {run.label}; the new key is removed, the old one stays",
+            f"run `callmeter budget rotate-key {run.label}` again",
+        )
+    trouble = run.trouble_with(secret)
+    if trouble:
+        _remove_new(run)
+        run.record("rolled_back")
+        raise Unavailable(
+            f"the new key of {run.label} failed its test ({trouble}) and is removed; the old one stays in use",
+            "run the same command again later",
+            code="test_failed",
+        )
+    run.record("tested")
+
+
+def _swap(run: Run) -> None:
+    """Put the new key in the place of the old one, in one step."""
+    if run.rotation.state != "tested":
+        return
+    run.set_ceilings()
+    current, pending = run.read(), run.read(PENDING)
+    new = current if run.is_new(current) else pending
+    if not run.is_new(new) or new is None or not (run.is_old(current) or run.is_new(current)):
+        _give_way(run)
+    assert new is not None
+    try:
+        run.store.swap(run.name, run.read(PREVIOUS) if run.is_new(current) else current, new)
+    except Conflict:
+        _give_way(run)
+    run.record("swapped")
+    run.register()
+    run.bench.tell(f"{run.label}: callers get the new key from now on")
+
+
+def _give_way(run: Run) -> None:
+    """Somebody has put another key in place: theirs stays."""
+    _remove_new(run)
+    run.record("conflict")
+    raise Conflict(
+        f"somebody has replaced the key {run.label} meanwhile; theirs stays, the new one is removed",
+        f"register theirs with `callmeter budget keys add --label {run.label} --replace`",
+    )
+
+
+def _swap_back(run: Run) -> None:
+    current = run.read()
+    if run.is_new(current):
+        previous = run.read(PREVIOUS)
+        if not run.is_old(previous) or previous is None or current is None:
+            raise Refused(f"the old key of {run.label} is no longer in the store", "rotate again instead")
+        if run.rotation.state == "disabled":
+            run.account().change(run.rotation.old_hash, {"disabled": False})
+        if run.rotation.old_stopped is not None and run.rotation.base is not None:
+            run.account().change(run.rotation.old_hash, {"limit": usd(run.rotation.base)})
+        if run.bench.answers(run.entry, previous) is False:
+            raise Unavailable(f"the old key of {run.label} is refused, so the new one stays in use")
+        run.store.swap(run.name, current, previous)
+    elif not run.is_old(current):
+        raise Conflict(f"the store holds neither the old nor the new key of {run.label}", "nothing was changed")
+    run.register()
+
+
+def _remove_new(run: Run) -> None:
+    """Take back a new key that nobody uses (any more)."""
+    if run.client is not None:
+        if run.rotation.new_hash and not run.rotation.pasted:
+            run.discard(run.rotation.new_hash)
+        run.sweep()
+    run.clear_pending()
+    if run.is_new(run.read(PREVIOUS)):
+        run.store.delete(run.name, PREVIOUS)

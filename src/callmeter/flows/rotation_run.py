@@ -1,0 +1,255 @@
+"""What every step of a rotation needs: the journal, the store, the provider, and the two keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from callmeter.policy.rotation import TEST_ALLOWANCE, Rotation, ceiling, is_ours, read_rotation, window_start
+from callmeter.providers.management import Management, ProviderKey
+from callmeter.secrets.open_store import Stores
+from callmeter.secrets.registry import Entry
+from callmeter.secrets.registry_file import RegistryFile, changed
+from callmeter.secrets.secret import Secret
+from callmeter.secrets.store import CURRENT, PENDING
+from callmeter.store.audit import Audit
+from callmeter.store.rotation_journal import Journal
+from callmeter.words.errors import Malformed, NoKey, Unavailable
+from callmeter.words.instant import text_of
+from callmeter.words.money import usd
+
+# At some edges of a provider a key is known later than at others.
+_ANSWERS = 3
+
+
+@dataclass(frozen=True)
+class Use:
+    """Who still used a key, how often, and when last."""
+
+    agent: str
+    calls: int
+    last: datetime
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What rotations work with. `management` gives the account's client for an entry, or None where there is none;
+    `answers` asks the provider whether a key is good (None: it cannot be asked); `uses` reads our own log: who used
+    a key with this fingerprint since then; `tell` shows progress."""
+
+    registry: str
+    stores: Stores
+    journals: str
+    management: Callable[[Entry], Management | None]
+    answers: Callable[[Entry, Secret], bool | None]
+    uses: Callable[[str, datetime], Sequence[Use]]
+    audit: Audit
+    who: str
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    pause: Callable[[float], None]
+    tell: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How to rotate: how long the old key stays good, when it is deleted after that, whether a key that is still in
+    use is cut off at the end (`cut`), and at once (`at_once`, for a leak). `pasted` is a key that a person has made;
+    `revoked` says that a person has revoked the old one."""
+
+    grace: timedelta = timedelta(hours=24)
+    delete_after: timedelta = timedelta(days=7)
+    patience: timedelta = timedelta(seconds=120)
+    cut: bool = False
+    at_once: bool = False
+    pasted: Secret | None = None
+    revoked: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a rotation came. `until` is when to run again, if that is known; `uses` who holds it up."""
+
+    label: str
+    state: str
+    done: bool
+    detail: str
+    until: datetime | None = None
+    uses: Sequence[Use] = field(default_factory=tuple)
+
+
+class Run:
+    """One run over one key's rotation, under its journal's lock."""
+
+    def __init__(self, entry: Entry, bench: Bench, wishes: Wishes, journal: Journal) -> None:
+        self.entry = entry
+        self.bench = bench
+        self.wishes = wishes
+        self.journal = journal
+        self.label = entry.label
+        self.store, self.name = bench.stores.open(entry.secret)
+        self.salt = bench.stores.salt()
+        self.client = bench.management(entry)
+        try:
+            self.latest = read_rotation(journal.records())
+        except ValueError as error:
+            raise Malformed(f"the journal of {entry.label}'s rotation: {error}", "install a newer callmeter") from None
+
+    @property
+    def rotation(self) -> Rotation:
+        """The rotation that is going on."""
+        assert self.latest is not None
+        return self.latest
+
+    def record(self, step: str, **facts: Any) -> None:
+        """Put a step on disk, and into the audit log if it changes a key."""
+        self.journal.add(step, self.bench.now(), facts)
+        self.latest = read_rotation(self.journal.records())
+        if step not in ("intent", "void"):
+            shown = {name: value for name, value in facts.items() if name not in ("base", "full", "grace")}
+            self.bench.audit("key.rotate", {"key": self.label, "rotation": self.rotation.id, "step": step, **shown})
+
+    def read(self, slot: str = CURRENT) -> Secret | None:
+        """The key in a slot of the store."""
+        return self.store.read(self.name, slot)
+
+    def is_new(self, secret: Secret | None) -> bool:
+        """Whether a key is the one that this rotation brings."""
+        return secret is not None and secret.fingerprint(self.salt) == self.rotation.new_fingerprint
+
+    def is_old(self, secret: Secret | None) -> bool:
+        """Whether a key is the one that this rotation replaces."""
+        return secret is not None and secret.fingerprint(self.salt) == self.rotation.old_fingerprint
+
+    def account(self) -> Management:
+        """The account's client. Raises NoKey where there is no management key."""
+        if self.client is None:
+            raise NoKey(
+                f"no management key for {self.entry.provider} at {self.entry.base_url}",
+                "add one with `callmeter budget keys add --management`, or rotate with `--paste`",
+                code="no_management_key",
+            )
+        return self.client
+
+    def old(self) -> ProviderKey | None:
+        """The old key's record; None when it is gone, or nobody can be asked."""
+        hash = self.rotation.old_hash
+        return self.client.key(hash) if self.client is not None and hash else None
+
+    def new(self) -> ProviderKey | None:
+        """The new key's record; None when it is gone, or nobody can be asked."""
+        hash = self.rotation.new_hash
+        return self.client.key(hash) if self.client is not None and hash else None
+
+    def trouble_with(self, secret: Secret) -> str:
+        """Why a key fails its test: the provider has to accept it three times in a row, within the patience. Nothing
+        when it passes, or when nobody can be asked."""
+        deadline = self.bench.monotonic() + self.wishes.patience.total_seconds()
+        good, wait, trouble = 0, 0.25, ""
+        while good < _ANSWERS:
+            try:
+                answer = self.bench.answers(self.entry, secret)
+                trouble = "it is refused"
+            except Unavailable as error:
+                answer, trouble = False, error.message
+            if answer is None:
+                self.bench.tell(f"{self.label}: nobody can be asked whether the new key is good")
+                return ""
+            good = good + 1 if answer else 0
+            if answer:
+                continue
+            if self.bench.monotonic() >= deadline:
+                return trouble
+            self.bench.pause(wait)
+            wait = min(5.0, wait * 2)
+        return ""
+
+    def discard(self, hash: str) -> None:
+        """Disable and delete a key that nobody uses."""
+        account = self.account()
+        account.change(hash, {"disabled": True})
+        account.delete(hash)
+        self.bench.audit("key.rotate", {"key": self.label, "step": "discard", "hash": hash})
+
+    def sweep(self) -> None:
+        """Remove every key at the provider that a rotation in this journal made and that is neither old nor new."""
+        if self.client is None:
+            return
+        ids = {str(record["id"]) for record in self.journal.records() if record["step"] == "begin"}
+        kept = (self.rotation.old_hash, self.rotation.new_hash)
+        for key in self.client.all_keys():
+            if is_ours(key.name, self.label, ids) and key.hash not in kept:
+                self.discard(key.hash)
+
+    def set_ceilings(self) -> None:
+        """Give the new key what the old one's limit leaves, as it is now; and stop both where together they have
+        reached it. A limit that this rotation never set is a person's, and stays."""
+        rotation = self.rotation
+        if self.client is None or rotation.foreign:
+            return
+        old, new = self.old(), self.new()
+        if new is None or old is None:
+            return
+        if new.limit not in (TEST_ALLOWANCE, *rotation.limits):
+            self.record("foreign", limit=new.limit)
+            self.bench.tell(f"{self.label}: somebody else has set the new key's limit, so it stays as it is")
+            return
+        now = self.bench.now()
+        wanted = ceiling(rotation, now, used=old.usage_window, used_ever=old.usage)
+        if new.limit != wanted:
+            self.record("ceiling", limit=wanted)
+            self.client.change(new.hash, {"limit": None if wanted is None else usd(wanted)})
+        self._stop_both(old, new, now)
+
+    def _stop_both(self, old: ProviderKey, new: ProviderKey, now: datetime) -> None:
+        rotation, client = self.rotation, self.account()
+        if rotation.base is None or rotation.full is None or old.disabled or rotation.before_swap:
+            return
+        began = window_start(rotation.began, rotation.window) == window_start(now, rotation.window)
+        whole = rotation.base if began else rotation.full
+        spent = old.usage if not rotation.window else old.usage_window
+        stopped = rotation.old_stopped
+        if stopped is not None and window_start(stopped, rotation.window) < window_start(now, rotation.window):
+            client.change(old.hash, {"limit": usd(rotation.base)})
+            self.record("old_freed")
+        elif stopped is None and spent + new.usage_window >= whole and old.limit == rotation.base > spent:
+            self.record("old_stopped")
+            client.change(old.hash, {"limit": usd(spent)})
+
+    def register(self) -> None:
+        """Let the registry name the key that is in the store."""
+        rotation = self.rotation
+        current = self.read()
+        if self.is_new(current):
+            fingerprint, hash, at = (
+                rotation.new_fingerprint,
+                rotation.new_hash,
+                text_of(rotation.swapped or rotation.began),
+            )
+        elif self.is_old(current):
+            fingerprint, hash, at = rotation.old_fingerprint, rotation.old_hash, ""
+        else:
+            return
+        with RegistryFile(self.bench.registry) as registry:
+            entry = registry.entries.get(self.label)
+            if entry is None or (entry.fingerprint, entry.provider_key) == (fingerprint, hash):
+                return
+            new = self.new() if at else None
+            changes: dict[str, Any] = {"fingerprint": fingerprint, "provider_key": hash}
+            if at:
+                changes |= {"last_rotated": at, "expires": text_of(new.expires) if new and new.expires else ""}
+            self.entry = changed(entry, **changes)
+            registry.put(self.entry)
+
+    def clear_pending(self) -> None:
+        """Forget a key that never came into use."""
+        if self.read(PENDING) is not None:
+            self.store.delete(self.name, PENDING)
+
+
+def hash_of(secret: Secret) -> str:
+    """What OpenRouter's SDK says a key is called there: its SHA-256 in hexadecimal."""
+    return hashlib.sha256(secret.reveal().encode("ascii")).hexdigest()
