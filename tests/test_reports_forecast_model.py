@@ -1,0 +1,207 @@
+"""The forecast's model: an example by hand, and what must hold for any past."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callmeter.reports.forecast_model import NOTHING, Fit, Range, fit
+from callmeter.words.money import NANO
+
+SUNDAY = date(2026, 11, 22)
+MONDAY = SUNDAY + timedelta(1)
+PAST = st.lists(st.one_of(st.just(0), st.integers(0, 10**15)), min_size=1, max_size=60)
+
+
+def fitted(days: Sequence[int | None], newest: date = SUNDAY) -> Fit:
+    found = fit(days, newest)
+    assert found is not None
+    return found
+
+
+def week(days: Sequence[int | None]) -> Range:
+    return fitted(days).week(MONDAY)
+
+
+def weeks(count: int, *shape: float) -> list[int]:
+    """Whole weeks, Monday first."""
+    return [round(amount * NANO) for _ in range(count) for amount in shape]
+
+
+def test_two_days_by_hand() -> None:
+    """Saturday 3, Sunday 1, in dollars; nothing is capped, having too few days to tell.
+
+    Weekday weights b: Sunday 1, Saturday 0.5^(1/42) = 0.983632; their mean M = (1 + 3 x 0.983632) / 1.983632 =
+    1.991749. Saturday (0.983632 x 3 / M + 1) / 1.983632 = 1.251027, Sunday (1 / M + 1) / 2 = 0.751036, the others 1;
+    scaled by 7 / 7.002063. Level weights a: 1 and 0.5^(1/7) = 0.905724. The level is (1 + 3 x 0.905724) / (0.750815 +
+    0.905724 x 1.250658) = 3.717172 / 1.883566.
+    """
+    b, a, c = 0.5 ** (1 / 42), 0.5 ** (1 / 7), 0.5 ** (1 / 28)
+    mean = (1 + 3 * b) / (1 + b)
+    saturday, sunday = (b * 3 / mean + 1) / (b + 1), (1 / mean + 1) / 2
+    scale = 7 / (5 + saturday + sunday)
+    level = (1 + 3 * a) / (sunday * scale + a * saturday * scale)
+    own_sunday = min(0.8, 1 / (1 + a) + 1 / 2)
+    own_saturday = min(0.8, a / (1 + a) + b / (1 + b))
+    off_sunday = (1 - level * sunday * scale) / (1 - own_sunday)
+    off_saturday = (3 - level * saturday * scale) / (1 - own_saturday)
+    variance = (off_sunday**2 + c * off_saturday**2 + level**2) / (1 + c + 1)
+
+    found = fitted([3 * NANO, NANO])
+    assert found.weekdays[5] == pytest.approx(saturday * scale)
+    assert found.weekdays[5] == pytest.approx(1.250658, abs=1e-5)
+    assert found.level / NANO == pytest.approx(level)
+    assert found.level / NANO == pytest.approx(1.97348, abs=1e-5)
+    assert found.variance / NANO**2 == pytest.approx(variance)
+    assert found.effective_days == pytest.approx((1 + a) ** 2 / (1 + a * a))
+    assert (found.days, found.days_with_spend) == (2, 2)
+
+    ahead = found.week(MONDAY)
+    assert ahead.mean / NANO == pytest.approx(7 * level)
+    drift = (0.10 * 7 * level) ** 2
+    assert ahead.variance / NANO**2 == pytest.approx(variance * (7 + 49 / found.effective_days) + drift)
+
+
+def test_a_day_has_its_own_range() -> None:
+    found = fitted(weeks(8, 5, 5, 5, 5, 5, 0, 0))
+    monday = found.day(MONDAY)
+    usual = found.weekdays[0]
+    expected = found.variance * usual * (1 + usual / found.effective_days) + (0.10 * monday.mean) ** 2 / 7
+    assert monday.variance == pytest.approx(expected)
+    assert found.day(MONDAY + timedelta(5)).expected < monday.expected / 5
+
+
+def test_a_spike_is_capped_and_comes_back_as_an_everyday_share() -> None:
+    """14 days of 1, one of them 100: the largest is left out, so a day counts for 1 at most, and the level is 15 % up."""
+    days = [NANO] * 14
+    days[3] = 100 * NANO
+    assert fitted(days).level == pytest.approx(1.15 * NANO)
+    guarded = fit(days, SUNDAY, guarded=True)
+    assert guarded is not None
+    assert guarded.level == pytest.approx(NANO)
+    assert guarded.variance < fitted(days).variance
+
+
+def test_nothing_is_known_of_no_days() -> None:
+    assert fit([], SUNDAY) is None
+    assert fit([None, None], SUNDAY) is None
+
+
+def test_missing_days_are_not_zero() -> None:
+    known = [NANO] * 20
+    assert fitted([NANO, None, None, *known]).level == pytest.approx(NANO)
+    assert fitted([NANO, 0, 0, *known]).level < 0.99 * NANO
+    assert fitted([None] * 5 + known).days == 20
+
+
+def test_a_log_of_zeros_expects_nothing_for_sure() -> None:
+    ahead = week([0] * 30)
+    assert (ahead.expected, ahead.median, ahead.likely, ahead.nearly_sure) == (0, 0, (0, 0), (0, 0))
+    assert ahead.over(0) == 0
+    assert ahead.over(-1) == 1
+
+
+@pytest.mark.parametrize("days", [[1], [0, 0, 1], [10**18], [1] * 40, [0] * 39 + [10**15], [10**15] + [1] * 20])
+def test_tiny_and_huge_amounts_make_sense(days: list[int]) -> None:
+    _sane(week(days))
+
+
+@given(PAST)
+def test_no_past_makes_crossed_or_negative_ranges(days: list[int]) -> None:
+    found = fitted(days)
+    for ahead in (found.week(MONDAY), found.day(MONDAY), found.sum([(SUNDAY, 0.01)]), found.sum([])):
+        _sane(ahead)
+    assert sum(found.weekdays) == pytest.approx(7)
+
+
+@given(PAST.map(lambda days: [*days, 10**9]))
+def test_ten_times_the_money_is_ten_times_the_forecast(days: list[int]) -> None:
+    once, tenfold = week(days), week([10 * day for day in days])
+    assert tenfold.mean == pytest.approx(10 * once.mean)
+    assert tenfold.likely[1] == pytest.approx(10 * once.likely[1], rel=1e-6, abs=20)
+    assert tenfold.over(10**12) == pytest.approx(once.over(10**11), abs=1e-9)
+
+
+@given(PAST, st.floats(0.001, 1000))
+def test_a_scaled_range_has_scaled_ends(days: list[int], factor: float) -> None:
+    ahead = week([*days, 10**12])
+    assert ahead.scaled(factor).likely[1] == pytest.approx(factor * ahead.likely[1], rel=1e-6, abs=2)
+    assert fitted([*days, 10**12]).scaled(factor).week(MONDAY).variance == pytest.approx(
+        ahead.scaled(factor).variance, rel=1e-6
+    )
+
+
+def test_the_chance_of_more_fits_the_quantiles() -> None:
+    ahead = week(weeks(5, 3, 8, 1, 4, 9, 0, 2))
+    assert ahead.over(ahead.likely[1]) == pytest.approx(0.1, abs=1e-6)
+    assert ahead.over(ahead.median) == pytest.approx(0.5, abs=1e-6)
+    assert 1 - ahead.over(ahead.nearly_sure[0]) == pytest.approx(0.025, abs=1e-6)
+
+
+def test_a_monday_cron_gets_its_mondays_after_three_weeks() -> None:
+    found = fitted(weeks(3, 70, 0, 0, 0, 0, 0, 0))
+    mondays = found.day(MONDAY).mean
+    others = max(found.day(MONDAY + timedelta(n)).mean for n in range(1, 7))
+    assert mondays > 2.5 * others
+    longer = fitted(weeks(12, 70, 0, 0, 0, 0, 0, 0))
+    assert longer.day(MONDAY).mean > 8 * longer.day(MONDAY + timedelta(1)).mean
+    assert longer.week(MONDAY).mean == pytest.approx(70 * NANO, rel=0.25)
+
+
+@pytest.mark.parametrize("length", [21, 28, 56, 120])
+@pytest.mark.parametrize("age", [0, 1, 5, 13])
+def test_a_runaway_day_hardly_moves_next_week(length: int, age: int) -> None:
+    chance = random.Random(length + age)
+    calm = [round(chance.uniform(0.8, 1.2) * NANO) for _ in range(length)]
+    wild = list(calm)
+    wild[-1 - age] = 50 * NANO
+    assert week(wild).mean < 1.35 * week(calm).mean
+    assert week(wild).likely[1] < 2 * week(calm).likely[1]
+    assert week(wild).median > 0.7 * week(calm).median
+
+
+def test_a_level_that_changed_is_followed_within_two_weeks() -> None:
+    assert week([NANO] * 60 + [3 * NANO] * 14).mean == pytest.approx(21 * NANO, rel=0.3)
+
+
+def test_ranges_widen_with_fewer_days_and_narrow_with_more() -> None:
+    chance = random.Random(7)
+    days = [round(chance.uniform(0.5, 1.5) * NANO) for _ in range(90)]
+
+    def width(count: int) -> float:
+        ahead = week(days[-count:])
+        return (ahead.likely[1] - ahead.likely[0]) / ahead.mean
+
+    assert width(2) > width(7) > width(60)
+
+
+def test_the_ranges_hold_what_they_promise_on_steady_noise() -> None:
+    chance = random.Random(11)
+    inside = 0
+    for _ in range(200):
+        days = [round(chance.gammavariate(2, 1) * NANO) for _ in range(35)]
+        low, high = week(days[:28]).likely
+        inside += low <= sum(days[28:]) <= high
+    assert 0.72 < inside / 200 < 0.96
+
+
+def test_a_leap_day_is_a_day_like_any_other() -> None:
+    found = fitted([NANO] * 30, date(2028, 2, 28))
+    assert found.day(date(2028, 2, 29)).expected == pytest.approx(NANO, rel=1e-6)
+    assert found.week(date(2028, 2, 28)).expected == pytest.approx(7 * NANO, rel=1e-6)
+
+
+def _sane(ahead: Range) -> None:
+    low, high = ahead.likely
+    least, most = ahead.nearly_sure
+    assert all(math.isfinite(each) for each in (ahead.mean, ahead.variance))
+    assert 0 <= least <= low <= ahead.median <= high <= most
+    assert ahead.expected >= 0 and ahead.variance >= 0
+    assert 0 <= ahead.over(10**9) <= 1
+    assert ahead is NOTHING or ahead.mean > 0
