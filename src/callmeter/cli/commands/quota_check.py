@@ -43,7 +43,8 @@ def quota_check(
     """Would this call pass? It is composed and decided like that of `llm-call`, and then not made.
 
     The exit status and the message are those that the call would have: 0 it would pass, 2 tags are missing, 3 a quota,
-    a list of models, a freeze or the loop breaker stops it, 4 it needs approval, 6 it has no key, 8 calls in flight hold the rest.
+    a list of models, a freeze or the loop breaker stops it, 4 it needs approval, 6 it has no key, 8 calls in flight
+    hold the rest.
     Nothing is held, asked for, remembered or logged. The loop breaker compares a PROMPT that is given.
     """
     from callmeter.cli.checking import Tried, show_admission
