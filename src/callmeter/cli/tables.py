@@ -89,7 +89,8 @@ def table(report: Report, look: Look) -> str:
     """The rows of a report with their header and total; empty without rows."""
     if not report.rows:
         return ""
-    columns = visible(report)
+    below = [column for column in visible(report) if column.below]
+    columns = [column for column in visible(report) if not column.below]
     tree, others = columns[: report.tree], columns[report.tree :]
     every = [row.cells for row in report.rows] + ([report.total] if report.total else [])
     names = [_tree_name(tree[row.depth], row) for row in report.rows] + ([_Name("total", 0)] if report.total else [])
@@ -106,6 +107,7 @@ def table(report: Report, look: Look) -> str:
     for index, row in enumerate(report.rows):
         text = _line(drawn, [each.lines(index, look) for each in drawn])
         lines.append(look.bold(text) if row.subtotal else look.dim(text) if row.rest else text)
+        lines += _below([row.cells.get(column.name) for column in below], look)
     if report.total is not None:
         lines.append(look.dim(("─" if look.blocks else "-") * min(look.width, _width(drawn))))
         lines.append(look.bold(_line(drawn, [each.lines(len(report.rows), look) for each in drawn])))
@@ -213,6 +215,12 @@ def _line(drawn: Sequence[_Drawn], cells: Sequence[Sequence[str]]) -> str:
             parts.append(text + padding if each.column.kind in _LEFT else padding + text)
         lines.append((" " * _GUTTER).join(parts).rstrip())
     return "\n".join(lines)
+
+
+def _below(cells: Sequence[Cell], look: Look) -> list[str]:
+    """Sentences under a row, each folded and indented."""
+    texts = [escaped(str(cell)) for cell in cells if cell]
+    return [f"  {line}" for text in texts for line in _folded(text, look.width - 2, look)]
 
 
 def cut(text: str, width: int, look: Look) -> str:

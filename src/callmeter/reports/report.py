@@ -37,7 +37,8 @@ class Column:
     """`name` is the key in JSON and the CSV header; `title` stands over the column in a table.
 
     `optional` columns give way first on a narrow terminal, the highest number first. `quiet` ones are left out of
-    text and Markdown as long as they hold nothing but zeros.
+    text and Markdown as long as they hold nothing but zeros. Text shows `below` ones, which hold sentences and
+    commands, under their row over the whole width.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Column:
     kind: Kind
     optional: int = 0
     quiet: bool = False
+    below: bool = False
 
 
 @dataclass(frozen=True)

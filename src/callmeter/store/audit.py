@@ -105,9 +105,11 @@ def append_event(path: str, event: str, at: datetime, by: str, details: Mapping[
     return anchor
 
 
-def read_events(path: str) -> Iterator[Event]:
-    """The events in order; lines that are none are left out. Raises FileProblem."""
+def read_events(path: str, *, containing: bytes = b"") -> Iterator[Event]:
+    """The events in order, of lines with `containing` in them; lines that are none are left out. Raises FileProblem."""
     for _, line, _ in _lines(path):
+        if containing not in line:
+            continue
         fields = _fields(line)
         if fields is not None:
             seq = fields.pop("seq")

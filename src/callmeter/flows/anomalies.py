@@ -1,0 +1,74 @@
+"""Anomalies reach the audit log, and people, once: however often they are looked for, by however many at once.
+
+The audit log is the memory: what stands in it was told. So nothing can be told twice but by losing the log, and whoever
+is killed halfway leaves what is missing to the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+
+from callmeter.policy.prices import Price
+from callmeter.reports.anomaly_finding import Finding, Rates
+from callmeter.store.audit import Audit, read_events
+from callmeter.store.files import Lock
+from callmeter.store.price_table import find_price
+from callmeter.words.money import shown, usd
+
+EVENT = "anomaly"
+
+
+def tell(path: str, found: Iterable[Finding], audit: Audit, alert: Callable[[Finding], None]) -> list[Finding]:
+    """Audit and alert what is not in the audit log at `path` yet, and give it back. Raises FileProblem, Busy."""
+    found = list(found)
+    if not found:
+        return []
+    with Lock(path.removesuffix(".jsonl") + ".anomalies.lock"):
+        events = read_events(path, containing=b'"event":"' + EVENT.encode("ascii") + b'"')
+        known = {event.fields.get("id") for event in events if event.fields.get("event") == EVENT}
+        new = [each for each in found if each.id not in known]
+        for each in new:
+            # The alert first: one that is spooled already is not spooled again, an audit line would be written twice.
+            alert(each)
+            audit(EVENT, facts_of(each))
+    return new
+
+
+def facts_of(finding: Finding) -> dict[str, object]:
+    """A finding for machines."""
+    return {
+        "id": finding.id,
+        "finding": finding.kind,
+        "subject": finding.subject,
+        "first": finding.first,
+        "last": finding.last,
+        "excess": usd(finding.excess),
+        "actual": usd(finding.actual),
+        "evidence": finding.evidence,
+        "command": finding.command,
+    }
+
+
+def sentence(finding: Finding) -> str:
+    """A finding in one sentence, for people who are alerted."""
+    when = finding.first if finding.first == finding.last else f"{finding.first} to {finding.last}"
+    excess = f"{shown(abs(finding.excess))} {'more' if finding.excess >= 0 else 'less'} than expected"
+    return f"{finding.kind}: {finding.subject}, {when}, {excess}: {finding.evidence}"
+
+
+def rates_from(overrides: str, cache_dir: str) -> Rates:
+    """Prices per token from a person's own, the provider's listing and the shipped table; each is looked up once for
+    a day. Raises Malformed for a prices.toml that is wrong."""
+    known: dict[tuple[str, str, date], Price | None] = {}
+
+    def rates(provider: str, model: str, at: datetime) -> Mapping[str, Decimal] | None:
+        key = provider, model, at.date()
+        if key not in known:
+            found = find_price(provider, model, at, overrides=overrides, cache_dir=cache_dir)
+            known[key] = None if found is None else found.price
+        price = known[key]
+        return None if price is None else price.amounts(at)
+
+    return rates

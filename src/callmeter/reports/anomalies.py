@@ -1,0 +1,111 @@
+"""What is out of the ordinary in what was spent, the most expensive first.
+
+Spikes and shifts beyond the range that the days before gave, new models, changed prices, storms of errors, runaway
+loops, sessions that nobody closed. What each means, and how often it is wrong: `docs/anomalies.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from callmeter.reports.anomaly_costs import Judged, cost_findings
+from callmeter.reports.anomaly_days import read_days
+from callmeter.reports.anomaly_errors import error_storms
+from callmeter.reports.anomaly_finding import Finding, Scope
+from callmeter.reports.anomaly_prices import price_findings
+from callmeter.reports.anomaly_sessions import session_findings
+from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.reports.usage import Usage
+from callmeter.words.money import shown, usd
+
+_COLUMNS = (
+    Column("finding", "finding", Kind.TEXT),
+    Column("subject", "subject", Kind.TEXT),
+    Column("excess", "excess", Kind.MONEY),
+    Column("first", "from", Kind.TEXT),
+    Column("last", "to", Kind.TEXT, optional=2),
+    Column("low", "expected", Kind.RATE, optional=1),
+    Column("high", "up to", Kind.RATE),
+    Column("actual", "came to", Kind.MONEY),
+    Column("evidence", "evidence", Kind.TEXT, below=True),
+    Column("command", "command", Kind.TEXT, below=True),
+    Column("id", "id", Kind.TEXT, optional=3),
+)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The findings, the dearest first; how many subjects were judged; and how many calls of sessions were too many to
+    be compared."""
+
+    findings: Sequence[Finding]
+    judged: Judged
+    unread: int
+
+
+def examine(usage: Usage, scope: Scope) -> Examined:
+    """Look for everything. Raises UsageError for groupings and conditions that are malformed."""
+    tables = {name: read_days(usage, name, scope.history, scope.where) for name in scope.by}
+    found, judged = cost_findings(usage, scope, tables)
+    found += error_storms(usage, scope, tables)
+    found += price_findings(usage, scope)
+    sessions, unread = session_findings(usage, scope)
+    found += sessions
+    found.sort(key=lambda each: (-each.excess, each.first, each.subject, each.kind))
+    return Examined(found, judged, unread)
+
+
+def findings(usage: Usage, scope: Scope) -> list[Finding]:
+    """What was found, the dearest first."""
+    return list(examine(usage, scope).findings)
+
+
+def anomaly_report(found: Sequence[Finding], scope: Scope, examined: Examined | None = None) -> Report:
+    """A row for each finding, in the given order. `examined` adds what was judged."""
+    rows = [
+        Row(
+            {
+                "finding": each.kind,
+                "subject": each.subject,
+                "excess": each.excess,
+                "first": each.first,
+                "last": each.last,
+                "low": each.low,
+                "high": each.high,
+                "actual": each.actual,
+                "evidence": each.evidence,
+                "command": each.command,
+                "id": each.id,
+            }
+        )
+        for each in found
+    ]
+    notes = []
+    facts: dict[str, object] = {"findings": len(found)}
+    if len(found) > 1:
+        notes.append("One cause can have several findings, so their excesses do not add up.")
+    if examined is not None:
+        notes += _basis(examined, scope)
+        facts |= {"judged": examined.judged.subjects, "too_short": examined.judged.short}
+        facts |= {"unread_calls": examined.unread}
+    if scope.floors.fixed is not None:
+        facts["floor"] = usd(scope.floors.fixed)
+    return Report("Anomalies", _COLUMNS, rows, notes=notes, facts=facts, period=scope.period, zone=str(scope.zone))
+
+
+def _basis(examined: Examined, scope: Scope) -> list[str]:
+    judged = examined.judged
+    notes = []
+    if judged.short:
+        notes.append(
+            f"{judged.subjects:,} subjects were judged by their days; {judged.short:,} have too little history, which "
+            "takes 14 days, 5 of them with spend."
+        )
+    if scope.floors.fixed is not None:
+        notes.append(f"Nothing below {shown(scope.floors.fixed)} is told.")
+    if examined.unread:
+        notes.append(
+            f"The prompts of {examined.unread:,} calls were too many to be compared; a shorter period needs fewer."
+        )
+    return notes

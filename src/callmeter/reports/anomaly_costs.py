@@ -1,0 +1,189 @@
+"""Spikes and shifts of cost by agent, purpose, model and key, and why: one event is one finding, however many of its
+tags show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import partial
+
+from callmeter.reports.anomaly_days import (
+    Day,
+    Event,
+    all_days,
+    amounts,
+    shifts,
+    spikes,
+    told_once,
+    too_short,
+)
+from callmeter.reports.anomaly_finding import (
+    SHIFT,
+    SPIKE,
+    USUAL_RATES,
+    Finding,
+    Scope,
+    breakdown,
+    condition,
+    days_period,
+    freeze,
+    many,
+    subject_of,
+    times,
+)
+from callmeter.reports.anomaly_folding import Overlaps, Seen, folded
+from callmeter.reports.change import OTHER, Served, change
+from callmeter.reports.grouping import NONE
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.money import shown
+
+_BEFORE = 28
+_WORTH_TELLING = 0.1
+_OWN_SHARE = 0.4
+_CAUSES = {
+    "volume": ("more calls", "fewer calls"),
+    "tokens": ("larger calls", "smaller calls"),
+    "mix": ("dearer models", "cheaper models"),
+    "cache": ("less from the cache", "more from the cache"),
+    "price": ("higher prices", "lower prices"),
+    OTHER: ("charges without calls", "credits without calls"),
+}
+Tables = Mapping[str, Mapping[str, Mapping[date, Day]]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How many subjects could be judged, and how many not, for they have too little history."""
+
+    subjects: int
+    short: int
+
+
+def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Finding], Judged]:
+    """Spikes and shifts. `tables` has the days of each value of each grouping."""
+    seen: list[Seen[Event]] = []
+    judged = short = 0
+    whole = {"total": {"": all_days(next(iter(tables.values()), {}))}}
+    for kind, values in {**tables, **whole}.items():
+        for value, days in values.items():
+            first, spent = amounts(days, scope.until)
+            running = days[scope.until].nano if scope.until in days else None
+            if too_short(spent):
+                short += 1
+                continue
+            judged += 1
+            floor = scope.floors.of(kind, value)
+            spiked = spikes(first, spent, floor, running)
+            spiked, shifted = told_once(spiked, shifts(first, spent, floor, spiked))
+            for name, events in ((SPIKE, spiked), (SHIFT, shifted)):
+                for event in events:
+                    span = event.first.isoformat(), event.last.isoformat()
+                    if scope.touches(*span):
+                        seen.append(Seen(name, kind, value, *span, event.excess, event))
+    kept = folded(seen, partial(_joint, Overlaps(usage, scope, seen, "day", _BEFORE)))
+    return [_finding(usage, scope, each, tables) for each in kept], Judged(judged, short)
+
+
+def _joint(overlaps: Overlaps[Event], one: Seen[Event], other: Seen[Event]) -> int:
+    """What the calls of both subjects cost on the other's days, beyond what they usually cost."""
+    start = (other.what.first - timedelta(_BEFORE)).isoformat()
+    before = during = 0
+    for day, both in overlaps.of(one, other).items():
+        if start <= day < other.first:
+            before += both.nano
+        elif other.first <= day <= other.last:
+            during += both.nano
+    return during - before * other.what.days // _BEFORE
+
+
+def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> Finding:
+    event = seen.what
+    first, last = seen.first, seen.last
+    where = condition(seen.kind, seen.value)
+    subject = subject_of(seen.kind, seen.value)
+    span = "day" if event.days == 1 else f"{event.days} days"
+    parts = [f"{times(event.actual, event.usual.mean)} × what was expected of the {span}"]
+    if event.last == scope.until:
+        parts[0] += ", and the day is not over"
+    why = _why(usage, scope, event, where)
+    if why:
+        parts.append(why)
+    session, figures = _largest_session(usage, scope, seen)
+    alone = figures is not None and figures.nano >= _OWN_SHARE * event.actual
+    if figures is not None and alone:
+        parts.append(f"session {session} alone took {shown(figures.nano)} in {many(figures.calls, 'call')}")
+    if seen.also:
+        parts.append(f"shows in {', '.join(seen.also)} too")
+    guessed = _estimated(tables, seen)
+    if guessed * 100 >= event.actual:
+        parts.append(f"{guessed * 100 // event.actual}% of it is estimated")
+    command = ""
+    if figures is not None and alone and scope.lasts(figures.last or ""):
+        command = freeze("session", session, f"{seen.name} of {subject} on {last}")
+    elif event.last == scope.until:
+        command = freeze(seen.kind, seen.value, f"{seen.name} on {last}")
+    by = [name for name in ("agent", "session") if name != seen.kind] if seen.name == SPIKE else ["day", "model"]
+    return Finding(
+        scope.id(seen.name, subject, first),
+        seen.name,
+        subject,
+        first,
+        last,
+        *event.usual.nearly_sure,
+        event.actual,
+        event.excess,
+        "; ".join(parts),
+        command or breakdown(scope, by, where, first, last),
+        tuple(seen.also),
+    )
+
+
+def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str]) -> str:
+    """What made the difference to as many of the days before, the largest causes first."""
+    names, conditions = ("provider", "model"), [*scope.where, *where]
+    period = days_period(event.first - timedelta(_BEFORE), event.first - timedelta(1), usage.zone)
+    # Whole numbers: so many times the one period against so many times the other.
+    before = _scaled(usage.groups(names, period=period, where=conditions), event.days)
+    period = days_period(event.first, event.last, usage.zone)
+    after = _scaled(usage.groups(names, period=period, where=conditions), _BEFORE)
+    found = change(before, after, lambda provider, model: scope.rates(provider, model, scope.now) or USUAL_RATES)
+    parts = sorted(found.parts.items(), key=lambda part: -abs(part[1]))
+    told = [
+        f"{shown(abs(part) // _BEFORE)} {'from' if part > 0 else 'less from'} {_CAUSES[cause][part < 0]}"
+        for cause, part in parts
+        if abs(part) >= _WORTH_TELLING * abs(found.total) and part
+    ]
+    return ", ".join(told)
+
+
+def _scaled(groups: Sequence[tuple[tuple[str, ...], Figures]], factor: int) -> dict[Served, Figures]:
+    return {
+        (provider, model): replace(
+            each,
+            calls=each.calls * factor,
+            nano=each.nano * factor,
+            tokens_in=each.tokens_in * factor,
+            tokens_out=each.tokens_out * factor,
+            tokens_cached=each.tokens_cached * factor,
+            tokens_cache_write=each.tokens_cache_write * factor,
+        )
+        for (provider, model), each in groups
+    }
+
+
+def _largest_session(usage: Usage, scope: Scope, seen: Seen[Event]) -> tuple[str, Figures | None]:
+    names = list(dict.fromkeys(name for name in (seen.kind, "session") if name != "total"))
+    period = days_period(seen.what.first, seen.what.last, usage.zone)
+    groups = usage.groups(names, period=period, where=[*scope.where, *condition(seen.kind, seen.value)])
+    named = [
+        (labels[-1], figures)
+        for labels, figures in groups
+        if labels[-1] != NONE and (seen.kind == "total" or labels[0] == seen.value)
+    ]
+    return max(named, key=lambda each: (each[1].nano, each[0]), default=("", None))
+
+
+def _estimated(tables: Tables, seen: Seen[Event]) -> int:
+    days = tables[seen.kind][seen.value] if seen.kind in tables else all_days(next(iter(tables.values()), {}))
+    return sum(each.estimated for day, each in days.items() if seen.what.first <= day <= seen.what.last)

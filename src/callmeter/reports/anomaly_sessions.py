@@ -1,0 +1,386 @@
+"""Sessions out of control: runaway loops, by their prompts or by their cost, and zombies, open and spending for days.
+
+Prompts are compared by their sketches in the log, as the loop breaker does it live (`policy.loop_rule`); so the
+thresholds are the policy's `loop_breaker`. The lines of the log are read only for sessions that cost enough to matter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from statistics import median
+
+from callmeter.policy.controls import LoopBreaker
+from callmeter.policy.loop_rule import CLOSE, LEAST_SESSIONS
+from callmeter.reports.anomaly_finding import (
+    RUNAWAY,
+    ZOMBIE,
+    Finding,
+    Scope,
+    breakdown,
+    freeze,
+    many,
+    times,
+)
+from callmeter.reports.grouping import NONE
+from callmeter.reports.usage import Usage
+from callmeter.words.instant import parse_instant
+from callmeter.words.money import shown
+from callmeter.words.period import Period
+from callmeter.words.record import UsageRecord
+from callmeter.words.sketch import NEAR
+
+# What is usual is what was in 28 days; what runs away may have begun before the period.
+_USUAL, _BEGAN = timedelta(28), timedelta(14)
+# A zombie is open for so long, is never silent for longer than that, and outlives other sessions of its agent so far.
+_ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=72), timedelta(hours=6), 3
+# So many calls are compared; of more, those of the dearest sessions.
+MOST_LINES = 200_000
+_HOUR, _DAY = timedelta(hours=1), timedelta(1)
+Name = tuple[str, str]  # agent, session
+
+
+@dataclass
+class Part:
+    """A session's calls of some days."""
+
+    first: datetime
+    last: datetime
+    nano: int
+    calls: int
+
+    @property
+    def open(self) -> timedelta:
+        return self.last - self.first
+
+    def add(self, other: Part) -> None:
+        """Its calls as well."""
+        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+        self.nano += other.nano
+        self.calls += other.calls
+
+
+@dataclass
+class Session:
+    """A session as far as it was read."""
+
+    agent: str
+    name: str
+    days: dict[date, Part] = field(default_factory=dict)
+
+    @cached_property
+    def whole(self) -> Part:
+        """All its days together."""
+        parts = list(self.days.values())
+        whole = replace(parts[0])
+        for each in parts[1:]:
+            whole.add(each)
+        return whole
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Near-identical prompts of one session, from the first to the last of them. `sizes` are the tokens of the first
+    and the last prompt."""
+
+    first: datetime
+    last: datetime
+    calls: int
+    nano: int
+    sizes: tuple[int, int]
+
+
+@dataclass
+class Dear:
+    """Adjacent days on which a session cost far more than the `largest` of its agent in a day."""
+
+    part: Part
+    largest: int
+    days: list[date]
+
+
+def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int]:
+    """Runaway loops and zombies; and how many calls were too many to be compared."""
+    sessions = _sessions(usage, scope)
+    named = {name: each for name, each in sessions.items() if each.name != NONE}
+    zombies = _zombies(usage, scope, named)
+    found = [_zombie(scope, named, name, part) for name, part in zombies.items()]
+    dear = {name: parts for name, parts in _too_dear(scope, named).items() if name not in zombies}
+    loops, unread = _loops(usage, scope, sessions)
+    for name, runs in loops.items():
+        for loop in runs:
+            # The loop is why its session is dear.
+            same = [
+                each for each in dear.get(name, ()) if each.part.first <= loop.last and loop.first <= each.part.last
+            ]
+            dear[name] = [each for each in dear.get(name, ()) if each not in same]
+            found.append(_runaway(scope, sessions[name], loop, same[0] if same else None))
+    for name, parts in dear.items():
+        found += [_runaway(scope, sessions[name], None, each) for each in parts]
+    return found, unread
+
+
+def _sessions(usage: Usage, scope: Scope) -> dict[Name, Session]:
+    start = None if scope.period.start is None else scope.period.start - _USUAL - _BEGAN
+    found: dict[Name, Session] = {}
+    names = ("agent", "session", "day")
+    for (agent, name, day), figures in usage.groups(names, period=Period(start, scope.end, ""), where=scope.where):
+        if figures.first is not None and figures.last is not None:
+            session = found.setdefault((agent, name), Session(agent, name))
+            part = Part(parse_instant(figures.first), parse_instant(figures.last), figures.nano, figures.calls)
+            session.days[date.fromisoformat(day)] = part
+    return found
+
+
+def _zombies(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, Part]:
+    """Sessions that were open for days and never silent for long; not where long sessions are the agent's habit."""
+    suspects = {
+        name: each
+        for name, each in sessions.items()
+        if each.whole.open >= _ZOMBIE_OPEN
+        and len(each.days) >= _ZOMBIE_OPEN // _DAY
+        and each.whole.nano > scope.floors.of("agent", each.agent)
+        and scope.touches(scope.minute(each.whole.first), scope.minute(each.whole.last))
+    }
+    if not suspects:
+        return {}
+    hours: dict[Name, list[Part]] = {}
+    # From the beginning of the log: a zombie may have been open for long.
+    for (agent, session, _), figures in usage.groups(
+        ("agent", "session", "hour"), period=scope.history, where=_only(scope, suspects)
+    ):
+        if (agent, session) in suspects and figures.first and figures.last:
+            part = Part(parse_instant(figures.first), parse_instant(figures.last), figures.nano, figures.calls)
+            hours.setdefault((agent, session), []).append(part)
+    found: dict[Name, Part] = {}
+    for name in suspects:
+        awake = _longest_awake(hours.get(name, []))
+        usual = max(
+            (other.whole.open for key, other in sessions.items() if key[0] == name[0] and key not in suspects),
+            default=timedelta(0),
+        )
+        if awake is None or awake.open < max(_ZOMBIE_OPEN, _ZOMBIE_TIMES * usual):
+            continue
+        dear = awake.nano > scope.floors.of("agent", name[0])
+        if dear and scope.touches(scope.minute(awake.first), scope.minute(awake.last)):
+            found[name] = awake
+    return found
+
+
+def _longest_awake(hours: list[Part]) -> Part | None:
+    """The longest stretch without a long silence."""
+    stretches: list[Part] = []
+    for hour in sorted(hours, key=lambda each: each.first):
+        if stretches and hour.first - stretches[-1].last <= _ZOMBIE_SILENT:
+            stretches[-1].add(hour)
+        else:
+            stretches.append(replace(hour))
+    return max(stretches, key=lambda each: each.open, default=None)
+
+
+def _too_dear(scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, list[Dear]]:
+    """Sessions that in a day cost far more than the agent's largest in any of the 28 days before. One that was found
+    does not raise the bar for later ones."""
+    rules = scope.rules
+    every = sorted(
+        ((part.first, name, day) for name, session in sessions.items() for day, part in session.days.items())
+    )
+    found: dict[Name, list[Dear]] = {}
+    usual: dict[str, deque[tuple[datetime, int]]] = {}
+    for first, name, day in every:
+        part = sessions[name].days[day]
+        others = usual.setdefault(name[0], deque())
+        while others and others[0][0] < first - _USUAL:
+            others.popleft()
+        floor = max(scope.floors.of("agent", name[0]), rules.session_floor)
+        if part.nano > floor and len(others) >= LEAST_SESSIONS:
+            largest = max(nano for _, nano in others)
+            if part.nano > int(largest * rules.times_largest_session):
+                before = found.setdefault(name, [])
+                if before and before[-1].days[-1] == day - _DAY:
+                    before[-1].part.add(part)
+                    before[-1].days.append(day)
+                else:
+                    before.append(Dear(replace(part), largest, [day]))
+                continue
+        others.append((first, part.nano))
+    return {
+        name: kept
+        for name, parts in found.items()
+        if (kept := [each for each in parts if scope.touches(str(each.days[0]), str(each.days[-1]))])
+    }
+
+
+def _loops(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[Name, list[Loop]], int]:
+    """The sessions whose prompts repeat themselves."""
+    suspects: set[Name] = set()
+    lines = unread = 0
+    start = scope.period.start
+    costs = {name: _since(each, None if start is None else scope.day(start) - _DAY) for name, each in sessions.items()}
+    for name, (nano, calls) in sorted(costs.items(), key=lambda each: (-each[1][0], each[0])):
+        if nano <= scope.floors.of("agent", name[0]) or calls < scope.rules.similar:
+            continue
+        if lines + calls > MOST_LINES:
+            unread += calls
+            continue
+        lines += calls
+        suspects.add(name)
+    if not suspects:
+        return {}, unread
+    period = Period(None if start is None else start - _DAY, scope.end, "")
+    found: dict[Name, _Repeats] = {}
+    for record in usage.calls(period=period, where=_only(scope, suspects)):
+        name = record.tags.get("agent") or NONE, record.tags.get("session") or NONE
+        if name in suspects:
+            found.setdefault(name, _Repeats(scope.rules)).add(record)
+    loops = {
+        name: [
+            loop
+            for loop in repeats.loops()
+            if loop.nano > scope.floors.of("agent", name[0])
+            and scope.touches(scope.minute(loop.first), scope.minute(loop.last))
+        ]
+        for name, repeats in found.items()
+    }
+    return {name: runs for name, runs in loops.items() if runs}, unread
+
+
+def _since(session: Session, first: date | None) -> tuple[int, int]:
+    """What a session cost from a day on, and in how many calls."""
+    parts = [part for day, part in session.days.items() if first is None or day >= first]
+    return sum(part.nano for part in parts), sum(part.calls for part in parts)
+
+
+class _Repeats:
+    """The near-identical prompts of one session, call by call in order of time."""
+
+    def __init__(self, rules: LoopBreaker) -> None:
+        self._rules = rules
+        self._last: deque[tuple[float, int, UsageRecord]] = deque(maxlen=rules.of_last)
+        self._costs: dict[str, int] = {}
+        self._loops: list[list[UsageRecord]] = []
+        self._ids: set[str] = set()
+        self._until = 0.0
+
+    def add(self, record: UsageRecord) -> None:
+        """A line, corrections included."""
+        if record.corrects is not None or record.cost_nano is not None:
+            about = record.corrects or record.id
+            self._costs[about] = self._costs.get(about, 0) + (record.cost_nano or 0)
+        if record.corrects is not None or record.status == "refused" or record.prompt_sketch is None:
+            return
+        try:
+            sketch = int(record.prompt_sketch, 16)
+        except ValueError:
+            return
+        at = record.instant.timestamp()
+        self._last.append((at, sketch, record))
+        alike = [seen for seen in self._last if at - seen[0] <= CLOSE and (seen[1] ^ sketch).bit_count() <= NEAR]
+        if len(alike) < self._rules.similar:
+            return
+        if not self._loops or at - self._until > CLOSE:
+            self._loops.append([])
+            self._ids = set()
+        for _, _, each in alike:
+            if each.id not in self._ids:
+                self._ids.add(each.id)
+                self._loops[-1].append(each)
+        self._until = at
+
+    def loops(self) -> list[Loop]:
+        """The loops, in order of time."""
+        return [
+            Loop(
+                records[0].instant,
+                records[-1].instant,
+                len(records),
+                sum(self._costs.get(each.id, 0) for each in records),
+                (_prompt(records[0]), _prompt(records[-1])),
+            )
+            for records in self._loops
+        ]
+
+
+def _prompt(record: UsageRecord) -> int:
+    return record.tokens.in_ if record.tokens else 0
+
+
+def _only(scope: Scope, names: Collection[Name]) -> list[str]:
+    """Conditions for these sessions. They let through others of the same names, which the reader leaves out."""
+    where = [each for each in scope.where if each.partition("=")[0].strip() not in ("agent", "session")]
+    agents, sessions = {agent for agent, _ in names}, {session for _, session in names}
+    return [*where, *(f"agent={agent}" for agent in sorted(agents)), *(f"session={name}" for name in sorted(sessions))]
+
+
+def _zombie(scope: Scope, sessions: Mapping[Name, Session], name: Name, part: Part) -> Finding:
+    others = [each for key, each in sessions.items() if key[0] == name[0] and key != name]
+    usual = round(median(each.whole.nano for each in others)) if others else 0
+    days = part.open / _DAY
+    evidence = [
+        f"open for {days:.1f} days and never silent for more than 6 hours",
+        f"{shown(round(part.nano / days))} a day in {many(part.calls, 'call')}",
+    ]
+    if others:
+        longest = max(each.whole.open for each in others)
+        evidence.append(f"{many(len(others), 'other session')} of its agent lasted {_long(longest)} at most")
+    return _about(scope, ZOMBIE, sessions[name], part, usual, evidence, f"open for {days:.0f} days")
+
+
+def _runaway(scope: Scope, session: Session, loop: Loop | None, dear: Dear | None) -> Finding:
+    evidence = []
+    if loop is not None:
+        took = _long(loop.last - loop.first)
+        evidence.append(f"{loop.calls:,} near-identical prompts within {took} for {shown(loop.nano)}")
+        small, large = loop.sizes
+        if small and large * 10 > small * 12:
+            evidence.append(f"they grew from {small:,} to {large:,} tokens")
+    if dear is None:
+        assert loop is not None
+        part = Part(loop.first, loop.last, loop.nano, loop.calls)
+        return _about(scope, RUNAWAY, session, part, 0, evidence, "runaway loop")
+    part = dear.part
+    ratio = f", {times(part.nano, dear.largest)} times the largest" if dear.largest else ", more than any"
+    evidence.append(
+        f"the session cost {shown(part.nano)} in {many(part.calls, 'call')}{ratio} of its agent in a day of the 28 "
+        f"days before{f', {shown(dear.largest)}' if dear.largest else ''}"
+    )
+    return _about(scope, RUNAWAY, session, part, dear.largest, evidence, "runaway loop")
+
+
+def _about(
+    scope: Scope, kind: str, session: Session, part: Part, usual: int, evidence: Sequence[str], reason: str
+) -> Finding:
+    """`usual` is what a session of this agent may cost."""
+    first, last = scope.minute(part.first), scope.minute(part.last)
+    named = session.name != NONE
+    whose = [f"agent {session.agent}"] if named and session.agent != NONE else []
+    command = ""
+    if scope.lasts(last):
+        subject = ("session", session.name) if named else ("agent", session.agent)
+        command = freeze(*subject, reason)
+    where = [f"agent={session.agent}", f"session={session.name}"]
+    return Finding(
+        scope.id(kind, session.agent, session.name, first[:10]),
+        kind,
+        f"session:{session.name}" if named else f"agent:{session.agent}",
+        first,
+        last,
+        0,
+        usual,
+        part.nano,
+        part.nano - usual,
+        "; ".join([*whose, *evidence]),
+        command or breakdown(scope, ["hour", "purpose", "model"], where, first, last),
+    )
+
+
+def _long(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    if seconds >= 172_800:
+        return f"{span / _DAY:.1f} days"
+    if seconds >= 7200:
+        return f"{span / _HOUR:.1f} h"
+    return f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"
