@@ -1,21 +1,28 @@
-"""What a review is made of besides the usage log: prices, the policy's quotas, approvals, the audit log, the keys."""
+"""What a review is made of besides the usage log: prices, the policy's quotas, approvals, the audit log, the keys, and
+what was forecast before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from callmeter.policy.document import Policy
 from callmeter.providers.presets import find_provider
 from callmeter.reports.change import Rates
+from callmeter.reports.forecast_grades import Said
+from callmeter.reports.forecast_history import Now
 from callmeter.reports.review import Sources
 from callmeter.reports.review_events import KeyAge
+from callmeter.reports.review_outlook import outlook
 from callmeter.reports.review_span import Span
 from callmeter.reports.usage import Usage
 from callmeter.secrets.registry import read_registry
 from callmeter.store.approvals import read_everything
 from callmeter.store.audit import read_events
+from callmeter.store.forecasts import keep_forecasts, read_forecasts
 from callmeter.store.places import Places
 from callmeter.store.price_table import find_price
 from callmeter.store.settings import Settings
@@ -23,38 +30,52 @@ from callmeter.store.toml import read_toml
 from callmeter.words.errors import CallmeterError, UsageError
 from callmeter.words.instant import parse_instant
 
+_Part = TypeVar("_Part")
 
-def sources(usage: Usage, span: Span, policy: Policy, places: Places, settings: Settings, now: datetime) -> Sources:
-    """The sources of a review that is made at `now`. A part that cannot be read is left out, and its note says so: a
-    review that failed because of one part would hide the others."""
+
+@dataclass(frozen=True)
+class Ground:
+    """Where and when a review is made. `own` is whether it is about one's own log, of which earlier forecasts were
+    made; `live` whether it is about today, so that its own forecast is kept."""
+
+    policy: Policy
+    places: Places
+    settings: Settings
+    now: datetime
+    own: bool
+    live: bool
+
+
+def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
+    """The sources of a review. A part that cannot be read is left out, and a note says so: a review that failed because
+    of one part would hide the others."""
     notes: list[str] = []
-    allowances = None
-    try:
-        allowances = read_everything(places, now)
-    except CallmeterError as problem:
-        notes.append(f"Approvals and freezes are left out: {problem.message}.")
-    events: list[Mapping[str, object]] = []
-    try:
-        events = list(_until(places.audit, now))
-    except CallmeterError as problem:
-        notes.append(f"Decisions are left out: {problem.message}.")
-    keys: Sequence[KeyAge] = []
-    try:
-        used = {names[0] for names, figures in usage.groups(("key",), period=span.period) if figures.calls}
-        entries = read_registry(read_toml(places.keys, places.cache), places.keys)
-        keys = [
-            KeyAge(entry.label, entry.agent, entry.created, entry.expires, entry.label in used)
-            for entry in entries.values()
-        ]
-    except CallmeterError as problem:
-        notes.append(f"Keys are left out: {problem.message}.")
+    places, now = ground.places, ground.now
+
+    def read(what: str, part: Callable[[], _Part], default: _Part) -> _Part:
+        try:
+            return part()
+        except CallmeterError as problem:
+            notes.append(f"{what} left out: {problem.message}.")
+            return default
+
+    said: list[Said] = []
+    if ground.own:
+        said = read("Earlier forecasts are", lambda: read_forecasts(places.forecasts), said)
+    instant = Now(usage, now)
+    # What was forecast after the moment of this review is none of its business.
+    ahead = outlook(instant, span.unit, ground.policy, [each for each in said if parse_instant(each.made_at) <= now])
+    if ground.live:
+        read("Grades of this forecast are", lambda: keep_forecasts(places.forecasts, ahead.said, instant.today), None)
     return Sources(
         now=now,
-        rates=list_prices(places, settings, span.end),
-        quotas=policy.quotas,
-        allowances=allowances,
-        events=events,
-        keys=keys,
+        rates=list_prices(places, ground.settings, span.end),
+        quotas=ground.policy.quotas,
+        allowances=read("Approvals and freezes are", lambda: read_everything(places, now), None),
+        events=read("Decisions are", lambda: _events(places.audit, now), []),
+        keys=read("Keys are", lambda: _keys(usage, span, places), []),
+        outlook=ahead.sections,
+        remarks=ahead.sentences,
         notes=notes,
     )
 
@@ -77,10 +98,23 @@ def list_prices(places: Places, settings: Settings, at: datetime) -> Rates:
     return rates
 
 
-def _until(path: str, now: datetime) -> Iterator[Mapping[str, object]]:
+def _events(path: str, now: datetime) -> list[Mapping[str, object]]:
+    found: list[Mapping[str, object]] = []
     for event in read_events(path):
         try:
             if parse_instant(str(event.fields.get("at", ""))) <= now:
-                yield event.fields
+                found.append(event.fields)
         except ValueError:
             continue
+    return found
+
+
+def _keys(usage: Usage, span: Span, places: Places) -> Sequence[KeyAge]:
+    entries = read_registry(read_toml(places.keys, places.cache), places.keys)
+    if not entries:
+        return []
+    used = {names[0] for names, figures in usage.groups(("key",), period=span.period) if figures.calls}
+    return [
+        KeyAge(entry.label, entry.agent, entry.created, entry.expires, entry.label in used)
+        for entry in entries.values()
+    ]

@@ -120,7 +120,8 @@ def subject_line(board: Board) -> str:
     """What a mail with this review is about: `LLM spend 2026-W46: $41.20 (+12%)`."""
     facts = board.facts
     cost, change = facts["cost"], facts["change"]
-    money = f"{cost:.2f} USD" if isinstance(cost, Decimal) else "cost unknown" if facts["calls"] else "no calls"
+    money = f"{cost:.2f} USD" if isinstance(cost, Decimal) else "cost unknown"
+    money = money if facts["calls"] or cost else "no calls"
     more = f" ({change * 100:+,.0f}%)" if isinstance(change, Decimal) else ""
     return f"LLM spend {facts['name']}: {money}{more}"
 
@@ -131,18 +132,17 @@ def _total(usage: Usage, span: Span) -> Figures:
 
 
 def _headline(span: Span, now: Figures, before: Figures | None) -> str:
-    name = span.name[:1].upper() + span.name[1:]
     if not now.calls and not now.nano:
         said = f"No calls in {span.name}"
         if now.refused:
             said += f"; {_count(now.refused, 'call')} refused before anything was sent"
         if before is not None and before.calls:
-            said += f". In {span.before.name} there were {_count(before.calls, 'call')} for {shown(before.cost)}"
+            said += f". {_capital(span.before.name)} had {_count(before.calls, 'call')} for {shown(before.cost)}"
         return f"{said}."
     said = (
-        f"{name} cost {shown(now.cost)} in {_count(now.calls, 'call')}"
+        f"{_capital(span.name)} cost {shown(now.cost)} in {_count(now.calls, 'call')}"
         if now.cost is not None
-        else (f"{name} had {_count(now.calls, 'call')}, whose cost nobody knows")
+        else (f"{_capital(span.name)} had {_count(now.calls, 'call')}, whose cost nobody knows")
     )
     if before is None:
         return f"{said}. It is the first {span.unit} of this log: there is nothing to compare with."
@@ -217,10 +217,16 @@ def _notes(span: Span, now: Figures, before: Figures | None, first: datetime | N
             notes.append(f"The log begins on {day}, within {span.before.name}: the change is against a part of it.")
     lengths = [(each.last - each.first).days + 1 for each in (span, span.before)]
     if before is not None and lengths[0] != lengths[1]:
-        notes.append(f"{span.name} has {lengths[0]} days, {span.before.name} {lengths[1]}: part of the change is that.")
+        notes.append(
+            f"{_capital(span.name)} has {lengths[0]} days, {span.before.name} {lengths[1]}: part of the change is that."
+        )
     if now.corrections:
         notes.append(f"{_count(now.corrections, 'correction')} of costs counted on the days of their calls.")
     return notes
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _count(number: int, what: str) -> str:

@@ -21,6 +21,7 @@ _STATUSES = {
 _CUT = "cut at the output ceiling"
 _RETRIED = "took more than one attempt"
 _REFUSED = "refused before anything was sent"
+_ORDER = (*_STATUSES.values(), _CUT, _RETRIED, _REFUSED)
 _ORIGINS = {
     "billed": (("provider", "reconciled"), "what the provider says it charged"),
     "computed": (("price",), "tokens times price"),
@@ -39,6 +40,8 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
         for each in (span, span.before)
     )
     kinds, earlier = _kinds(now), _kinds(before if compared else {})
+    kinds |= _retried(usage, span, now)
+    earlier |= _retried(usage, span.before, before) if compared else {}
     rows = [
         Row(
             {
@@ -48,7 +51,8 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
                 "cost": found.cost,
             }
         )
-        for what, found in kinds.items()
+        for what in _ORDER
+        for found in [kinds.get(what, Figures())]
         for old in [earlier.get(what, Figures())]
         if found.calls or found.refused
     ]
@@ -106,7 +110,27 @@ def _kinds(found: _Found) -> dict[str, Figures]:
             names.append(_CUT)
         for name in names:
             sums.setdefault(name, Figures()).merge(figures)
-    return {name: sums[name] for name in (*_STATUSES.values(), _CUT, _REFUSED) if name in sums}
+    return sums
+
+
+def _retried(usage: Usage, span: Span, found: _Found) -> dict[str, Figures]:
+    """The calls that took several attempts, with what corrections made of their cost. No sum tells it, so that the
+    lines are read where there are any."""
+    if not any(figures.retried for figures in found.values()):
+        return {}
+    several, ids = Figures(), set()
+    corrections: dict[str, int] = {}
+    for record in usage.calls(period=span.period):
+        if record.corrects is not None:
+            corrections[record.corrects] = corrections.get(record.corrects, 0) + (record.cost_nano or 0)
+        elif record.attempts > 1 and record.status != "refused":
+            ids.add(record.id)
+            several.calls += 1
+            several.priced += record.cost is not None
+            several.unknown += record.cost is None
+            several.nano += record.cost_nano or 0
+    several.nano += sum(amount for id, amount in corrections.items() if id in ids)
+    return {_RETRIED: several}
 
 
 def _errors(found: _Found) -> Report | None:

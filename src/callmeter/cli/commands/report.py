@@ -16,7 +16,7 @@ from callmeter.cli import options as opt
 from callmeter.cli.reading import Clock, open_usage, page_of
 from callmeter.cli.reviewing import made, posted, saved, shape_for
 from callmeter.cli.world import World
-from callmeter.flows.review import sources
+from callmeter.flows.review import Ground, sources
 from callmeter.reports.review import review
 from callmeter.reports.review_span import last_span
 from callmeter.words.errors import UsageError
@@ -73,7 +73,9 @@ def report(
     clock = Clock(world, as_of)
     span = last_span(clock.now, chosen[0] if chosen else "week", clock.zone)
     usage = open_usage(world, log, clock)
-    board = review(usage, span, sources(usage, span, world.policy, world.paths, world.settings, clock.now))
+    own, live = log is None, log is None and as_of is None
+    ground = Ground(world.policy, world.paths, world.settings, clock.now, own, live)
+    board = review(usage, span, sources(usage, span, ground))
     page = page_of(world, board, usage, log)
     if out is not None:
         saved(world, out, made(world, page, shape))

@@ -1,0 +1,93 @@
+"""What a review says of the time to come: what will probably be spent, what that means for quotas, and how the last
+forecasts did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from callmeter.policy.document import Policy
+from callmeter.reports.forecast import Forecast, Horizon, forecast, next_month, next_week, to_end
+from callmeter.reports.forecast_grades import Grade, Said, grade_sentence, grades, hits_sentence, said_by
+from callmeter.reports.forecast_history import Now, histories, stopped_days
+from callmeter.reports.forecast_page import forecast_page, horizon_sentence
+from callmeter.reports.forecast_quotas import Pasts, exhaustions, limits_by_log
+from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.words.instant import text_of
+
+_MOST = 6
+_SECTIONS = {"quotas": "outlook_usd", "quotas_tokens": "outlook_tokens", "quotas_calls": "outlook_calls"}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Sections by name, a sentence for each horizon and one for the last grade; `said` is what can be graded later."""
+
+    sections: Mapping[str, Report]
+    sentences: Sequence[str]
+    said: Sequence[Said]
+
+
+def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outlook:
+    """The rest of this week or month, and the next one, as seen at `now`; with the grades of what was `said` before.
+    Without a complete day of calls there is no forecast, and no section."""
+    found = histories(now.usage, (), now)
+    forecasts = [forecast(horizon, found, now) for horizon in _horizons(unit, now)]
+    graded = [each for each in grades(said, now) if not each.said.by]
+    sections: dict[str, Report] = {}
+    if forecasts[0].total.fit is not None:
+        pasts = Pasts(now)
+        quotas = exhaustions(limits_by_log(policy, pasts), pasts) if policy.quotas else []
+        page = forecast_page(forecasts, (), quotas, now, stopped=stopped_days(now))
+        sections["forecast"] = replace(page.sections["forecast"], title="What will probably be spent", notes=page.notes)
+        for name, renamed in _SECTIONS.items():
+            if name in page.sections:
+                report = page.sections[name]
+                sections[renamed] = replace(report, title=f"{report.title}: the chance to pass them before they reset")
+    if graded:
+        sections["grades"] = _graded(graded)
+    return Outlook(sections, _sentences(forecasts, graded), _to_keep(forecasts, now))
+
+
+def _horizons(unit: str, now: Now) -> list[Horizon]:
+    if unit == "month":
+        return [to_end(now.today, "month"), next_month(now.today)]
+    return [to_end(now.today, "week"), next_week(now.today)]
+
+
+def _sentences(forecasts: Sequence[Forecast], graded: Sequence[Grade]) -> list[str]:
+    said = [text for each in forecasts[:1] if (text := horizon_sentence(each))]
+    return said + [grade_sentence(each) for each in graded[:1]]
+
+
+def _to_keep(forecasts: Sequence[Forecast], now: Now) -> list[Said]:
+    return [said for each in forecasts for said in said_by(each, (), text_of(now.now))]
+
+
+def _graded(graded: Sequence[Grade]) -> Report:
+    rows = [
+        Row(
+            {
+                "first": each.said.first.isoformat(),
+                "last": each.said.last.isoformat(),
+                "expected": each.said.expected,
+                "low_80": each.said.likely[0],
+                "high_80": each.said.likely[1],
+                "outcome": each.outcome,
+                "difference": each.outcome - each.said.expected,
+                "verdict": "inside" if each.inside else "above" if each.outcome > each.said.likely[1] else "below",
+            }
+        )
+        for each in graded[:_MOST]
+    ]
+    columns = [
+        Column("first", "from", Kind.TEXT),
+        Column("last", "to", Kind.TEXT, optional=1),
+        Column("expected", "we said", Kind.RATE),
+        Column("low_80", "8 in 10: from", Kind.RATE),
+        Column("high_80", "to", Kind.RATE),
+        Column("outcome", "it came to", Kind.RATE),
+        Column("difference", "off by", Kind.DIFFERENCE, optional=2),
+        Column("verdict", "which is", Kind.TEXT),
+    ]
+    return Report("How the last forecasts did", columns, rows, notes=[hits_sentence(graded)])

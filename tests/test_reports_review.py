@@ -1,0 +1,331 @@
+"""The review as a value: which time it is about, what it says, and that its figures are those of the lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from callmeter.policy.document import parse_policy
+from callmeter.policy.grants import Allowances, Grant
+from callmeter.reports.plain_usage import PlainUsage
+from callmeter.reports.report import Board, Report
+from callmeter.reports.review import Sources, review, subject_line
+from callmeter.reports.review_events import KeyAge
+from callmeter.reports.review_span import Span, last_span
+from callmeter.words.jsontext import dumps
+from callmeter.words.record import parse_record
+from usage_lines import call
+
+MONDAY = datetime(2026, 11, 9, tzinfo=UTC)
+NOW = datetime(2026, 11, 16, 6, 0, tzinfo=UTC)
+WEEK = last_span(NOW, "week", UTC)
+DAY = timedelta(days=1)
+NANO = 10**9
+
+
+def no_rates(provider: str, model: str) -> Mapping[str, Decimal] | None:
+    return None
+
+
+def usage(lines: Iterable[bytes], as_of: datetime | None = None) -> PlainUsage:
+    return PlainUsage([parse_record(line.rstrip()) for line in lines], UTC, as_of)
+
+
+def of(lines: Iterable[bytes], span: Span = WEEK, as_of: datetime | None = None, **sources: object) -> Board:
+    given = {"now": NOW, "rates": no_rates, **sources}
+    return review(usage(lines, as_of), span, Sources(**given))  # type: ignore[arg-type]
+
+
+def cells(report: Report, name: str) -> list[object]:
+    return [row.cells[name] for row in report.rows]
+
+
+def row(report: Report, first: str) -> Mapping[str, object]:
+    return next(each.cells for each in report.rows if each.cells[report.columns[0].name] == first)
+
+
+def quotas(*entries: dict[str, object]) -> object:
+    return parse_policy(dumps({"version": 1, "quotas": list(entries)}).encode(), "budget.json").quotas
+
+
+# Which time it is about
+
+
+@pytest.mark.parametrize(
+    ("now", "unit", "iso", "title"),
+    [
+        ("2026-11-16T00:00", "week", "2026-W46", "week 46 of 2026, 9 to 15 November"),
+        ("2026-11-15T23:59", "week", "2026-W45", "week 45 of 2026, 2 to 8 November"),
+        ("2026-11-15T23:59:59.999999", "week", "2026-W46", "week 46 of 2026, 9 to 15 November"),
+        ("2026-10-05T00:00", "week", "2026-W40", "week 40 of 2026, 28 September to 4 October"),
+        ("2027-01-05T00:00", "week", "2026-W53", "week 53 of 2026, 28 December 2026 to 3 January 2027"),
+        ("2026-11-16T06:00", "month", "2026-10", "October 2026"),
+        ("2026-03-01T00:00", "month", "2026-02", "February 2026"),
+        ("2026-11-16T06:00", "day", "2026-11-15", "Sunday 15 November 2026"),
+    ],
+)
+def test_the_last_complete_span_is_chosen_and_named(now: str, unit: str, iso: str, title: str) -> None:
+    span = last_span(datetime.fromisoformat(now).replace(tzinfo=UTC), unit, UTC)
+    assert (span.iso, span.title) == (iso, title)
+
+
+def test_a_week_over_the_change_of_clocks_is_seven_local_days() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    span = last_span(datetime(2026, 10, 26, 12, tzinfo=UTC), "week", zone)
+    assert span.end - span.start == 7 * DAY + timedelta(hours=1)
+    assert len(list(span.parts())) == 7
+    assert [each.iso for each in span.looked_back()][-2:] == ["2026-W42", "2026-W43"]
+
+
+# What it says
+
+
+def test_the_first_sentence_has_the_cost_the_calls_and_the_change() -> None:
+    board = of(
+        [call(MONDAY - DAY, cost=Decimal(2)), call(MONDAY, cost=Decimal(3)), call(MONDAY + DAY, cost=Decimal(1))]
+    )
+    assert board.title == "Review of week 46 of 2026, 9 to 15 November"
+    assert board.lead[0] == "Week 46 cost $4.00 in 2 calls: $2.00 (100%) more than week 45."
+    assert subject_line(board) == "LLM spend 2026-W46: 4.00 USD (+100%)"
+
+
+def test_an_empty_week_says_so_and_what_the_week_before_was() -> None:
+    board = of([call(MONDAY - DAY, cost=Decimal(2))])
+    assert board.lead[0] == "No calls in week 46. Week 45 had 1 call for $2.00."
+    assert "why" not in board.sections
+    assert cells(board.sections["agents"], "difference") == [-2 * NANO]
+
+
+def test_an_empty_log_makes_a_review_of_one_sentence() -> None:
+    board = of([])
+    assert board.lead == ["No calls in week 46."]
+    assert not board.sections
+    assert subject_line(board) == "LLM spend 2026-W46: no calls"
+
+
+def test_the_first_week_ever_compares_with_nothing() -> None:
+    board = of([call(MONDAY + DAY, cost=Decimal(3))])
+    assert board.lead == [
+        "Week 46 cost $3.00 in 1 call. It is the first week of this log: there is nothing to compare with."
+    ]
+    assert cells(board.sections["agents"], "difference") == [None]
+    assert len(board.sections["course"].rows) == 1
+
+
+def test_a_log_with_only_refused_calls_says_how_many() -> None:
+    refused = [call(MONDAY, status="refused", cost=Decimal(0), error="quota", tokens=None, attempts=0)] * 1
+    board = of([*refused, call(MONDAY + DAY, status="refused", cost=Decimal(0), error="frozen", attempts=0)])
+    assert board.lead[0] == "No calls in week 46; 2 calls refused before anything was sent."
+    assert cells(board.sections["trouble"], "calls") == [2]
+    assert cells(board.sections["errors"], "error") == ["frozen", "quota"]
+
+
+def test_a_week_whose_costs_nobody_knows_is_not_free() -> None:
+    board = of([call(MONDAY, cost=None, cost_source="unknown")])
+    assert board.lead[0].startswith("Week 46 had 1 call, whose cost nobody knows.")
+    assert "unknown" in subject_line(board)
+    assert "The cost of 1 call is unknown and in no sum." in board.notes
+
+
+def test_a_log_that_begins_within_the_week_before_is_told() -> None:
+    board = of([call(MONDAY - 2 * DAY), call(MONDAY)])
+    assert "The log begins on 2026-11-07, within week 45: the change is against a part of it." in board.notes
+
+
+def test_months_of_unequal_length_are_told() -> None:
+    board = of(
+        [call(datetime(2026, 9, 1, tzinfo=UTC)), call(datetime(2026, 10, 5, tzinfo=UTC))], last_span(NOW, "month", UTC)
+    )
+    assert "October 2026 has 31 days, September 2026 30: part of the change is that." in board.notes
+
+
+# Its figures
+
+
+def test_every_table_adds_up_to_the_lines_of_the_week() -> None:
+    lines = [
+        call(
+            MONDAY + timedelta(hours=7 * number) - 7 * DAY,
+            tags={"agent": f"a{number % 13}", "purpose": f"p{number % 3}", "environment": "prod", "work_item": "S-1"},
+            model=f"m{number % 4}",
+            cost=Decimal(number * number + 1).scaleb(-9),
+        )
+        for number in range(60)
+    ]
+    records = [parse_record(line.rstrip()) for line in lines]
+    whole = sum(each.cost_nano or 0 for each in records if each.instant in WEEK.period)
+    before = sum(each.cost_nano or 0 for each in records if each.instant in WEEK.before.period)
+    sections = of(lines).sections
+    assert whole
+    assert before
+    for name in ("agents", "purposes", "models", "environments", "work_items"):
+        total = sections[name].total
+        assert total is not None
+        assert total["cost"] == whole == sum(cells(sections[name], "cost"))  # type: ignore[arg-type]
+        assert total["difference"] == whole - before == sum(cells(sections[name], "difference"))  # type: ignore[arg-type]
+    assert sum(cells(sections["parts"], "cost")) == whole  # type: ignore[arg-type]
+    assert sum(cells(sections["why"], "difference")) == whole - before  # type: ignore[arg-type]
+    assert len(sections["agents"].rows) == 11
+    assert cells(sections["agents"], "agent")[-1] == "other (3)"
+
+
+def test_an_agent_that_stopped_is_still_in_the_table() -> None:
+    old, new = {"tags": {"agent": "old"}}, {"tags": {"agent": "new"}}
+    board = of([call(MONDAY - DAY, cost=Decimal(5), **old), call(MONDAY, cost=Decimal(1), **new)])
+    assert row(board.sections["agents"], "old")["difference"] == -5 * NANO
+    assert row(board.sections["agents"], "new")["change"] is None
+    assert board.lead[2:4] == ["Largest rise: agent new, +$1.00.", "Largest fall: agent old, -$5.00 (-100%)."]
+
+
+def test_groupings_that_no_call_names_are_left_out() -> None:
+    assert not {"environments", "work_items"} & set(of([call(MONDAY)]).sections)
+
+
+def test_what_is_known_later_than_as_of_changes_nothing() -> None:
+    lines = [call(MONDAY, cost=Decimal(3)), call(MONDAY + DAY, cost=Decimal(1))]
+    later = [
+        call(MONDAY, id="x", corrects="y", cost=Decimal(7), recorded_at="2026-11-18T00:00:00.000Z"),
+        call(NOW + DAY, cost=Decimal(9)),
+    ]
+    assert of([*lines, *later], as_of=NOW) == of(lines, as_of=NOW)
+
+
+def test_errors_retries_and_refusals_are_counted_with_their_cost() -> None:
+    board = of(
+        [
+            call(MONDAY, status="error", error="overloaded", cost=Decimal(0)),
+            call(MONDAY, status="truncated", finish_reason=None, cost=Decimal(2)),
+            call(MONDAY, finish_reason="length", cost=Decimal(1)),
+            call(MONDAY, attempts=3, cost=Decimal(4)),
+            call(MONDAY, status="refused", error="quota", cost=Decimal(0)),
+            call(MONDAY),
+        ]
+    )
+    found = {each.cells["what"]: (each.cells["calls"], each.cells["cost"]) for each in board.sections["trouble"].rows}
+    assert found == {
+        "failed": (1, 0),
+        "broke off": (1, 2 * NANO),
+        "cut at the output ceiling": (1, NANO),
+        "took more than one attempt": (1, 4 * NANO),
+        "refused before anything was sent": (1, 0),
+    }
+
+
+def test_billed_computed_estimated_and_unknown_are_told_apart() -> None:
+    board = of(
+        [
+            call(MONDAY, cost=Decimal(6), cost_source="provider"),
+            call(MONDAY, id="c", cost=Decimal(5), cost_source="estimate", status="unknown"),
+            call(MONDAY, id="d", cost=Decimal(-3), cost_source="reconciled", corrects="c"),
+            call(MONDAY, cost=Decimal(1), cost_source="price"),
+            call(MONDAY, cost=Decimal(1), cost_source="estimate", status="truncated"),
+            call(MONDAY, cost=None, cost_source="unknown"),
+        ]
+    )
+    report = board.sections["origin"]
+    assert dict(zip(cells(report, "origin"), cells(report, "cost"), strict=True)) == {
+        "billed": 8 * NANO,
+        "computed": NANO,
+        "estimated": NANO,
+        "unknown": None,
+    }
+    assert cells(report, "share") == [Decimal("0.800"), Decimal("0.100"), Decimal("0.100"), None]
+    assert cells(report, "calls") == [2, 1, 1, 1]
+
+
+# Quotas, from the log
+
+
+def test_a_monthly_quota_stands_where_the_week_ended_and_says_how_long_it_lasts() -> None:
+    lines = [call(MONDAY + number * DAY, cost=Decimal(1)) for number in range(-7, 9)]
+    board = of(lines, quotas=quotas({"subject": "total", "limit": 16}))
+    found = board.sections["quotas"].rows[0].cells
+    assert (found["used"], found["limit"]) == (14 * NANO, 16 * NANO)
+    assert found["lasts_days"] == Decimal("2.0")
+    assert "Used up within a week at this pace: total per month (2.0 d)." in board.lead
+
+
+def test_a_daily_quota_shows_its_fullest_day_and_how_often_it_was_passed() -> None:
+    lines = [call(MONDAY + number * DAY, cost=Decimal(cost)) for number, cost in enumerate((1, 3, 5, 1))]
+    board = of(lines, quotas=quotas({"subject": "agent:*", "limit": 2, "period": "day"}))
+    found = board.sections["quotas"].rows[0].cells
+    assert (found["subject"], found["used"], found["fullest"], found["passed"]) == (
+        "agent:code",
+        5 * NANO,
+        "2026-11-11",
+        2,
+    )
+    assert "Over the limit: agent:code per day (250%)." in board.lead
+
+
+def test_what_was_approved_raises_the_limit_of_its_own_window_only() -> None:
+    allowances = Allowances(NOW)
+    tuesday = int((MONDAY + DAY).timestamp())
+    allowances.take(
+        Grant(
+            "r-1",
+            "agent:code",
+            unit="usd",
+            amount=9 * NANO,
+            ends={"day": tuesday + 86_400},
+            calls={},
+            at=tuesday + 60,
+            by="x",
+        ),
+        trusted=True,
+    )
+    lines = [call(MONDAY, cost=Decimal(3)), call(MONDAY + DAY, cost=Decimal(4))]
+    board = of(lines, quotas=quotas({"subject": "agent:code", "limit": 2, "period": "day"}), allowances=allowances)
+    found = board.sections["quotas"].rows[0].cells
+    assert (found["used"], found["limit"], found["passed"]) == (3 * NANO, 2 * NANO, 1)
+
+
+def test_a_pool_takes_what_it_paid_and_the_allocation_the_rest() -> None:
+    document = {
+        "version": 1,
+        "allocation_strategy": "role_based",
+        "roles": {"dev": {"allocation": 10, "agents": ["code"], "shared_pool": 4}},
+    }
+    policy = parse_policy(dumps(document).encode(), "budget.json")
+    pool = next(str(each.subject) for each in policy.quotas if each.subject.kind == "pool")
+    lines = [call(MONDAY, cost=Decimal(9)), call(MONDAY, cost=Decimal(3), pool=pool.partition(":")[2])]
+    rows = of(lines, quotas=policy.quotas).sections["quotas"].rows
+    found = {each.cells["subject"]: each.cells["used"] for each in rows}
+    assert (found["agent:code"], found[pool]) == (9 * NANO, 3 * NANO)
+
+
+# Decisions and keys
+
+
+def test_decisions_of_the_week_are_listed_and_counted() -> None:
+    at = "2026-11-10T10:00:00.000Z"
+    events = [
+        {"event": "approval.request", "at": "2026-11-08T23:00:00.000Z", "by": "early", "subject": "x"},
+        {"event": "approval.request", "at": at, "by": "ci", "subject": "agent:code", "amount": 5, "unit": "usd"},
+        {"event": "approval.deny", "at": at, "by": "ann", "subject": "agent:code", "reason": "too much"},
+        {"event": "subject.freeze", "at": at, "by": "loop breaker", "subject": "session:s-1", "automatic": True},
+        {"event": "key.add", "at": at, "by": "ann", "key": "code@openrouter"},
+        {"event": "subject.thaw", "at": "never", "by": "x"},
+    ]
+    board = of([], events=events)
+    report = board.sections["decisions"]
+    assert cells(report, "what") == ["asked for", "denied", "stopped by the loop breaker", "key added"]
+    assert cells(report, "subject") == ["agent:code", "agent:code", "session:s-1", "code@openrouter"]
+    assert cells(report, "amount")[0] == "$5.00"
+    assert board.facts["events"] == {"approval.request": 1, "approval.deny": 1, "subject.freeze": 1, "key.add": 1}
+
+
+def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:
+    keys = [
+        KeyAge("fresh", "a", NOW - 10 * DAY, None, True),
+        KeyAge("old", "b", NOW - 91 * DAY, None, True),
+        KeyAge("soon", "c", NOW - DAY, NOW + 13 * DAY, False),
+        KeyAge("over", "d", None, NOW - DAY, False),
+    ]
+    board = of([], keys=keys)
+    assert cells(board.sections["keys"], "key") == ["over", "soon", "old"]
+    assert "3 keys to rotate: over, soon, old." in board.lead
