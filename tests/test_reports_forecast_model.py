@@ -78,7 +78,7 @@ def test_a_day_has_its_own_range() -> None:
 
 
 def test_a_spike_is_capped_and_comes_back_as_an_everyday_share() -> None:
-    """14 days of 1, one of them 100: the largest is left out, so a day counts for 1 at most, and the level is 15 % up."""
+    """14 days of 1, one of them 100: the largest is left out, so a day counts for 1 at most; the level is 15 % up."""
     days = [NANO] * 14
     days[3] = 100 * NANO
     assert fitted(days).level == pytest.approx(1.15 * NANO)
@@ -97,7 +97,7 @@ def test_missing_days_are_not_zero() -> None:
     known = [NANO] * 20
     assert fitted([NANO, None, None, *known]).level == pytest.approx(NANO)
     assert fitted([NANO, 0, 0, *known]).level < 0.99 * NANO
-    assert fitted([None] * 5 + known).days == 20
+    assert fitted([*[None] * 5, *known]).days == 20
 
 
 def test_a_log_of_zeros_expects_nothing_for_sure() -> None:
