@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "report",
         "The review of the last week, month or day: what was spent, by whom, why it changed, what to look at.",
     ),
+    "budget savings": (
+        "savings",
+        "What could be saved in a month: cheaper models, caches, failed calls, long answers, zombie sessions.",
+    ),
     "budget value": ("value", "What the spend brought: cost per output and return, by agent, purpose, work item."),
     "budget metrics": (
         "metrics",
@@ -94,9 +98,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "recover",
         "Finish what dead processes left, and ask the provider for costs that are only estimated.",
     ),
+    "budget rotate-key": (
+        "rotate_key",
+        "Replace a key by a new one, test it, and revoke the old one when nobody uses it any more.",
+    ),
     "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
     "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
     "budget keys show": ("keys_show", "One key's registry entry; never the key."),
+    "budget keys move": ("keys_move", "Take a key from one store to another, unseen."),
     "budget keys remove": ("keys_remove", "Forget a key: its registry entry and its secret."),
     "budget log show": ("log_show", "The calls in the usage log, one a line; --follow for those to come."),
     "budget log verify": ("log_verify", "Check every line of the usage log."),

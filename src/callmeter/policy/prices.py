@@ -145,7 +145,11 @@ def cost(price: Price, tokens: Mapping[str, int], at: datetime, service: str = "
     `cache_write` as `in`, `cache_write_1h` as `cache_write`, `reasoning` as `out`. Parts that exceed their whole
     are counted in full. Searches are not in the counts and not in the cost.
     """
-    amounts = price.amounts(at, tokens.get("in", 0), service)
+    return cost_of(price.amounts(at, tokens.get("in", 0), service), tokens, images)
+
+
+def cost_of(amounts: Mapping[str, Decimal], tokens: Mapping[str, int], images: int = 0) -> Decimal | None:
+    """The same for amounts that are known to hold for the call."""
     if not amounts:
         return None
     cached, write, write_1h, reasoning = (

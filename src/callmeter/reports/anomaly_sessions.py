@@ -123,6 +123,12 @@ def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int]:
     return found, unread
 
 
+def zombie_sessions(usage: Usage, scope: Scope) -> dict[Name, Part]:
+    """The zombies alone, each with its calls while it was never silent for long."""
+    named = {name: each for name, each in _sessions(usage, scope).items() if each.name != NONE}
+    return _zombies(usage, scope, named)
+
+
 def _sessions(usage: Usage, scope: Scope) -> dict[Name, Session]:
     start = None if scope.period.start is None else scope.period.start - _USUAL - _BEGAN
     found: dict[Name, Session] = {}

@@ -1,0 +1,149 @@
+"""Which cheaper model could have served: of those that the policy's lists name or the team uses, the cheapest.
+
+What nobody can read from a log is whether its answers would have been good enough; what the log does say goes along as
+evidence: whether the model serves this purpose already, and how often it fails there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from callmeter.policy.document import Policy
+from callmeter.policy.model_rules import forbidding
+from callmeter.policy.prices import cost_of
+from callmeter.reports.grouping import NONE
+from callmeter.reports.savings_pricing import Tariffs
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.period import Period
+from callmeter.words.subject import facts_of
+
+_ENOUGH = 20  # calls that make an error rate
+_WORSE = Decimal("0.05")
+_SERVED = ("purpose", "provider", "model")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model to change to, and what speaks for it."""
+
+    model: str
+    evidence: str
+
+
+class Cheaper:
+    """Chooses a target for every kind of call: by purpose, provider, model, and whatever else the lists go by.
+
+    `only` are the models to think of, instead of those that are listed or in use.
+    """
+
+    def __init__(
+        self, usage: Usage, policy: Policy, tariffs: Tariffs, period: Period, at: datetime, only: Sequence[str] = ()
+    ) -> None:
+        self._policy = policy
+        self._tariffs = tariffs
+        self._at = at
+        self._only = tuple(only)
+        kinds = {rule.subject.kind for rule in policy.model_rules} - {"total", "pool", *_SERVED}
+        self.keys = (*_SERVED, *sorted(kinds))
+        self._served: dict[tuple[str, ...], Figures] = {}
+        self._used: dict[str, dict[str, int]] = {}
+        groups = usage.groups(self.keys, period=period)
+        for names, figures in groups:
+            _, provider, model = names[:3]
+            self._served.setdefault(names[:3], Figures()).merge(figures)
+            if figures.calls > figures.errors:
+                used = self._used.setdefault(provider, {})
+                used[model] = used.get(model, 0) + figures.calls
+        self._targets = {names: self._target(names, figures) for names, figures in groups}
+
+    @property
+    def listed(self) -> bool:
+        """Whether the policy has lists of models at all."""
+        return bool(self._policy.model_rules)
+
+    def target(self, names: tuple[str, ...]) -> Target | None:
+        """The target for a call with these values of `keys`; None when there is no cheaper one."""
+        return self._targets.get(names)
+
+    def _target(self, names: tuple[str, ...], figures: Figures) -> Target | None:
+        purpose, provider, model = names[:3]
+        facts = {name: value for name, value in zip(self.keys, names, strict=True) if value != NONE}
+        if figures.calls <= figures.errors or figures.nano <= 0:
+            return None
+        costs: dict[str, int] = {}
+        for candidate in self._candidates(facts, provider, model):
+            cost = self._cost(provider, candidate, figures)
+            if cost is not None and self._fit(purpose, provider, model, candidate):
+                costs[candidate] = cost
+        if not costs:
+            return None
+        # What was billed may lie above the list, for reasons that another model would not change.
+        own = self._cost(provider, model, figures)
+        best = min(costs, key=lambda name: (costs[name], -self._used.get(provider, {}).get(name, 0), name))
+        if costs[best] >= min(figures.nano, figures.nano if own is None else own):
+            return None
+        return Target(best, self._evidence(purpose, provider, best))
+
+    def _candidates(self, facts: Mapping[str, str], provider: str, model: str) -> Iterable[str]:
+        rest = {name: value for name, value in facts.items() if name not in ("provider", "model")}
+        named = self._only or self._named(rest, provider, model)
+        for candidate in named:
+            subject = facts_of(rest, key=rest.get("key", ""), model=candidate, provider=provider)
+            if candidate != model and not forbidding(self._policy, subject):
+                yield candidate
+
+    def _named(self, tags: Mapping[str, str], provider: str, model: str) -> Iterable[str]:
+        """Models in use at the provider, and those that lists for such calls name in full. A pattern vouches for no
+        model in particular."""
+        used = self._used.get(provider, {})
+        found = dict.fromkeys(used)
+        subject = facts_of(tags, key=tags.get("key", ""), model=model, provider=provider)
+        for rule in self._policy.model_rules:
+            if rule.subject.kind == "model" or rule.applies(subject):
+                for pattern in rule.patterns:
+                    if "*" not in pattern and not any(_same(pattern, name) for name in found):
+                        found[pattern if "/" in pattern or "/" not in model else _beside(pattern, model)] = None
+        return found
+
+    def _cost(self, provider: str, model: str, figures: Figures) -> int | None:
+        """What all these calls would come to, near enough to choose by; the report prices each for itself."""
+        prompt = figures.tokens_in // max(figures.calls, 1)
+        amounts = self._tariffs.amounts(provider, model, self._at, prompt)
+        tokens = {
+            "in": figures.tokens_in,
+            "out": figures.tokens_out,
+            "cached": figures.tokens_cached,
+            "cache_write": figures.tokens_cache_write,
+            "reasoning": figures.tokens_reasoning,
+        }
+        found = cost_of({name: amount for name, amount in amounts.items() if name != "request"}, tokens)
+        return None if found is None else int((found + figures.calls * amounts.get("request", Decimal(0))).scaleb(9))
+
+    def _fit(self, purpose: str, provider: str, model: str, candidate: str) -> bool:
+        """Whether nothing speaks against a model: that it fails clearly more often at the same work."""
+        own, other = (self._served.get((purpose, provider, name)) for name in (model, candidate))
+        if own is None or other is None or min(own.calls, other.calls) < _ENOUGH:
+            return True
+        return Decimal(other.errors) / other.calls <= Decimal(own.errors) / own.calls + _WORSE
+
+    def _evidence(self, purpose: str, provider: str, model: str) -> str:
+        figures = self._served.get((purpose, provider, model))
+        if figures is not None and figures.calls:
+            share = Decimal(figures.errors) / figures.calls
+            return f"serves this purpose already: {figures.calls:,} calls, {share:.0%} failed"
+        if model in self._used.get(provider, {}):
+            return "in use for other purposes"
+        return "never used here"
+
+
+def _same(pattern: str, name: str) -> bool:
+    plain = name.lower()
+    return pattern in (plain, plain.rpartition("/")[2])
+
+
+def _beside(pattern: str, model: str) -> str:
+    """A listed name without a vendor, as that of the vendor in use: `claude-3-haiku` is `anthropic/claude-3-haiku`."""
+    return f"{model.partition('/')[0]}/{pattern}"
