@@ -18,6 +18,8 @@ from callmeter.words.money import shown
 
 _TEMPLATE = "review.html.jinja"
 _LEFT = (Kind.TEXT, Kind.INSTANT)
+# A text of so many letters, such as a date, stays on its line.
+_SHORT = 14
 _FULL = Decimal(1)
 _NEARLY = Decimal("0.9")
 
@@ -37,12 +39,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Section:
-    """A report as the template draws it. `aside` means that its chart says it all, and the table is folded away."""
+    """A report as the template draws it: of each row its kind, its cells, and the sentences below it. `aside`
+    means that its chart says it all, and the table is folded away."""
 
     id: str
     title: str
     columns: Sequence[Column]
-    rows: Sequence[tuple[str, Sequence[Shown]]]
+    rows: Sequence[tuple[str, Sequence[Shown], Sequence[str]]]
     total: Sequence[Shown]
     notes: Sequence[str]
     chart: Chart | None = None
@@ -81,7 +84,8 @@ def _section(name: str, report: Report, board: Board) -> Section:
     course = board.sections.get("course")
     names = [str(row.cells[course.columns[0].name]) for row in course.rows[-2:]] if course else []
     chart = chart_of(name, report, names[-1] if names else "", names[0] if len(names) > 1 else "before")
-    columns = visible(report)
+    columns = [column for column in visible(report) if not column.below]
+    below = [column.name for column in visible(report) if column.below]
     every: list[Mapping[str, Cell]] = [row.cells for row in report.rows]
     if report.total is not None:
         every.append({**report.total, columns[0].name: "total"})
@@ -92,7 +96,10 @@ def _section(name: str, report: Report, board: Board) -> Section:
         id=name,
         title=escaped(report.title),
         columns=columns,
-        rows=list(zip(kinds, lines, strict=False)),
+        rows=[
+            (kind, line, [escaped(str(row.cells[name])) for name in below if row.cells.get(name)])
+            for kind, line, row in zip(kinds, lines, report.rows, strict=False)
+        ],
         total=lines[-1] if report.total is not None else [],
         notes=[escaped(note) for note in report.notes],
         chart=chart,
@@ -125,7 +132,7 @@ def _column(column: Column, cells: Sequence[Cell], rows: int) -> list[Shown]:
     if column.kind is Kind.CHANGE:
         signs = [cell if isinstance(cell, Decimal) else Decimal(0) for cell in cells]
         return [Shown(text, True, _tone(sign)) for text, sign in zip(texts, signs, strict=True)]
-    return [Shown(text, number) for text in texts]
+    return [Shown(text, number, "" if number or len(text) > _SHORT else "short") for text in texts]
 
 
 def _tiles(board: Board) -> list[Tile]:

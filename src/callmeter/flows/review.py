@@ -4,16 +4,20 @@ what was forecast before."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 
+from callmeter.flows.anomalies import rates_from
 from callmeter.policy.document import Policy
 from callmeter.providers.presets import find_provider
+from callmeter.reports.anomalies import anomaly_report, examine
+from callmeter.reports.anomaly_finding import Floors, Scope
 from callmeter.reports.change import Rates
 from callmeter.reports.forecast_grades import Said
 from callmeter.reports.forecast_history import Now
+from callmeter.reports.report import Report
 from callmeter.reports.review import Sources
 from callmeter.reports.review_events import KeyAge
 from callmeter.reports.review_outlook import outlook
@@ -29,6 +33,7 @@ from callmeter.store.settings import Settings
 from callmeter.store.toml import read_toml
 from callmeter.words.errors import CallmeterError, UsageError
 from callmeter.words.instant import parse_instant
+from callmeter.words.money import shown
 
 _Part = TypeVar("_Part")
 
@@ -67,6 +72,7 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
     ahead = outlook(instant, span.unit, ground.policy, [each for each in said if parse_instant(each.made_at) <= now])
     if ground.live:
         read("Grades of this forecast are", lambda: keep_forecasts(places.forecasts, ahead.said, instant.today), None)
+    findings, remarks = _anomalies(usage, span, ground)
     return Sources(
         now=now,
         rates=list_prices(places, ground.settings, span.end),
@@ -75,9 +81,37 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
         events=read("Decisions are", lambda: _events(places.audit, now), []),
         keys=read("Keys are", lambda: _keys(usage, span, places), []),
         outlook=ahead.sections,
-        remarks=ahead.sentences,
+        findings=findings,
+        remarks=remarks,
+        prospects=ahead.sentences,
         notes=notes,
     )
+
+
+def _anomalies(usage: Usage, span: Span, ground: Ground) -> tuple[dict[str, Report], list[str]]:
+    """What was out of the ordinary in the span, as a section, and the dearest of it in a sentence."""
+    if usage.reading.first is None or usage.reading.first >= span.end:
+        return {}, []
+    policy, places = ground.policy, ground.places
+    scope = Scope(
+        ground.now,
+        span.zone,
+        span.period,
+        floors=Floors(None, policy.quotas),
+        rules=policy.loop_breaker,
+        rates=rates_from(places.prices, places.cache),
+    )
+    examined = examine(usage, scope)
+    found = examined.findings
+    report = replace(anomaly_report(found, scope, examined), period=None)
+    if not found:
+        return {"anomalies": report}, []
+    dearest = found[0]
+    days = dearest.first if dearest.first == dearest.last else f"{dearest.first} to {dearest.last}"
+    way = "more" if dearest.excess >= 0 else "less"
+    said = f"{dearest.kind}: {dearest.subject}, {days}, {shown(abs(dearest.excess))} {way} than expected"
+    more = f" (and {len(found) - 1} more anomal{'ies' if len(found) > 2 else 'y'})" if len(found) > 1 else ""
+    return {"anomalies": report}, [f"{said[:1].upper()}{said[1:]}{more}."]
 
 
 def list_prices(places: Places, settings: Settings, at: datetime) -> Rates:

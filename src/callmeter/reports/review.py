@@ -27,13 +27,15 @@ from callmeter.words.money import shown, usd
 from callmeter.words.period import bucket
 
 _SHORT_DAYS = 7
+# A move of less than one in so many of the largest is not worth a sentence.
+_MATTERS = 20
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a review is made of besides the log. `now` is when it is made, or `--as-of`; `used_keys` names the keys
-    that the registry knows. `outlook`, `findings` and `savings` are sections made elsewhere, by their names, and
-    `remarks` sentences about them for the beginning."""
+    """What a review is made of besides the log. `now` is when it is made, or `--as-of`. `outlook`, `findings` and
+    `savings` are sections made elsewhere, by their names; of the sentences about them at the beginning, `remarks` are
+    about what was and `prospects` about what comes."""
 
     now: datetime
     rates: Rates
@@ -45,6 +47,7 @@ class Sources:
     findings: Mapping[str, Report] = field(default_factory=dict)
     savings: Mapping[str, Report] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    prospects: Sequence[str] = ()
     notes: Sequence[str] = ()
 
 
@@ -73,6 +76,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
                 sections[name] = report
             if key == "agent" and earlier is not None:
                 lead += _movers(groups, earlier)
+    lead += sources.remarks
     found = levels(usage, sources.quotas, sources.allowances, span)
     sections.update(quota_tables(found, span))
     lead += _tight(found, span)
@@ -93,7 +97,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     shares: Mapping[str, int] = {}
     if active:
         sections["origin"], shares = origin(usage, span)
-    lead += [*sources.remarks]
+    lead += sources.prospects
     return Board(
         title=f"Review of {span.title}",
         lead=lead,
@@ -160,15 +164,15 @@ def _headline(span: Span, now: Figures, before: Figures | None) -> str:
 def _movers(now: Groups, before: Groups) -> list[str]:
     """The agents whose spend rose and fell most."""
     moves = {name: now.get(name, Figures()).nano - before.get(name, Figures()).nano for name in {*now, *before}}
+    largest = max(map(abs, moves.values()), default=0)
     said = []
     for what, way in (("Largest rise", 1), ("Largest fall", -1)):
         name = max(moves, key=lambda each: (moves[each] * way, each), default="")
-        if moves.get(name, 0) * way > 0:
+        if len(moves) > 1 and moves[name] * way * _MATTERS > largest:
             rate = relative(now.get(name, Figures()).nano, before.get(name, Figures()).nano)
-            said.append(
-                f"{what}: agent {name}, {signed(moves[name])}{f' ({rate * 100:+,.0f}%)' if rate is not None else ''}."
-            )
-    return said if len(moves) > 1 else []
+            share = f" ({rate * 100:+,.0f}%)" if rate is not None else ""
+            said.append(f"{what}: agent {name}, {signed(moves[name])}{share}.")
+    return said
 
 
 def _tight(found: Sequence[Level], span: Span) -> list[str]:

@@ -147,7 +147,7 @@ def _over(quota: Quota, reader: _Reader, allowances: Allowances | None) -> Itera
     for name, used in sums.items():
         limit = quota.limit + _granted(allowances, quota, name, begin, end or int(span.end.timestamp()))
         rate = _amount(recent.get(name, Figures()), quota.unit) / reader.days
-        lasts = max(limit - used, 0) / rate if rate > 0 else None
+        lasts = (limit - used) / rate if rate > 0 and limit > used else None
         resets = datetime.fromtimestamp(end, UTC) if end else None
         if (
             lasts is not None
