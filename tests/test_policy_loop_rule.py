@@ -30,6 +30,12 @@ def test_near_identical_prompts_of_the_last_20_warn_at_5_and_trip_at_10(similar:
     assert verdict(calls).level == level
 
 
+def test_items_near_one_of_them_but_apart_from_each_other_are_no_loop() -> None:
+    apart = [f"{0b111 << 3 * number:016x}" for number in range(19)]
+    assert verdict(seen([*apart, SAME])).level == "warn"
+    assert verdict(seen([*apart[:2], *[SAME] * 18])).level == "trip"
+
+
 def test_what_lies_before_the_last_20_does_not_count() -> None:
     calls = seen([SAME] * 9 + OTHER[:19] + [SAME])
     assert verdict(calls).level == "none"
