@@ -105,6 +105,11 @@ class World:
         return self.settings.text("host") or os.uname().nodename.partition(".")[0] or "localhost"
 
     @property
+    def pid(self) -> int:
+        """This process's number."""
+        return os.getpid()
+
+    @property
     def who(self) -> str:
         """Who runs this, for the audit log: `alice@build7`. The name comes from the uid: variables can say anything."""
         import pwd

@@ -109,7 +109,7 @@ class Run:
         self.journal.add(step, self.bench.now(), facts)
         self.latest = read_rotation(self.journal.records())
         if step not in ("intent", "void"):
-            shown = {name: value for name, value in facts.items() if name not in ("base", "full", "grace")}
+            shown = {name: value for name, value in facts.items() if name not in ("id", "by", "base", "full", "grace")}
             self.bench.audit("key.rotate", {"key": self.label, "rotation": self.rotation.id, "step": step, **shown})
 
     def read(self, slot: str = CURRENT) -> Secret | None:

@@ -20,7 +20,8 @@ CEILINGS = ("max_tokens", "max_completion_tokens")
 class Provider:
     """An endpoint. `ceiling` is its name for the output ceiling; `send` where it takes tags; `headers` are
     templates over the tags (`{agent}`), `price_as` the provider whose listed prices hold (the one of the same name
-    unless said; "" for none), `free` prices all at 0."""
+    unless said; "" for none), `free` prices all at 0. `probe` is a URL that tells a good key in `probe_header` from a
+    bad one at no cost ("" for none); `managed` says that OpenRouter's management API is there."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Provider:
         price_as: str | None = None,
         headers: Mapping[str, str] | None = None,
         free: bool = False,
+        managed: bool = False,
     ) -> None:
         self.name = name
         self.base_url = base_url
@@ -40,6 +42,9 @@ class Provider:
         self.price_as = name if price_as is None else price_as
         self.headers = headers or {}
         self.free = free
+        self.managed = managed
+        self.probe: str | None = None
+        self.probe_header = "Authorization"
 
 
 def _presets() -> dict[str, Provider]:
@@ -49,6 +54,7 @@ def _presets() -> dict[str, Provider]:
             "https://openrouter.ai/api/v1",
             ceiling="max_completion_tokens",
             send=PLACES_FOR_TAGS,
+            managed=True,
         ),
         "openai": Provider(
             "openai",
@@ -115,6 +121,14 @@ def _from_table(name: str, table: Mapping[str, object], preset: Provider | None)
     if not isinstance(free, bool):
         raise Malformed(f"{where}: `free` is not `true` or `false`")
     provider.free = free
+    probe = table.get("probe", provider.probe)
+    if probe is not None and (not isinstance(probe, str) or (probe and not probe.startswith(("http://", "https://")))):
+        raise Malformed(f"{where}: `probe` is not an http or https URL", 'write `probe = "https://…/v1/models"`, or ""')
+    provider.probe = probe
+    header = table.get("probe_header", provider.probe_header)
+    if not isinstance(header, str) or not header.isascii() or not header.replace("-", "").isalnum():
+        raise Malformed(f"{where}: `probe_header` is not a header's name", 'write `probe_header = "x-api-key"`')
+    provider.probe_header = header
     return provider
 
 

@@ -20,6 +20,7 @@ FIELDS = (
     "provider",
     "status",
     "key",
+    "key_fingerprint",
     "host",
     "finish_reason",
     "error",
@@ -67,6 +68,14 @@ def condition_of(
     `*` stands for any text, `(none)` for a missing value; of several values for one name, one has to match.
     Raises UsageError for text without `=` and for bad names.
     """
+    tests = [(reader_of(name, zone), _matcher(values)) for name, values in patterns_of(where, aliases).items()]
+    if not tests:
+        return None
+    return lambda record: all(matches(read(record)) for read, matches in tests)
+
+
+def patterns_of(where: Sequence[str], aliases: Mapping[str, str]) -> dict[str, list[str]]:
+    """The values of every `NAME=VALUE`, by name. Raises UsageError as `condition_of` does."""
     patterns: dict[str, list[str]] = {}
     for text in where:
         name, separator, value = text.partition("=")
@@ -75,10 +84,7 @@ def condition_of(
                 f"--where {text!r} is not NAME=VALUE", "write `--where agent=code` or `--where 'model=anthropic/*'`"
             )
         patterns.setdefault(key_name(name, aliases), []).append(value.strip())
-    if not patterns:
-        return None
-    tests = [(reader_of(name, zone), _matcher(values)) for name, values in patterns.items()]
-    return lambda record: all(matches(read(record)) for read, matches in tests)
+    return patterns
 
 
 def within(period: Period, as_of: datetime | None) -> Callable[[UsageRecord], bool] | None:
@@ -113,7 +119,7 @@ def bound_text(bound: datetime) -> str:
 
 def _is_plain(time: str) -> bool:
     """Whether a time is written as callmeter writes it: `2026-11-21T09:30:01.123Z`."""
-    return len(time) == 24 and time[23] == "Z" and time[10] == "T" and time[5] != "W"
+    return len(time) == 24 and time[23] == "Z" and time[10] == "T" and time[19] == "." and time[5] != "W"
 
 
 def _instant(text: str, default: datetime) -> datetime:

@@ -32,6 +32,7 @@ class Places:
         self.alerts = os.path.join(state_dir, "alerts.jsonl")
         self.outcomes = os.path.join(state_dir, "outcomes.jsonl")
         self.forecasts = os.path.join(state_dir, "forecasts.jsonl")
+        self.rotations = os.path.join(state_dir, "rotations")
         self.recent = os.path.join(state_dir, "recent")
         self.inflight = os.path.join(state_dir, "inflight")
         self.private = os.path.join(state_dir, "private")

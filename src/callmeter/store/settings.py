@@ -57,6 +57,13 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _span(value: object) -> str:
+    text = _text(value)
+    if not (text[:-1].isascii() and text[:-1].isdigit() and len(text) < 6 and text[-1:] in "smhdw"):
+        raise ValueError("a span is wanted, such as `30m`, `24h` or `3d`")
+    return text
+
+
 class Known:
     """One setting: how its value is read, what it is when nobody sets it, and what it does."""
 
@@ -89,6 +96,8 @@ KNOWN = {
     "keep_conversations": Known(_flag, False, "keep each call's text, so that `-c` can continue any of them"),
     "private_days": Known(whole_number, 7, "days that conversations, recorded answers and batch progress are kept"),
     "retention_days": Known(whole_number, 400, "days that closed usage log segments are kept by `budget log prune`"),
+    "rotate_every": Known(whole_number, 90, "days after which a key is due for `budget rotate-key --due`"),
+    "rotation_grace": Known(_span, "24h", "how long a replaced key stays good: `30m`, `24h`, `3d`"),
     "allow_plain_http": Known(_flag, False, "allow a key to travel over plain HTTP to another machine"),
     "proxy": Known(_text, None, "HTTP proxy for calls, as a URL; `environment` takes HTTPS_PROXY and its like"),
     "log": Known(_text, None, "path of the usage log"),
@@ -100,7 +109,7 @@ KNOWN = {
 }
 
 # Members of a [providers.NAME] table; `providers/presets.py` gives them their meaning.
-PROVIDER_KEYS = ("base_url", "price_as", "output_ceiling", "send", "headers", "free")
+PROVIDER_KEYS = ("base_url", "price_as", "output_ceiling", "send", "headers", "free", "probe", "probe_header")
 
 
 # Members of [vault], and of a [helpers.NAME] table; `secrets/` gives them their meaning.
