@@ -1,6 +1,7 @@
 """Registering and forgetting a key: what is written in which order, so that a crash at any moment is harmless.
 
-    add      checks -> audit -> secret -> registry      removed by `remove`: audit -> registry -> secret
+    add      checks -> audit -> secret -> registry
+    remove   audit -> registry -> secret; of another store than the file store: audit -> secret -> registry
 
 The audit log comes first, so that no change goes without its record. The secret is there before an entry points
 to it, and leaves after. Whatever was interrupted, the same command run again completes it: each step finds its
@@ -9,7 +10,7 @@ work done, or does it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +18,9 @@ from callmeter.secrets.open_store import Stores
 from callmeter.secrets.registry import Entry, label_fault
 from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
+from callmeter.secrets.store import SecretStore
 from callmeter.store.audit import Audit
-from callmeter.words.errors import NoKey, Unavailable, UsageError
+from callmeter.words.errors import CallmeterError, NoKey, UsageError
 
 
 def add_key(
@@ -62,29 +64,47 @@ def add_key(
                 f"the key {label} is for {before.provider} at {before.base_url}, which a replacement cannot change",
                 f"run `callmeter budget keys remove {label}` first, or choose another `--label`",
             )
+        if before is not None and before.copy:
+            raise UsageError(
+                f"the key {label} is being moved",
+                f"finish that first: `callmeter budget keys move {label} {before.secret}`",
+            )
         if before is not None and before.secret != entry.secret:
             raise UsageError(
                 f"the key {label} lies at {before.secret}, and a replacement goes there too",
                 f"run `callmeter budget keys move {label} {reference}` first",
             )
         _require_free(registry.entries, entry)
-        if before is None and not replace and store.read(name) not in (None, secret):
+        held = _held(store, name)
+        if before is None and not replace and held not in (None, secret):
             # Left by a registry that was lost or restored: it may be the only copy.
             raise UsageError(
                 f"there is another key already at {store.describe(name)}, which is not registered",
                 "add `--replace` if it is not needed, or choose another `--label`",
             )
-        if not store.writable and store.read(name) != secret:
+        if held != secret and not store.writable:
             store.write(name, secret)  # says why it cannot
         audit("key.replace" if before else "key.add", _facts(entry))
-        if store.writable:
+        if held != secret:
             store.write(name, secret)
         registry.put(entry)
     return "replaced" if before else "added", entry
 
 
-def remove_key(registry_path: str, stores: Stores, label: str, audit: Audit) -> None:
-    """Forget a key: its entry, then its secret. Raises NoKey when there is neither."""
+def existing_secret(stores: Stores, reference: str, label: str) -> Secret:
+    """The key that a reference leads to. Raises UsageError without a reference, NoKey when there is none there."""
+    if not reference:
+        raise UsageError("--existing: where does the key lie?", "add `--store vault:MOUNT/PATH` or its like")
+    store, name = stores.open(reference)
+    secret = store.read(name)
+    if secret is None:
+        raise NoKey(f"there is no key for {label} at {store.describe(name)}", "see the name", code="key_missing")
+    return secret
+
+
+def remove_key(registry_path: str, stores: Stores, label: str, audit: Audit, *, keep_secret: bool = False) -> str:
+    """Forget a key: its entry, then its secret, unless that is to stay. A sentence on what stays where it lies, or
+    nothing. Raises NoKey when there is neither."""
     with RegistryFile(registry_path) as registry:
         entry = registry.entries.get(label)
         if entry is None:
@@ -94,13 +114,26 @@ def remove_key(registry_path: str, stores: Stores, label: str, audit: Audit) -> 
             if not stores.open(f"file:{label}")[0].delete(label):
                 raise unknown_key(label)
             audit("key.remove", {"key": label})
-            return
+            return ""
         audit("key.remove", _facts(entry))
+        places = [
+            (reference, *stores.open(reference))
+            for reference in (entry.secret, entry.copy)
+            if reference and not any(reference == other.secret for other in _others(registry.entries, entry))
+        ]
+        elsewhere = [place for place in places if not place[0].startswith("file:")]
+        if not keep_secret:
+            # In a store that others keep, nobody would find a secret again whose entry is gone.
+            for _, store, name in elsewhere:
+                if store.writable:
+                    store.delete(name)
         registry.remove(label)
-        shared = any(other.secret == entry.secret for other in registry.entries.values())
-        store, name = stores.open(entry.secret)
-        if store.writable and not shared:
-            store.delete(name)
+        if not keep_secret:
+            for place in places:
+                if place not in elsewhere:
+                    place[1].delete(place[2])
+        left = [store.describe(name) for _, store, name in places if keep_secret or not store.writable]
+        return f"the secret stays: {', '.join(left)}" if left else ""
 
 
 def unknown_key(label: str) -> NoKey:
@@ -121,15 +154,40 @@ def state_of(entry: Entry, stores: Stores, now: datetime) -> str:
         changed = entry.fingerprint and secret.fingerprint(stores.salt()) != entry.fingerprint
     except NoKey:
         return "unsafe"
-    except Unavailable:
+    except CallmeterError:
         return "unreachable"
     return "changed" if changed else "ok"
 
 
+def states_of(entries: Iterable[Entry], stores: Stores, now: datetime) -> dict[str, str]:
+    """The states of many keys by label, all asked at once: a store that is silent takes its seconds only once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    every = list(entries)
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        found = pool.map(lambda entry: state_of(entry, stores, now), every)
+        return {entry.label: state for entry, state in zip(every, found, strict=True)}
+
+
 def where_it_lies(entry: Entry, stores: Stores) -> str:
-    """The place of an entry's secret, for a person."""
-    store, name = stores.open(entry.secret)
+    """The place of an entry's secret, for a person; the bare reference when its store cannot be opened here."""
+    try:
+        store, name = stores.open(entry.secret)
+    except CallmeterError:
+        return entry.secret
     return store.describe(name)
+
+
+def _others(entries: Mapping[str, Entry], entry: Entry) -> list[Entry]:
+    return [other for other in entries.values() if other.label != entry.label]
+
+
+def _held(store: SecretStore, name: str) -> Secret | None:
+    """What is there, as far as it can be used: what cannot is about to be replaced."""
+    try:
+        return store.read(name)
+    except NoKey:
+        return None
 
 
 def _inherited(entry: Entry) -> dict[str, Any]:
@@ -138,9 +196,7 @@ def _inherited(entry: Entry) -> dict[str, Any]:
 
 
 def _require_free(entries: Mapping[str, Entry], entry: Entry) -> None:
-    for other in entries.values():
-        if other.label == entry.label:
-            continue
+    for other in _others(entries, entry):
         if other.label.lower() == entry.label.lower():
             raise UsageError(
                 f"the labels {other.label} and {entry.label} differ in case only", "choose another `--label`"

@@ -131,10 +131,11 @@ class CommandStore:
         if self._ours and not (self._env.get("HOME") or self._env.get("PASSWORD_STORE_DIR")):
             # Without one, pass says that there is no such entry.
             raise Unavailable(f"{self._helper} cannot find its store: HOME is not set", "set `HOME`", code="store_down")
+        source = subprocess.DEVNULL if secret is None else _filled_pipe(secret)
         try:
             process = subprocess.Popen(
                 [part.replace("{name}", entry) for part in command],
-                stdin=subprocess.DEVNULL if secret is None else subprocess.PIPE,
+                stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=_environment(self._env),
@@ -143,10 +144,11 @@ class CommandStore:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise Unavailable(f"cannot run {command[0]}: {reason}", "install it", code="store_down") from None
+        finally:
+            if source >= 0:
+                os.close(source)
         try:
-            printed, _ = process.communicate(
-                None if secret is None else f"{secret.reveal()}\n".encode("ascii"), SECONDS
-            )
+            printed, _ = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
             raise self._failed(what, name, f"it was not done in {SECONDS:.0f} s") from None
         finally:
@@ -167,6 +169,17 @@ class CommandStore:
             else f"see whether {self._helper} works by itself, and is unlocked",
             code="store_failed",
         )
+
+
+def _filled_pipe(secret: Secret) -> int:
+    """A descriptor to read the key from. It is all there before the helper begins: if we were killed while writing, the
+    helper would take what it got, perhaps nothing, for the key."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, secret.reveal().encode("ascii") + b"\n")  # a pipe holds more than the longest key
+    finally:
+        os.close(writing)
+    return reading
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:

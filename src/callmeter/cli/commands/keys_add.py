@@ -2,6 +2,7 @@
 
 callmeter budget keys add code --provider openrouter --owner alice --expires 90d
 pass show openrouter/code | callmeter budget keys add code --provider openrouter
+callmeter budget keys add code --store vault:secret/llm/code --existing
 callmeter budget keys add --default --provider openai --models 'gpt-5-mini,gpt-5-nano' --fd 3 3< key.txt
 """
 
@@ -16,7 +17,8 @@ from callmeter.cli.key_options import address_of, expiry, label_for, model_list
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.secret_input import read_secret
 from callmeter.cli.world import World
-from callmeter.flows.keys import add_key
+from callmeter.flows.keys import add_key, existing_secret
+from callmeter.secrets.places import reference_for
 from callmeter.words.instant import text_of
 from callmeter.words.tags import tag_value
 
@@ -53,6 +55,18 @@ def keys_add(
     shared: Annotated[
         bool, typer.Option("--shared", help="Another label has this key too, and that is meant.")
     ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="STORE",
+            help="Where it is to lie: `file` (unless set), `keychain`, `vault`, `aws-sm`, `command:HELPER`, or a whole "
+            "reference such as `vault:secret/llm/code`.",
+        ),
+    ] = None,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="It lies there already: it is read from the store, not from you.")
+    ] = False,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read the key from standard input, which is no terminal.")
     ] = False,
@@ -77,14 +91,20 @@ def keys_add(
     if provider or base_url:
         given |= address
     label = label_for(label, agent, environment, address["provider"], default)
+    reference = reference_for(store, label) if store else ""
+    if existing:
+        secret = existing_secret(world.stores, reference, label)
+    else:
+        secret = read_secret(world, label, stdin=stdin, fd=fd)
     done, entry = add_key(
         world.paths.keys,
         world.stores,
         label,
-        read_secret(world, label, stdin=stdin, fd=fd),
+        secret,
         audit(world),
         given={name: value for name, value in given.items() if value is not None},
         otherwise={**address, "created": text_of(world.now())},
         replace=replace,
+        reference=reference,
     )
     world.out.note(f"callmeter: the key {label} is {done}; it is sent to {entry.base_url} only")

@@ -10,7 +10,7 @@ import typer
 
 from callmeter.cli.options import Format, Quiet, Shape, Verbose
 from callmeter.cli.world import World
-from callmeter.flows.keys import state_of, where_it_lies
+from callmeter.flows.keys import states_of, where_it_lies
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.secrets.registry import read_registry
 from callmeter.store.toml import read_toml
@@ -23,6 +23,7 @@ def keys_list(ctx: typer.Context, format: Format = Shape.TEXT, quiet: Quiet = Fa
     world.out.shape(format, quiet=quiet, verbose=verbose)
     paths = world.paths
     entries = read_registry(read_toml(paths.keys, paths.cache), paths.keys)
+    states = states_of(entries.values(), world.stores, world.now())
     columns = [
         Column("label", "label", Kind.TEXT),
         Column("agent", "agent", Kind.TEXT),
@@ -44,7 +45,7 @@ def keys_list(ctx: typer.Context, format: Format = Shape.TEXT, quiet: Quiet = Fa
                 "fingerprint": entry.fingerprint,
                 "created": text_of(entry.created) if entry.created else None,
                 "expires": text_of(entry.expires) if entry.expires else None,
-                "state": state_of(entry, world.stores, world.now()),
+                "state": states[entry.label],
                 "where": where_it_lies(entry, world.stores),
             }
         )

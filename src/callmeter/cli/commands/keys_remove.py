@@ -20,6 +20,9 @@ from callmeter.words.errors import UsageError
 def keys_remove(
     ctx: typer.Context,
     label: Annotated[str, typer.Argument(metavar="LABEL", help="The key's label.")],
+    keep_secret: Annotated[
+        bool, typer.Option("--keep-secret", help="Forget the entry only; the secret stays in its store.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -32,5 +35,7 @@ def keys_remove(
         if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
             raise UsageError("nobody is there to confirm that the key is to be removed", "add `--yes`")
         typer.confirm(f"Remove the key {label}, which then exists at the provider only?", abort=True, err=True)
-    remove_key(world.paths.keys, world.stores, label, audit(world))
+    left = remove_key(world.paths.keys, world.stores, label, audit(world), keep_secret=keep_secret)
     world.out.note(f"callmeter: removed the key {label}; it stays valid at the provider until it is revoked there")
+    if left:
+        world.out.note(f"callmeter: {left}")

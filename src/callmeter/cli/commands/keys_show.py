@@ -12,6 +12,7 @@ import typer
 
 from callmeter.cli.options import Format, Quiet, Shape, Verbose
 from callmeter.cli.world import World
+from callmeter.flows.key_places import standing
 from callmeter.flows.keys import state_of, unknown_key, where_it_lies
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.secrets.registry import read_registry
@@ -49,6 +50,7 @@ def keys_show(
         "fingerprint": entry.fingerprint,
         "shared": entry.shared,
         "where": where_it_lies(entry, world.stores),
+        "kept": standing(entry).worth,
     }
     columns = [Column("entry", "entry", Kind.TEXT), Column("value", "value", Kind.TEXT)]
     rows = [Row({"entry": name, "value": _shown(value)}) for name, value in facts.items()]
