@@ -21,11 +21,12 @@ RATES = {MODEL: (Decimal("0.000003"), Decimal("0.000015")), "openai/gpt-4o-mini"
 
 
 class MadeLog:
-    """Usage lines by and by. `lines` are as written to the log, in order of their making."""
+    """Usage lines by and by. `lines` are as written to the log, in order of their making; their ids hold the seed."""
 
     def __init__(self, seed: int = 1) -> None:
         self.lines: list[bytes] = []
         self.random = random.Random(seed)
+        self._seed = seed
         self._count = 0
 
     @property
@@ -43,7 +44,7 @@ class MadeLog:
         cheap, dear = RATES.get(model, RATES[MODEL])
         record: dict[str, object] = {
             "v": 1,
-            "id": f"made-{self._count}",
+            "id": f"made-{self._seed}-{self._count}",
             "timestamp": text_of(at),
             "tags": {"agent": agent, "session": session, "purpose": purpose},
             "provider": "openrouter",
