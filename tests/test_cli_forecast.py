@@ -1,0 +1,372 @@
+"""`budget forecast`: what people and scripts get from it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from callmeter.cli.app import app
+from callmeter.cli.world import World
+from callmeter.reports.forecast_grades import Said
+from callmeter.store.forecasts import keep_forecasts, read_forecasts
+from callmeter.words.money import NANO
+from usage_lines import call
+
+NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)  # a Saturday
+NOON = NOW.replace(hour=12, minute=0)
+
+
+class Desk:
+    """A home with a log and a policy, and a clock."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.now = NOW
+        self.env = {"CALLMETER_HOME": str(home), "COLUMNS": "140"}
+
+    def run(self, *arguments: str, **env: str) -> Result:
+        world = World(env=self.env | env, clock=lambda: self.now.timestamp())
+        return CliRunner().invoke(app, ["budget", "forecast", *arguments], obj=world)
+
+    def found(self, *arguments: str) -> Any:
+        result = self.run(*arguments, "--format", "json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout, parse_float=Decimal)
+
+    def spend(self, costs: Sequence[float], agent: str = "code") -> None:
+        """A call at noon of each of so many days before NOW's."""
+        first = NOON - timedelta(len(costs))
+        lines = [
+            call(first + timedelta(n), tags={"agent": agent, "purpose": "p"}, cost=Decimal(str(cost)))
+            for n, cost in enumerate(costs)
+            if cost
+        ]
+        with (self.home / "usage.jsonl").open("ab") as log:
+            log.write(b"".join(lines))
+
+    def policy(self, *quotas: dict[str, object], **more: object) -> None:
+        (self.home / "budget.json").write_text(json.dumps({"enforcement": "hard", "quotas": list(quotas), **more}))
+
+    def spooled(self) -> list[dict[str, Any]]:
+        path = self.home / "alerts.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def desk(home: Path) -> Desk:
+    return Desk(home)
+
+
+def test_next_week_in_one_sentence_with_its_basis(desk: Desk) -> None:
+    desk.spend([1.0] * 23)
+    text = desk.run().stdout
+    assert "Next week, 2026-11-23 to 2026-11-29: about $7.00, 8 in 10 chance of $5." in text
+    assert "From 23 days, 23 with spend; the newest count most, and today is not one." in text
+    assert "will" not in text.split()
+    assert text.count("\n2026-11-2") == 7
+
+
+def test_json_has_the_sum_its_ranges_basis_and_quality(desk: Desk) -> None:
+    desk.spend([1.0] * 23)
+    page = desk.found("--next-week", "--next-month")
+    week, month = page["sections"]["forecast"]["rows"]
+    assert week["expected"] == 7 and month["expected"] == 31
+    assert week["low_95"] <= week["low_80"] <= week["median"] <= week["high_80"] <= week["high_95"]
+    assert page["facts"]["basis"] == {
+        "days": 23,
+        "days_with_spend": 23,
+        "from": "2026-10-29",
+        "until": "2026-11-20",
+    }
+    assert page["facts"]["quality"] == "ok"
+    days = page["sections"]["next_month_days"]["rows"]
+    assert [days[0]["day"], days[-1]["day"]] == ["2026-12-01", "2026-12-31"]
+    assert sum(day["expected"] for day in days) == month["expected"]
+
+
+def test_without_calls_there_is_no_forecast(desk: Desk) -> None:
+    assert "No calls yet, so no forecast." in desk.run().stdout
+    page = desk.found("--by-agent")
+    assert (page["facts"]["quality"], page["sections"]) == ("none", {})
+    assert not (desk.home / "forecasts.jsonl").exists()
+
+
+def test_a_first_call_today_is_no_day_yet(desk: Desk) -> None:
+    (desk.home / "usage.jsonl").write_bytes(call(NOW - timedelta(hours=1)))
+    assert "a forecast needs one complete day" in desk.run().stdout
+
+
+def test_two_days_are_a_guess_and_say_so(desk: Desk) -> None:
+    desk.spend([1.0, 2.0])
+    assert "Two days only; the range is a guess." in desk.run().stdout
+    assert desk.found()["facts"]["quality"] == "guess"
+
+
+def test_an_idle_log_says_that_nothing_was_spent(desk: Desk) -> None:
+    desk.spend([1.0] * 20 + [0] * 3)
+    assert "Nothing was spent in the last 3 days." in desk.run().stdout
+
+
+@pytest.mark.parametrize("by", [["--by-agent"], ["--by", "agent", "--by-purpose"], ["--by-model"], ["--by", "caller"]])
+def test_parts_add_up_to_the_same_total_in_every_breakdown(desk: Desk, by: list[str]) -> None:
+    desk.spend([0.3, 1.7, 0, 4.1] * 9)
+    desk.spend([0.1, 0.2] * 5, agent="docs")
+    desk.spend([7.0] + [0] * 30, agent="once")
+    whole = desk.found()["sections"]["forecast"]["rows"][0]["expected"]
+    total, *parts = desk.found(*by)["sections"]["forecast"]["rows"]
+    assert total["expected"] == whole == sum(part["expected"] for part in parts)
+
+
+def test_a_unit_of_time_is_no_grouping(desk: Desk) -> None:
+    result = desk.run("--by", "week")
+    assert result.exit_code == 2
+    assert "cannot be broken down by week" in result.stderr
+
+
+def test_as_of_is_reproducible_and_keeps_nothing(desk: Desk) -> None:
+    desk.spend([1.0, 2.0, 0.5] * 10)
+    desk.policy({"subject": "total", "limit": 100})
+    before = desk.run("--as-of", "2026-11-10", "--to-period-end", "--by-agent", "--format", "json").stdout
+    desk.spend([30.0] * 5)
+    desk.now += timedelta(50)
+    (desk.home / "budget.json").touch()
+    after = desk.run("--as-of", "2026-11-10", "--to-period-end", "--by-agent", "--format", "json").stdout
+    assert json.loads(before)["sections"] == json.loads(after)["sections"]
+    assert not (desk.home / "forecasts.jsonl").exists()
+    assert desk.spooled() == []
+
+
+def test_as_of_the_end_of_a_day_takes_that_day(desk: Desk) -> None:
+    desk.spend([1.0] * 30)
+    page = desk.found("--as-of", "2026-11-15", "--next-week")
+    assert page["facts"]["basis"]["until"] == "2026-11-15"
+    assert page["sections"]["next_week_days"]["rows"][0]["day"] == "2026-11-16"
+
+
+def test_csv_markdown_and_jsonl_have_the_same_rows(desk: Desk) -> None:
+    desk.spend([1.0] * 20, agent="=cmd()")
+    rows = list(csv.DictReader(io.StringIO(desk.run("--by-agent", "--format", "csv").stdout)))
+    assert [row["section"] for row in rows] == ["forecast"] * 2 + ["next_week_days"] * 7
+    assert rows[1]["agent"] == "'=cmd()"
+    lines = [json.loads(line) for line in desk.run("--by-agent", "--format", "jsonl").stdout.splitlines()]
+    assert len(lines) == len(rows)
+    assert "| next week |" in desk.run("--format", "markdown").stdout
+
+
+def test_a_narrow_terminal_keeps_sum_range_and_chance(desk: Desk) -> None:
+    desk.spend([1.0] * 23)
+    desk.policy({"subject": "total", "limit": 25})
+    text = desk.run(COLUMNS="50").stdout
+    assert max(map(len, text.splitlines())) <= 50
+    assert "8 in 10" in text and "chance to pass" in text
+
+
+# Quotas
+
+
+def test_quotas_have_a_chance_and_a_day(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    desk.policy(
+        {"subject": "total", "limit": 24},
+        {"subject": "agent:*", "limit": 500},
+        {"subject": "total", "limit": 5, "period": "hour"},
+    )
+    page = desk.found()
+    first, second = page["sections"]["quotas"]["rows"]
+    # Twenty are spent, and one comes each noon: the fifth on Wednesday.
+    assert (first["subject"], first["used"], first["runs_out"], first["resets"]) == (
+        "total",
+        20,
+        "2026-11-25",
+        "2026-12-01",
+    )
+    assert first["chance"] > Decimal("0.95")
+    assert (second["subject"], second["chance"], second["runs_out"]) == ("agent:code", 0, None)
+    assert any(
+        line.startswith("total per month: over 95 % chance of passing $24.00 before Tuesday 2026-12-01; runs out about")
+        for line in page["lead"]
+    )
+
+
+def test_approved_headroom_counts(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    desk.policy({"subject": "total", "limit": 24})
+
+    def budget(*arguments: str) -> str:
+        world = World(env=desk.env, clock=lambda: desk.now.timestamp())
+        result = CliRunner().invoke(app, ["budget", *arguments], obj=world)
+        assert result.exit_code == 0, result.output
+        return result.stdout.strip()
+
+    request = budget("request", "total", "100", "--reason", "month end")
+    assert desk.found()["sections"]["quotas"]["rows"][0]["limit"] == 24
+    budget("approve", request)
+    row = desk.found()["sections"]["quotas"]["rows"][0]
+    assert (row["limit"], row["chance"]) == (124, 0)
+
+
+def test_fail_if_over_is_for_cron(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    desk.policy({"subject": "total", "limit": 24})
+    result = desk.run("--fail-if-over")
+    assert result.exit_code == 3
+    assert "total per month: over 95 % chance of passing $24.00" in result.stderr
+    assert "Next week" in result.stdout
+    desk.policy({"subject": "total", "limit": 100})
+    assert desk.run("--fail-if-over").exit_code == 0
+
+
+def test_fail_if_over_an_amount_needs_no_quota(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    assert desk.run("--fail-if-over=20").exit_code == 0
+    result = desk.run("--fail-if-over=5", "--format", "json")
+    assert result.exit_code == 3
+    assert json.loads(result.stderr)["error"] == "over"
+    assert desk.run("--fail-if-over=lots").exit_code == 2
+
+
+def test_a_ledger_out_of_reach_hides_the_quotas_only(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    desk.policy({"subject": "total", "limit": 24})
+    (desk.home / "ledger.db").write_bytes(b"no database" * 1000)
+    result = desk.run()
+    assert result.exit_code == 0, result.output
+    assert "Quotas are not shown: " in result.stdout and "about $7.00" in result.stdout
+
+
+# Alerts
+
+
+def test_a_likely_exhaustion_is_told_once_in_its_period(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    told = {"kind": "file", "target": str(desk.home / "told"), "on": ["exhaustion"]}
+    desk.policy({"subject": "total", "limit": 24}, {"subject": "agent:code", "limit": 1000}, alerts=[told])
+    desk.run()
+    desk.now += timedelta(hours=1)
+    desk.run("--next-month")
+    (event,) = desk.spooled()
+    assert event["occasion"] == "exhaustion"
+    assert event["text"].startswith("total per month: over 95 % chance of passing $24.00 before Tuesday 2026-12-01")
+    assert event["facts"]["subject"] == "total" and event["facts"]["limit"] == 24
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        {"subject": "total", "limit": 500},
+        {"subject": "total", "limit": 24, "enforcement": "showback"},
+        {"subject": "total", "limit": 10},
+    ],
+)
+def test_what_lasts_what_only_shows_and_what_is_used_up_is_not_told(desk: Desk, quota: dict[str, object]) -> None:
+    desk.spend([1.0] * 40)
+    told = {"kind": "file", "target": str(desk.home / "told"), "on": ["exhaustion"]}
+    desk.policy(quota, alerts=[told])
+    assert desk.run().exit_code == 0
+    assert desk.spooled() == []
+
+
+# What is kept
+
+
+def test_a_forecast_is_graded_when_its_week_is_over(desk: Desk) -> None:
+    desk.spend([1.0] * 30)
+    desk.run("--by-agent")
+    (total, part) = read_forecasts(str(desk.home / "forecasts.jsonl"))
+    assert (total.subject, total.expected, part.subject) == ("total", 7 * NANO, "agent:code")
+    desk.now += timedelta(2)
+    assert "we said" not in desk.run().stdout
+    desk.now = NOW + timedelta(10)
+    with (desk.home / "usage.jsonl").open("ab") as log:
+        log.write(b"".join(call(NOON + timedelta(n), cost=Decimal("1.1")) for n in range(1, 10)))
+    assert "For 2026-11-23 to 2026-11-29 we said $7.00 (" in desk.run().stdout
+    assert "it came to $7.70: inside." in desk.run().stdout
+
+
+def test_of_the_same_days_the_last_forecast_is_kept(desk: Desk) -> None:
+    desk.spend([1.0] * 30)
+    for _ in range(3):
+        desk.run()
+        desk.now += timedelta(hours=1)
+    (kept,) = read_forecasts(str(desk.home / "forecasts.jsonl"))
+    assert kept.made_at == "2026-11-21T11:30:00.000Z"
+
+
+def test_what_is_kept_is_bounded_and_survives_damage(desk: Desk) -> None:
+    path = str(desk.home / "forecasts.jsonl")
+    today = NOW.date()
+
+    def said(ago: int) -> Said:
+        day = today - timedelta(ago)
+        return Said("2025-01-01T00:00:00.000Z", "next_1_days", day, day, 1, 2, (3, 4), (5, 6), {"agent": f"a{ago}"})
+
+    keep_forecasts(path, [said(1), said(600)], today - timedelta(590))
+    keep_forecasts(path, [said(2)], today)
+    assert [each.by["agent"] for each in read_forecasts(path)] == ["a1", "a2"]
+    with open(path, "ab") as file:
+        file.write(b'garbage\n{"v":1}\n{"v":1,"made_at":1,"horizon":2,"first":3}\n[]\n{"v":1,"made')
+    keep_forecasts(path, [said(3)], today)
+    assert read_forecasts(path) == [said(1), said(2), said(3)]
+    keep_forecasts(
+        path, [Said("x", "y", today, today, n, n, (n, n), (n, n), {"n": str(n)}) for n in range(2500)], today
+    )
+    kept = read_forecasts(path)
+    assert len(kept) == 2000 and kept[-1].by["n"] == "2499"
+
+
+def test_a_state_directory_that_takes_nothing_stops_nobody(desk: Desk) -> None:
+    desk.spend([1.0] * 30)
+    (desk.home / "forecasts.jsonl").mkdir()
+    result = desk.run("-v")
+    assert result.exit_code == 0 and "about $7.00" in result.stdout
+    assert "the forecast is not kept" in result.stderr
+
+
+# The backtest
+
+
+def test_a_backtest_grades_the_own_past(desk: Desk) -> None:
+    desk.spend([1.0, 1.2, 0.8] * 20)
+    week, month = desk.found("--backtest")["rows"]
+    # From day 14 on every seventh of 60 days has a week to come (47 - 1) // 7, and a month.
+    assert (week["days"], week["forecasts"], month["days"], month["forecasts"]) == (7, 6, 28, 3)
+    assert week["against_last_week"] < 1.5
+    assert week["inside"] == f"{week['inside_80']} of 6"
+    text = desk.run("--backtest").stdout
+    assert "divided by that of repeating the last seven days" in " ".join(text.split())
+
+
+def test_a_backtest_of_less_than_28_days_is_refused(desk: Desk) -> None:
+    desk.spend([1.0] * 27)
+    result = desk.run("--backtest")
+    assert result.exit_code == 2
+    assert "a backtest needs 28 complete days of log, and there are 27" in result.stderr
+
+
+# The command line
+
+
+@pytest.mark.parametrize("arguments", [["--days", "0"], ["--days", "367"], ["--by", "="]])
+def test_what_makes_no_sense_is_a_usage_error(desk: Desk, arguments: list[str]) -> None:
+    desk.spend([1.0] * 30)
+    assert desk.run(*arguments).exit_code == 2
+
+
+def test_another_log_is_forecast_by_itself(desk: Desk, tmp_path: Path) -> None:
+    desk.spend([1.0] * 30)
+    desk.policy({"subject": "total", "limit": 24})
+    moved = tmp_path / "other.jsonl"
+    (desk.home / "usage.jsonl").rename(moved)
+    page = desk.found("--log", str(moved))
+    assert page["sections"]["quotas"]["rows"][0]["used"] == 20
+    assert any("as the log has them" in note for note in page["notes"])
+    assert not (desk.home / "forecasts.jsonl").exists()
