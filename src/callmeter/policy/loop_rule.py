@@ -71,7 +71,7 @@ def judge(
     in nano-dollars. The prompts of a batch may be alike: it is judged by its cost only."""
     last = calls[-rules.of_last :]
     alike = [] if batch or not last else _alike(last)
-    if len(alike) >= rules.similar and _one_thing(alike):
+    if len(alike) >= rules.similar and one_thing(alike):
         return _repeats("trip", alike, last)
     limit = max(rules.session_floor, int(usual.largest * rules.times_largest_session))
     if usual.sessions >= LEAST_SESSIONS and spent > limit:
@@ -107,7 +107,7 @@ def _alike(calls: Sequence[Seen]) -> list[Seen]:
     return [call for call in calls if newest.at - call.at <= CLOSE and distance(call.sketch, newest.sketch) <= NEAR]
 
 
-def _one_thing(alike: Sequence[Seen]) -> bool:
+def one_thing(alike: Sequence[Seen]) -> bool:
     """Whether calls that are all like the newest one are nearly all like each other. Those of a loop are; items under
     one long instruction may all be near one of them, and apart from each other."""
     sketches = [call.sketch for call in alike]

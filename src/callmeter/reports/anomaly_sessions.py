@@ -14,7 +14,7 @@ from functools import cached_property
 from statistics import median
 
 from callmeter.policy.controls import LoopBreaker
-from callmeter.policy.loop_rule import CLOSE, LEAST_SESSIONS
+from callmeter.policy.loop_rule import CLOSE, LEAST_SESSIONS, Seen, one_thing
 from callmeter.reports.anomaly_finding import (
     RUNAWAY,
     ZOMBIE,
@@ -284,8 +284,11 @@ class _Repeats:
             return
         at = record.instant.timestamp()
         self._last.append((at, sketch, record))
+        # As `loop_rule` does it, on numbers: this is done for every line.
         alike = [seen for seen in self._last if at - seen[0] <= CLOSE and (seen[1] ^ sketch).bit_count() <= NEAR]
         if len(alike) < self._rules.similar:
+            return
+        if not one_thing([Seen(int(seen[0]), f"{seen[1]:x}", 0) for seen in alike]):
             return
         if not self._loops or at - self._until > CLOSE:
             self._loops.append([])
