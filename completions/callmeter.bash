@@ -14,7 +14,7 @@ _callmeter_spec() {
         options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --wait: --wait-approval: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget')
-        commands='status breakdown alerts tags policy quota request requests approve deny freeze thaw recover keys log audit'
+        commands='status breakdown report savings value metrics outcome forecast anomalies alerts tags policy quota request requests approve deny freeze thaw recover rotate-key keys log audit'
         options='-h --help'
         ;;
     'callmeter budget status')
@@ -22,6 +22,34 @@ _callmeter_spec() {
         ;;
     'callmeter budget breakdown')
         options='--by-agent --by-purpose --by-model --by-session --by-day --by-week --by-month --by-hour --by-key --by-environment --by-work-item --by:@tag --where: --top: --sort:cost,calls,tokens,name,latency,errors --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget report')
+        options='--weekly --monthly --daily --out:file --mail-to: --as-of: --log:file --format:text,markdown,html,json,jsonl,csv,tsv -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget savings')
+        options='--to:@model --top: --since: --until: --last: --month: --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget value')
+        options='--top: --since: --until: --last: --month: --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget metrics')
+        options='--top: --out:file --log:file --format:prometheus,openmetrics,json -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget outcome')
+        commands='record list'
+        options='-h --help'
+        ;;
+    'callmeter budget outcome record')
+        options='--work-item:@work_item --value: --accepted --rejected --agent:@agent --purpose:@purpose --customer:@customer --note: --at: --id: --corrects: --from:file -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget outcome list')
+        options='--work-item:@work_item --since: --until: --last: --month: --this-week --last-week --this-month --last-month --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget forecast')
+        options='--next-week --next-month --days: --to-period-end --by-agent --by-purpose --by-model --by:@tag --fail-if-over: --backtest --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget anomalies')
+        options='--by:@tag --floor: --fail-if-any --record --no-record --where: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget alerts')
         options='--flush --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
@@ -45,7 +73,7 @@ _callmeter_spec() {
         options='-h --help'
         ;;
     'callmeter budget quota allocate')
-        options='--strategy:equal_base_plus_merit,role_based,dynamic --base: --merit-pool: --weight: --agents: --role: --shared-pool: --pool: --cap: --apply -y --yes --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--strategy:equal_base_plus_merit,role_based,dynamic --base: --merit-pool: --weight: --merit:value,outputs --last: --agents: --role: --shared-pool: --pool: --cap: --apply -y --yes --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota check')
         options='--prompt-size: -m:@model --model:@model --max-tokens: --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --json -q --quiet -v --verbose -h --help'
@@ -92,12 +120,16 @@ _callmeter_spec() {
     'callmeter budget recover')
         options='--check --rebuild --accept-clock --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
+    'callmeter budget rotate-key')
+        options='--due --all --agent:@agent --owner: --user:@user --status --resume --rollback --now --grace: --cut-off --delete-old --paste --revoked --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
     'callmeter budget keys')
-        commands='add list show remove'
+        commands='add list show move remove'
         options='-h --help'
         ;;
     'callmeter budget keys add')
-        options='--label:@key --provider:@provider --base-url: --environment:@environment --owner: --purpose:@purpose --models: --expires: --default --replace --shared --stdin --fd: -q --quiet -v --verbose -h --help'
+        options='--label:@key --provider:@provider --base-url: --environment:@environment --owner: --purpose:@purpose --models: --expires: --default --replace --shared --store: --existing --stdin --fd: -q --quiet -v --verbose -h --help'
         operands='@agent'
         ;;
     'callmeter budget keys list')
@@ -107,8 +139,12 @@ _callmeter_spec() {
         options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         operands='@key'
         ;;
+    'callmeter budget keys move')
+        options='-q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
     'callmeter budget keys remove')
-        options='-y --yes -q --quiet -v --verbose -h --help'
+        options='--keep-secret -y --yes -q --quiet -v --verbose -h --help'
         operands='@key'
         ;;
     'callmeter budget log')

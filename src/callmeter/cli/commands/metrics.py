@@ -1,7 +1,7 @@
 """`callmeter budget metrics`: figures for scrapers.
 
 callmeter budget metrics
-callmeter budget metrics --out /var/lib/node_exporter/textfile/callmeter.prom
+callmeter budget metrics --out /srv/metrics/callmeter.prom
 callmeter budget metrics --format json
 """
 
