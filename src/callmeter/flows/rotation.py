@@ -10,20 +10,18 @@ the rotation is over when the new key's limit is the whole again. `docs/rotation
 from __future__ import annotations
 
 import os
-from datetime import datetime
 
 from callmeter.flows.rotation_end import finish
+from callmeter.flows.rotation_mint import mint_key, remove_new, try_key
 from callmeter.flows.rotation_run import Bench, Progress, Run, Wishes, hash_of
-from callmeter.policy.rotation import TEST_ALLOWANCE, name_of
-from callmeter.providers.management import Declined, ProviderKey, Unsure
+from callmeter.providers.management import ProviderKey
 from callmeter.secrets.registry import Entry
-from callmeter.secrets.secret import Secret, parse_secret
+from callmeter.secrets.secret import Secret
 from callmeter.secrets.store import PENDING, PREVIOUS, Conflict
 from callmeter.store.rotation_journal import Journal
 from callmeter.words.errors import NoKey, Refused, Unavailable
 from callmeter.words.money import usd
 
-_ATTEMPTS = 3
 _RESTARTABLE = ("disabled", "deleted", "swept")
 
 
@@ -52,8 +50,8 @@ def rotate(entry: Entry, bench: Bench, wishes: Wishes, *, start: bool) -> Progre
                 f"run `callmeter budget rotate-key {entry.label} --resume`, and then paste another",
             )
         if run.rotation.before_swap:
-            _mint(run)
-            _test(run)
+            mint_key(run)
+            try_key(run)
             _swap(run)
         return finish(run)
 
@@ -67,7 +65,7 @@ def roll_back(entry: Entry, bench: Bench, wishes: Wishes) -> Progress:
             raise Refused(f"no rotation of {entry.label} can be taken back", "the old key is gone, or none is going on")
         if not latest.before_swap or run.is_new(run.read()):
             _swap_back(run)
-        _remove_new(run)
+        remove_new(run)
         run.record("rolled_back")
         return Progress(entry.label, "rolled_back", True, "callers use the old key again; the new one is removed")
 
@@ -124,109 +122,6 @@ def _record_of(run: Run, current: Secret) -> ProviderKey | None:
     return record
 
 
-def _mint(run: Run) -> None:
-    """Have a new key in the pending slot, and know its record."""
-    if run.rotation.state not in ("begin", "intent", "void"):
-        return
-    if run.rotation.pasted:
-        _take_pasted(run)
-        return
-    if run.rotation.state == "intent" and _adopt(run):
-        return
-    account = run.account()
-    run.sweep()
-    for _ in range(_ATTEMPTS):
-        attempt = run.rotation.attempt + 1
-        run.clear_pending()
-        run.record("intent", attempt=attempt)
-        try:
-            record, key = account.mint(
-                name_of(run.label, run.rotation.id, attempt),
-                limit=TEST_ALLOWANCE,
-                reset=run.rotation.window,
-                expires=_expiry(run.entry, run.bench.now()),
-            )
-        except Unsure as error:
-            run.bench.tell(f"{run.label}: {error.message}; looking for what may have been minted")
-            run.sweep()
-            continue
-        except (Declined, NoKey):
-            run.record("void")
-            raise
-        secret = parse_secret(key.encode("ascii"), "that the provider minted")
-        run.store.write(run.name, secret, PENDING)
-        run.record("minted", hash=record.hash, fingerprint=secret.fingerprint(run.salt))
-        return
-    raise Unavailable(
-        f"the provider did not answer when a key for {run.label} was to be minted; the old key is in use as before",
-        "run the same command again later",
-    )
-
-
-def _adopt(run: Run) -> bool:
-    """Whether the attempt that a crash interrupted had come so far that its key lies in the pending slot."""
-    pending = run.read(PENDING)
-    if pending is None:
-        return False
-    name = name_of(run.label, run.rotation.id, run.rotation.attempt)
-    account = run.account()
-    record = account.key(hash_of(pending))
-    if record is None:
-        named = [key for key in account.all_keys() if key.name == name]
-        record = named[0] if len(named) == 1 else None
-    if record is None or record.name != name:
-        return False
-    run.record("minted", hash=record.hash, fingerprint=pending.fingerprint(run.salt))
-    return True
-
-
-def _take_pasted(run: Run) -> None:
-    secret = run.wishes.pasted or run.read(PENDING)
-    if secret is None:
-        raise Refused(
-            f"the rotation of {run.label} waits for the new key",
-            f"run `callmeter budget rotate-key {run.label} --paste`, or `--rollback`",
-        )
-    if run.is_old(secret):
-        raise Refused(f"that is the key {run.label} itself", "make a new one at the provider, and paste that")
-    run.store.write(run.name, secret, PENDING)
-    record = run.client.key(hash_of(secret)) if run.client is not None else None
-    run.record("minted", hash=record.hash if record else "", fingerprint=secret.fingerprint(run.salt))
-
-
-def _expiry(entry: Entry, now: datetime) -> datetime | None:
-    """As long a life as the old key had."""
-    made = entry.last_rotated or entry.created
-    return now + (entry.expires - made) if entry.expires is not None and made is not None else None
-
-
-def _test(run: Run) -> None:
-    """Have the new key accepted three times in a row: at some edges a key is known later than at others."""
-    if run.rotation.state != "minted":
-        return
-    secret = run.read(PENDING)
-    if not run.is_new(secret) or secret is None:
-        if run.is_new(run.read()):
-            run.record("tested")  # a person has put it in place
-            return
-        _remove_new(run)
-        run.record("rolled_back")
-        raise Conflict(
-            f"somebody has changed the pending key of {run.label}; the new key is removed, the old one stays",
-            f"run `callmeter budget rotate-key {run.label}` again",
-        )
-    trouble = run.trouble_with(secret)
-    if trouble:
-        _remove_new(run)
-        run.record("rolled_back")
-        raise Unavailable(
-            f"the new key of {run.label} failed its test ({trouble}) and is removed; the old one stays in use",
-            "run the same command again later",
-            code="test_failed",
-        )
-    run.record("tested")
-
-
 def _swap(run: Run) -> None:
     """Put the new key in the place of the old one, in one step."""
     if run.rotation.state != "tested":
@@ -248,7 +143,7 @@ def _swap(run: Run) -> None:
 
 def _give_way(run: Run) -> None:
     """Somebody has put another key in place: theirs stays."""
-    _remove_new(run)
+    remove_new(run)
     run.record("conflict")
     raise Conflict(
         f"somebody has replaced the key {run.label} meanwhile; theirs stays, the new one is removed",
@@ -272,14 +167,3 @@ def _swap_back(run: Run) -> None:
     elif not run.is_old(current):
         raise Conflict(f"the store holds neither the old nor the new key of {run.label}", "nothing was changed")
     run.register()
-
-
-def _remove_new(run: Run) -> None:
-    """Take back a new key that nobody uses (any more)."""
-    if run.client is not None:
-        if run.rotation.new_hash and not run.rotation.pasted:
-            run.discard(run.rotation.new_hash)
-        run.sweep()
-    run.clear_pending()
-    if run.is_new(run.read(PREVIOUS)):
-        run.store.delete(run.name, PREVIOUS)

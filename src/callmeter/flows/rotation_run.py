@@ -84,7 +84,8 @@ class Progress:
 class Run:
     """One run over one key's rotation, under its journal's lock."""
 
-    def __init__(self, entry: Entry, bench: Bench, wishes: Wishes, journal: Journal) -> None:
+    def __init__(self, entry: Entry, bench: Bench, wishes: Wishes, journal: Journal, slot: str = PENDING) -> None:
+        self.slot = slot  # where a new key lies until it is in use
         self.entry = entry
         self.bench = bench
         self.wishes = wishes
@@ -246,8 +247,8 @@ class Run:
 
     def clear_pending(self) -> None:
         """Forget a key that never came into use."""
-        if self.read(PENDING) is not None:
-            self.store.delete(self.name, PENDING)
+        if self.read(self.slot) is not None:
+            self.store.delete(self.name, None if self.slot == CURRENT else self.slot)
 
 
 def hash_of(secret: Secret) -> str:
