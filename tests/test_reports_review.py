@@ -321,11 +321,13 @@ def test_decisions_of_the_week_are_listed_and_counted() -> None:
 
 def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:
     keys = [
-        KeyAge("fresh", "a", NOW - 10 * DAY, None, True),
-        KeyAge("old", "b", NOW - 91 * DAY, None, True),
-        KeyAge("soon", "c", NOW - DAY, NOW + 13 * DAY, False),
-        KeyAge("over", "d", None, NOW - DAY, False),
+        KeyAge("fresh", "a", NOW - 10 * DAY, None, 90 * DAY, True),
+        KeyAge("old", "b", NOW - 91 * DAY, None, 90 * DAY, True),
+        KeyAge("often", "b", NOW - 31 * DAY, None, 30 * DAY, True),
+        KeyAge("soon", "c", NOW - DAY, NOW + 13 * DAY, 90 * DAY, False),
+        KeyAge("over", "d", None, NOW - DAY, 90 * DAY, False),
+        KeyAge("odd", "d", None, None, 90 * DAY, False),
     ]
     board = of([], keys=keys)
-    assert cells(board.sections["keys"], "key") == ["over", "soon", "old"]
-    assert "3 keys to rotate: over, soon, old." in board.lead
+    assert cells(board.sections["keys"], "key") == ["over", "soon", "often", "old", "odd"]
+    assert "5 keys to rotate: over, soon, often and 2 more." in board.lead

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from callmeter.cli.rendering import render
+from callmeter.cli.rotating import span_in
 from callmeter.cli.world import World
 from callmeter.exchange.mail import Letter, check_address, find_sendmail, send
 from callmeter.reports.report import Board
 from callmeter.reports.review import subject_line
+from callmeter.secrets.registry import Entry
 from callmeter.store.files import replace_file
 from callmeter.words.errors import UsageError
 
@@ -63,6 +66,12 @@ def made(world: World, page: Board, shape: str, *, printed: bool = False) -> str
     if printed and world.out.to_terminal:
         return render(page, shape, world.out.stdout, world.env)
     return render(page, shape, None, _PLAIN)
+
+
+def rotation_period(world: World) -> Callable[[Entry], timedelta]:
+    """How often a key is to be rotated: as its entry says, else as the settings do."""
+    usual = timedelta(days=world.settings.number("rotate_every"))
+    return lambda entry: span_in(entry.rotate_every, "rotate_every") if entry.rotate_every else usual
 
 
 def saved(world: World, path: str, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from callmeter.reports.review_events import KeyAge
 from callmeter.reports.review_outlook import outlook
 from callmeter.reports.review_span import Span
 from callmeter.reports.usage import Usage
-from callmeter.secrets.registry import read_registry
+from callmeter.secrets.registry import Entry, read_registry
 from callmeter.store.approvals import read_everything
 from callmeter.store.audit import read_events
 from callmeter.store.forecasts import keep_forecasts, read_forecasts
@@ -41,7 +41,8 @@ _Part = TypeVar("_Part")
 @dataclass(frozen=True)
 class Ground:
     """Where and when a review is made. `own` is whether it is about one's own log, of which earlier forecasts were
-    made; `live` whether it is about today, so that its own forecast is kept."""
+    made; `live` whether it is about today, so that its own forecast is kept. `every` says how often a key is to be
+    rotated."""
 
     policy: Policy
     places: Places
@@ -49,6 +50,7 @@ class Ground:
     now: datetime
     own: bool
     live: bool
+    every: Callable[[Entry], timedelta]
 
 
 def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
@@ -79,7 +81,7 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
         quotas=ground.policy.quotas,
         allowances=read("Approvals and freezes are", lambda: read_everything(places, now), None),
         events=read("Decisions are", lambda: _events(places.audit, now), []),
-        keys=read("Keys are", lambda: _keys(usage, span, places), []),
+        keys=read("Keys are", lambda: _keys(usage, span, ground), []),
         outlook=ahead.sections,
         findings=findings,
         remarks=remarks,
@@ -143,12 +145,20 @@ def _events(path: str, now: datetime) -> list[Mapping[str, object]]:
     return found
 
 
-def _keys(usage: Usage, span: Span, places: Places) -> Sequence[KeyAge]:
+def _keys(usage: Usage, span: Span, ground: Ground) -> Sequence[KeyAge]:
+    places = ground.places
     entries = read_registry(read_toml(places.keys, places.cache), places.keys)
     if not entries:
         return []
     used = {names[0] for names, figures in usage.groups(("key",), period=span.period) if figures.calls}
     return [
-        KeyAge(entry.label, entry.agent, entry.created, entry.expires, entry.label in used)
+        KeyAge(
+            entry.label,
+            entry.agent,
+            entry.last_rotated or entry.created,
+            entry.expires,
+            ground.every(entry),
+            entry.label in used,
+        )
         for entry in entries.values()
     ]

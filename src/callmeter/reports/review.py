@@ -86,9 +86,8 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     keys = keys_due(sources.keys, sources.now)
     if keys is not None:
         sections["keys"] = keys
-        lead.append(
-            f"{_count(len(keys.rows), 'key')} to rotate: {', '.join(str(row.cells['key']) for row in keys.rows[:3])}."
-        )
+        names = ", ".join(str(row.cells["key"]) for row in keys.rows[:3])
+        lead.append(f"{_count(len(keys.rows), 'key')} to rotate: {names}{_more(keys.rows[3:])}.")
     sections.update(sources.savings)
     decided, counts = decisions(sources.events, span)
     if decided is not None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from callmeter.policy.rotation import EXPIRING, due_at
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano, shown
 
 _MOST = 20
-_OLD = timedelta(days=90)
-_SOON = timedelta(days=14)
 _DAY = timedelta(days=1)
 _TENTH = Decimal("0.1")
 _WORDS = {
@@ -76,32 +75,33 @@ def decisions(events: Iterable[Mapping[str, object]], span: Span) -> tuple[Repor
 
 @dataclass(frozen=True)
 class KeyAge:
-    """A registered key: when it was `created` and when it `expires`, None where nobody said. `used` is whether calls
-    of the span were made with it."""
+    """A registered key: the instants `since` which it is in use and at which it `expires`, None where nobody said, and
+    how often it is to be rotated. `used` is whether calls of the span were made with it."""
 
     label: str
     agent: str
-    created: datetime | None
+    since: datetime | None
     expires: datetime | None
+    every: timedelta
     used: bool
 
 
 def keys_due(keys: Iterable[KeyAge], now: datetime) -> Report | None:
-    """The keys that have expired, expire within 14 days, are older than 90 days, or of unknown age; the most urgent
-    first. None when there are none."""
-    due = sorted((urgency, key.label, why, key) for key in keys for urgency, why in _due(key, now))
+    """The keys that have expired, expire within a fortnight, are older than their period, or of unknown age; the most
+    urgent first. None when there are none."""
+    due = sorted(((*found, key.label, key) for key in keys if (found := _due(key, now))), key=lambda each: each[:3])
     rows = [
         Row(
             {
                 "key": key.label,
                 "agent": key.agent or None,
-                "age_days": _days(now - key.created) if key.created else None,
+                "age_days": _days(now - key.since) if key.since else None,
                 "expires_in_days": _days(key.expires - now) if key.expires else None,
                 "used": "yes" if key.used else "no",
                 "why": why,
             }
         )
-        for _, _, why, key in due
+        for _, why, _, key in due
     ]
     columns = [
         Column("key", "key", Kind.TEXT),
@@ -111,18 +111,20 @@ def keys_due(keys: Iterable[KeyAge], now: datetime) -> Report | None:
         Column("used", "used", Kind.TEXT, optional=3),
         Column("why", "why", Kind.TEXT),
     ]
-    return Report("Keys to rotate", columns, rows) if rows else None
+    notes = ["`callmeter budget rotate-key --due` rotates them; `--status` says more."]
+    return Report("Keys to rotate", columns, rows, notes=notes) if rows else None
 
 
-def _due(key: KeyAge, now: datetime) -> Sequence[tuple[int, str]]:
-    """How urgent, and why; at most one."""
+def _due(key: KeyAge, now: datetime) -> tuple[int, str] | None:
+    """How urgent it is, and why."""
+    due = due_at(key.since, key.expires, key.every)
     if key.expires is not None and key.expires <= now:
-        return [(0, "it has expired")]
-    if key.expires is not None and key.expires - now <= _SOON:
-        return [(1, "it expires soon")]
-    if key.created is None:
-        return [(3, "nobody knows how old it is")]
-    return [(2, f"it is older than {_OLD.days} days")] if now - key.created > _OLD else []
+        return 0, "it has expired"
+    if key.expires is not None and key.expires - EXPIRING <= now:
+        return 1, "it expires soon"
+    if due is None:
+        return 3, "nobody knows how old it is"
+    return (2, f"it is older than {key.every.days} days") if due <= now else None
 
 
 def _days(span: timedelta) -> Decimal:

@@ -14,7 +14,7 @@ import typer
 
 from callmeter.cli import options as opt
 from callmeter.cli.reading import Clock, open_usage, page_of
-from callmeter.cli.reviewing import made, posted, saved, shape_for
+from callmeter.cli.reviewing import made, posted, rotation_period, saved, shape_for
 from callmeter.cli.world import World
 from callmeter.flows.review import Ground, sources
 from callmeter.reports.review import review
@@ -74,7 +74,7 @@ def report(
     span = last_span(clock.now, chosen[0] if chosen else "week", clock.zone)
     usage = open_usage(world, log, clock)
     own, live = log is None, log is None and as_of is None
-    ground = Ground(world.policy, world.paths, world.settings, clock.now, own, live)
+    ground = Ground(world.policy, world.paths, world.settings, clock.now, own, live, rotation_period(world))
     board = review(usage, span, sources(usage, span, ground))
     page = page_of(world, board, usage, log)
     if out is not None:
