@@ -4,8 +4,8 @@
 
 Each kind of work is done by agents of 125 sessions, five a day: so most sessions have a past of weeks, and the first
 ones none. Session lengths are log-normal. The prompts are of made words; what they share and in what they differ is
-the point of each kind. The rules run as in a call, through `store.recent_calls` and `policy.loop_rule`, with the memory kept
-here and not in a file, and without the floor of `session_floor`, below which nothing is stopped for its cost.
+the point of each kind. The rules run as in a call, through `store.recent_calls` and `policy.loop_rule`, with
+the memory kept here and not in a file, and without the floor of `session_floor`, below which no cost stops anybody.
 `--write` puts the tables into docs/benchmarks.md.
 """
 
