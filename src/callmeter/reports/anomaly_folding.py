@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from callmeter.reports.anomaly_days import Day
 from callmeter.reports.anomaly_finding import Scope, days_period, subject_of
+from callmeter.reports.grouping import NONE
 from callmeter.reports.usage import Usage
 
 # An event is the same as others if they hold so much of it.
@@ -93,7 +94,7 @@ def folded(
             holder = max(wide, key=lambda other: joint(other, each), default=None)
             if holder is not None and joint(holder, each) >= _MOST * each.size:
                 order.remove(each)
-                holder.also.extend([subject_of(each.kind, each.value), *each.also])
+                holder.also.extend([*_named(each), *each.also])
     kept: list[Seen[_What]] = []
     for each in order:
         holders: dict[str, list[tuple[int, Seen[_What]]]] = {}
@@ -104,10 +105,15 @@ def folded(
         if held and sum(part for part, _ in held) >= _MOST * each.size:
             for part, other in held:
                 if part >= (1 - _MOST) * each.size:
-                    other.also.append(subject_of(each.kind, each.value))
+                    other.also.extend(_named(each))
         else:
             kept.append(each)
     return kept
+
+
+def _named(each: Seen[_What]) -> list[str]:
+    """Calls without a tag are no subject that anybody knows."""
+    return [] if each.value == NONE else [subject_of(each.kind, each.value)]
 
 
 def _meet(one: Seen[_What], other: Seen[_What]) -> bool:
