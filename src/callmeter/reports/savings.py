@@ -92,7 +92,9 @@ class _Calls:
         for saved, place, _ in ways:
             self.alone[place.kind] = self.alone.get(place.kind, 0) + saved
         saved, place, tokens = max(ways, key=lambda way: way[0])
-        found = self.rows.setdefault(place, _Found())
+        found = self.rows.get(place)
+        if found is None:
+            found = self.rows[place] = _Found()
         found.calls += 1
         found.cost += cost
         found.saved += saved
