@@ -64,7 +64,9 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     if now.calls or now.nano:
         sections["parts"] = by_part(usage, span, compared=compared)
     if before is not None and before.calls and now.calls:
-        sections["why"], change = causes(usage, span, sources.rates)
+        why, change = causes(usage, span, sources.rates)
+        if any(change.parts.values()):
+            sections["why"] = why
         if change.total:
             lead.append(f"Why: {in_words(change)}.")
     if active or (before is not None and before.calls):
