@@ -248,15 +248,17 @@ def log(arguments: argparse.Namespace) -> list[str]:
                     used = startup.cpu_of(command, env)
                     if number:
                         cpu.setdefault((name, size), []).append(used * 1000)
-        for size in sizes:
-            path = f"{home}/{size}/ledger.db"
+        paths = {size: f"{home}/{size}/ledger.db" for size in sizes}
+        for path in paths.values():
             open_ledger(path).recount(BASIS, 0, count=dict, windows_of=lambda reservation: None)
-            pairs[size] = _pairs(path, "agent:x", most=200)
+        for number in range(20):
+            for size, path in paths.items():
+                pairs.setdefault(size, []).extend(_pairs(path, "agent:x", most=20, name=f"c{number}"))
     rows = [("reserve + settle, ms", [statistics.median(pairs[size]) for size in sizes])]
     for name in ("`llm-call`", "`budget quota left`"):
         rows.append((f"{name}, ms of CPU", [statistics.median(cpu[name, size]) for size in sizes]))
     return [
-        f"Median of {arguments.runs} runs, of 200 pairs; the long log has {length / 1e9:.2f} GB:",
+        f"Median of {arguments.runs} runs, of 400 pairs; the long log has {length / 1e9:.2f} GB:",
         "",
         f"| what | {sizes[0]:,} lines | {sizes[1]:,} lines | ratio |",
         "|---|---|---|---|",
