@@ -275,6 +275,19 @@ def test_what_lasts_what_only_shows_and_what_is_used_up_is_not_told(desk: Desk, 
     assert desk.spooled() == []
 
 
+def test_the_status_tells_it_too(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    told = {"kind": "file", "target": str(desk.home / "told"), "on": ["exhaustion"]}
+    desk.policy({"subject": "total", "limit": 24}, alerts=[told])
+    world = World(env=desk.env, clock=lambda: NOW.timestamp())
+    assert CliRunner().invoke(app, ["budget", "status", "--as-of", "2026-11-20"], obj=world).exit_code == 0
+    assert desk.spooled() == []
+    assert CliRunner().invoke(app, ["budget", "status"], obj=world).exit_code == 0
+    desk.run()
+    (event,) = desk.spooled()
+    assert event["key"].startswith("exhaustion/total/month/usd/")
+
+
 # What is kept
 
 

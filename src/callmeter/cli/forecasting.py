@@ -8,6 +8,7 @@ from decimal import Decimal
 from callmeter.cli.alerting import alert
 from callmeter.cli.asking import allowances_of, teller_of
 from callmeter.cli.ledgers import recover_holds
+from callmeter.cli.reading import Clock, open_usage
 from callmeter.cli.world import World
 from callmeter.flows.quota_listing import every_stand
 from callmeter.reports.forecast import Forecast
@@ -75,6 +76,13 @@ def alert_exhaustion(world: World, found: Sequence[Exhaustion]) -> None:
             "resets": limit.resets.isoformat() if limit.resets else None,
         }
         alert(world, "exhaustion", f"exhaustion/{limit.id}", quota_sentence(each).removesuffix("."), facts)
+
+
+def look_ahead(world: World, clock: Clock) -> None:
+    """Tell people of quotas that are likely to be exceeded, if the policy has somebody who wants to know."""
+    if world.policy.quotas and any("exhaustion" in each.on for each in world.policy.alerts):
+        found, _ = quotas_ahead(world, Now(open_usage(world, None, clock), clock.now), live=True)
+        alert_exhaustion(world, found)
 
 
 def require_room(found: Sequence[Exhaustion], forecasts: Sequence[Forecast], most: int | None) -> None:

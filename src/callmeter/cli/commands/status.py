@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
+from callmeter.cli.forecasting import look_ahead
 from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.reading import Clock, open_log, show
 from callmeter.cli.watching import require_terminal, watch
@@ -45,6 +46,8 @@ def status(
     if not watched:
         page, reader = _page(world, as_of, log)
         show(world, page, reader, log)
+        if as_of is None and log is None:
+            look_ahead(world, Clock(world, None))
         return
     if as_of is not None or format is not opt.Shape.TEXT:
         other = "--as-of" if as_of is not None else f"--format {format}"
