@@ -146,6 +146,21 @@ def test_bad_rows_of_a_csv_are_named_by_line_and_the_others_recorded(call: Call)
     assert '"\'=HYPERLINK()"' in call("outcome", "list", "--format", "csv").stdout
 
 
+def test_a_quote_that_is_not_closed_names_all_the_lines_that_it_takes(call: Call) -> None:
+    result = call("outcome", "record", "--from", "-", input='work_item,value\nS-1,1\n"S-2,2\nS-3,3\nS-4,4\n')
+    assert result.exit_code == 5
+    assert result.stderr.splitlines()[0].startswith("stdin:3: not CSV, down to line 5: ")
+    assert listed(call, "work_item") == [("S-1",)]
+
+
+def test_a_stream_without_an_end_is_refused_in_time(call: Call, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callmeter.cli.outcome_rows.MOST_ROWS", 100)
+    result = call("outcome", "record", "--from", "-", input="work_item,value\n" + "S-1,1\n" * 101)
+    assert result.exit_code == 5
+    assert "more than 100 rows" in result.stderr
+    assert not (home / "outcomes.jsonl").exists()
+
+
 def test_a_mended_file_can_be_given_again(call: Call) -> None:
     call("outcome", "record", "--from", "-", input="work_item,value\nS-1,1\nS-1,1\nS-2,x\n")
     assert len(listed(call, "id")) == 2, "two equal rows are two outcomes"

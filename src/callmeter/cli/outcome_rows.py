@@ -15,8 +15,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from io import BufferedIOBase
 from itertools import chain
+from typing import BinaryIO
 
 from callmeter.cli.batch_lines import lines
 from callmeter.words.errors import CallmeterError, Malformed, UsageError
@@ -29,6 +29,8 @@ MEMBERS = ("id", "work_item", "value", "accepted", *TAGS, "note", "at", "correct
 _YES = ("true", "yes", "y", "1", "accepted")
 _NO = ("false", "no", "n", "0", "rejected")
 _LONGEST_ID = 200
+# All rows of a file are recorded in one step, and are in memory until then.
+MOST_ROWS = 200_000
 
 
 @dataclass
@@ -50,9 +52,9 @@ class Reader:
         self._by = by
         self._seen: dict[str, int] = {}
 
-    def rows(self, file: BufferedIOBase, place: str) -> Rows:
+    def rows(self, file: BinaryIO, place: str) -> Rows:
         """All rows of a stream: JSON lines if the first line is an object, else CSV. Raises Malformed for a header
-        that cannot be understood; then there are no rows."""
+        that cannot be understood, and for too many rows; then there are none."""
         found = Rows()
         numbered = ((line.number, line.data) for line in lines(file.read))
         first = next(numbered, None)
@@ -67,6 +69,8 @@ class Reader:
                 found.outcomes.append((number, self.outcome(row)))
             except (ValueError, CallmeterError) as error:
                 found.bad.append((number, error.message if isinstance(error, CallmeterError) else str(error)))
+            if len(found.outcomes) + len(found.bad) > MOST_ROWS:
+                raise Malformed(f"{place}: more than {MOST_ROWS:,} rows", "give them in several files")
         return found
 
     def outcome(self, said: Mapping[str, object], id: str = "") -> Outcome:
@@ -151,7 +155,9 @@ def _csv_rows(
         except StopIteration:
             return
         except csv.Error as error:
-            yield place_of.first(before), f"not CSV: {error}"
+            # A quote that is not closed takes the lines after it along.
+            first, last = place_of.first(before), place_of.number
+            yield first, f"not CSV{f', down to line {last}' if last > first else ''}: {error}"
             continue
         number = place_of.first(before)
         if len(row) > len(header):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from io import BufferedIOBase, BytesIO
+from typing import BinaryIO
 
 from callmeter.cli.auditing import audit
 from callmeter.cli.outcome_rows import Reader
@@ -115,12 +115,12 @@ def _reader(world: World) -> Reader:
     )
 
 
-def _opened(world: World, source: str) -> BufferedIOBase:
+def _opened(world: World, source: str) -> BinaryIO:
     if source == "-":
         stdin = world.stdin
         if stdin is None:
             raise UsageError("--from -: standard input is closed", "name a file, or pipe one in")
-        return BytesIO(stdin.buffer.read())
+        return stdin.buffer
     descriptor = open_to_read(source)
     if descriptor is None:
         raise UsageError(f"--from: there is no file {source}", "name a CSV or JSON lines file", code="no_file")
