@@ -102,9 +102,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "rotate_key",
         "Replace a key by a new one, test it, and revoke the old one when nobody uses it any more.",
     ),
+    "budget keys create": (
+        "keys_create",
+        "Mint a key with a ceiling of its own at the provider, store and register it.",
+    ),
+    "budget keys retire": ("keys_retire", "Disable a key at the provider and use it no more; its entry is kept."),
+    "budget keys rename": ("keys_rename", "Give a key another label."),
+    "budget keys import": ("keys_import", "Match the account's keys with the registry, and learn what it says of them."),
     "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
     "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
     "budget keys show": ("keys_show", "One key's registry entry; never the key."),
+    "budget keys exec": ("keys_exec", "Run a command with an agent's key in its environment."),
     "budget keys move": ("keys_move", "Take a key from one store to another, unseen."),
     "budget keys remove": ("keys_remove", "Forget a key: its registry entry and its secret."),
     "budget log show": ("log_show", "The calls in the usage log, one a line; --follow for those to come."),
@@ -121,6 +129,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "local serve": ("local_serve", "Run the small local model behind an OpenAI-compatible endpoint."),
     "local status": ("local_status", "Whether a local model is running, and where."),
     "local stop": ("local_stop", "Stop the local model."),
+    "doctor": ("doctor", "Is everything in order? Each check with what to do; status 3 when something is bad."),
     "demo": ("demo", "See it work: real tagged calls to a local model, then the reports."),
 }
 GROUPS = {

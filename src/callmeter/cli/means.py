@@ -110,6 +110,7 @@ def entry_for(world: World, call: Call, given: Mapping[str, object]) -> Entry | 
         agent=call.tags.get("agent", ""),
         environment=call.tags.get("environment", ""),
         label=world.settings.text("key", None if given["key"] is None else str(given["key"])),
+        user=call.tags.get("user", ""),
         models=(call.request.model, *call.request.fallbacks),
         now=world.now(),
         needed=not (provider.free or is_loopback(provider.base_url)),

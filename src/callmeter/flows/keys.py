@@ -23,6 +23,24 @@ from callmeter.store.audit import Audit
 from callmeter.words.errors import CallmeterError, NoKey, UsageError
 
 
+# What a replacement has from the entry that it replaces: not its dates, nor what the provider calls it.
+_INHERITED = (
+    "provider",
+    "base_url",
+    "agent",
+    "default",
+    "environment",
+    "owner",
+    "purpose",
+    "allowed_models",
+    "user",
+    "budget",
+    "budget_reset",
+    "rotate_every",
+    "management",
+)
+
+
 def add_key(
     registry_path: str,
     stores: Stores,
@@ -74,7 +92,7 @@ def add_key(
                 f"the key {label} lies at {before.secret}, and a replacement goes there too",
                 f"run `callmeter budget keys move {label} {reference}` first",
             )
-        _require_free(registry.entries, entry)
+        require_free(registry.entries, entry)
         held = _held(store, name)
         if before is None and not replace and held not in (None, secret):
             # Left by a registry that was lost or restored: it may be the only copy.
@@ -191,25 +209,29 @@ def _held(store: SecretStore, name: str) -> Secret | None:
 
 
 def _inherited(entry: Entry) -> dict[str, Any]:
-    names = ("provider", "base_url", "agent", "default", "environment", "owner", "purpose", "allowed_models")
-    return {name: getattr(entry, name) for name in names}
+    return {name: getattr(entry, name) for name in _INHERITED}
 
 
-def _require_free(entries: Mapping[str, Entry], entry: Entry) -> None:
+def require_free(entries: Mapping[str, Entry], entry: Entry) -> None:
+    """Raises UsageError when an entry would be some agent's second key, or share its key or its label with another."""
     for other in _others(entries, entry):
         if other.label.lower() == entry.label.lower():
             raise UsageError(
                 f"the labels {other.label} and {entry.label} differ in case only", "choose another `--label`"
             )
-        if other.fingerprint == entry.fingerprint and not entry.shared:
+        if entry.fingerprint and other.fingerprint == entry.fingerprint and not entry.shared:
             raise UsageError(
                 f"this key is registered already, as {other.label}: its spending could not be told apart",
                 "make a key of its own at the provider, or add `--shared` to share it knowingly",
                 code="key_shared",
             )
+        if other.retired is not None or other.management or entry.management:
+            continue
         rival = (other.provider, other.origin, other.environment) == (entry.provider, entry.origin, entry.environment)
-        if rival and (other.agent == entry.agent != "" or (other.default and entry.default)):
-            whose = f"agent {entry.agent}" if other.agent == entry.agent != "" else "the default"
+        same_agent = other.agent == entry.agent != "" and other.user == entry.user
+        same_user = other.user == entry.user != "" and other.agent == entry.agent
+        if rival and (same_agent or same_user or (other.default and entry.default)):
+            whose = f"user {entry.user}" if same_user else f"agent {entry.agent}" if same_agent else "the default"
             raise UsageError(
                 f"{other.label} is {whose}'s key of {entry.provider} already, for the same environment",
                 f"replace it with `--label {other.label} --replace`, or give `--environment`",

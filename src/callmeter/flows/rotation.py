@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from callmeter.flows.key_guards import carry_guardrails
 from callmeter.flows.rotation_end import finish
 from callmeter.flows.rotation_mint import mint_key, remove_new, try_key
 from callmeter.flows.rotation_run import Bench, Progress, Run, Wishes, hash_of
@@ -126,6 +127,8 @@ def _swap(run: Run) -> None:
     """Put the new key in the place of the old one, in one step."""
     if run.rotation.state != "tested":
         return
+    if run.client is not None and run.rotation.old_hash and run.rotation.new_hash:
+        carry_guardrails(run.client, run.rotation.old_hash, run.rotation.new_hash)
     run.set_ceilings()
     current, pending = run.read(), run.read(PENDING)
     new = current if run.is_new(current) else pending

@@ -179,7 +179,12 @@ class Run:
         """Remove every key at the provider that a rotation in this journal made and that is neither old nor new."""
         if self.client is None:
             return
-        ids = {str(record["id"]) for record in self.journal.records() if record["step"] == "begin"}
+        ids: set[str] = set()
+        for record in self.journal.records():
+            if record["step"] == "begin":
+                ids.add(str(record["id"]))
+            elif record["step"] == "done":
+                ids.clear()  # it has seen to its own
         kept = (self.rotation.old_hash, self.rotation.new_hash)
         for key in self.client.all_keys():
             if is_ours(key.name, self.label, ids) and key.hash not in kept:

@@ -38,12 +38,13 @@ def key_for(
     agent: str,
     environment: str = "",
     label: str | None = None,
+    user: str = "",
     models: Sequence[str] = (),
     now: datetime,
     needed: bool = True,
 ) -> Entry | None:
-    """The entry for a call to `base_url`: `label`, else the agent's own, else the provider's default, else an
-    entry made of an environment variable (its label is `env:VARIABLE`).
+    """The entry for a call to `base_url`: `label`, else the end user's own, else the agent's own, else the provider's
+    default, else an entry made of an environment variable (its label is `env:VARIABLE`).
 
     None only when `needed` is False and there is none. Raises NoKey and Refused with what to do about it.
     A key only ever comes out of here for the scheme, host and port that it was registered for.
@@ -52,7 +53,9 @@ def key_for(
         origin = origin_of(base_url)
     except ValueError as error:
         raise NoKey(f"no key is sent there: {error}", "mend `base_url`", code="key_bound") from None
-    entry = entry_for(entries, provider=provider, origin=origin, agent=agent, environment=environment, label=label)
+    entry = entry_for(
+        entries, provider=provider, origin=origin, agent=agent, environment=environment, label=label, user=user
+    )
     if entry is None:
         variable = variable_for(env, origin)
         if variable is not None:

@@ -238,11 +238,18 @@ def leads_here(origin: str) -> bool:
 
 
 def entry_for(
-    entries: Mapping[str, Entry], *, provider: str, origin: str, agent: str, environment: str, label: str | None
+    entries: Mapping[str, Entry],
+    *,
+    provider: str,
+    origin: str,
+    agent: str,
+    environment: str,
+    label: str | None,
+    user: str = "",
 ) -> Entry | None:
-    """The entry that a call uses: the one named by `label`, else the agent's own for the provider, else the
-    provider's default; None when there is none. Raises NoKey when a key is there but must not be used, or when
-    it is not clear which."""
+    """The entry that a call uses: the one named by `label`, else the end user's own for the provider, else the
+    agent's own, else the provider's default; None when there is none. A user's key serves nobody else. Raises NoKey
+    when a key is there but must not be used, or when it is not clear which."""
     if label is not None:
         if looks_like_key(label):
             raise UsageError(
@@ -267,6 +274,11 @@ def entry_for(
         for entry in entries.values()
         if entry.provider == provider and entry.origin == origin and not entry.management and entry.retired is None
     ]
+    theirs = [entry for entry in suiting if user and entry.user == user and entry.agent in ("", agent)]
+    found = _one(theirs, environment, f"user {user!r}") if theirs else None
+    if found is not None:
+        return found
+    suiting = [entry for entry in suiting if not entry.user]
     own = _one([entry for entry in suiting if agent and entry.agent == agent], environment, f"agent {agent!r}")
     return own or _one([entry for entry in suiting if entry.default], environment, "the default")
 

@@ -52,6 +52,14 @@ class RegistryFile:
         self._write()
         self.entries[entry.label] = entry
 
+    def rename(self, label: str, entry: Entry) -> None:
+        """Put an entry with another label in the place of one; durable when it returns."""
+        keys = self._document["keys"]
+        self._document["keys"] = {(entry.label if name == label else name): table for name, table in keys.items()}
+        self._write()
+        self.entries = {(entry.label if name == label else name): each for name, each in self.entries.items()}
+        self.entries[entry.label] = entry
+
     def remove(self, label: str) -> None:
         """Take out an entry; durable when it returns."""
         del self._document["keys"][label]

@@ -1,0 +1,46 @@
+"""Model lists at the provider: a guardrail for each key with a list, so that it holds for whoever has the key."""
+
+from __future__ import annotations
+
+from callmeter.flows.rotation_run import Bench
+from callmeter.providers.management import Declined, Management
+from callmeter.secrets.registry import Entry
+from callmeter.words.errors import NoKey
+
+_NAME = "callmeter "
+
+
+def guard_models(bench: Bench, entry: Entry) -> list[str]:
+    """Have the provider allow a key the models of its entry and no others; what it cannot hold is given back as
+    sentences. Nothing happens for an entry without a list. Raises NoKey, Unavailable."""
+    account = bench.management(entry)
+    if not entry.allowed_models or account is None or not entry.provider_key:
+        return []
+    families = [name for name in entry.allowed_models if name.endswith("*")]
+    if families:
+        return [
+            f"the provider knows no families of models ({', '.join(families)}): the list of {entry.label} holds for "
+            "calls through callmeter only"
+        ]
+    wanted = {"allowed_models": list(entry.allowed_models)}
+    name = _NAME + entry.label
+    found = next((each for each in account.guardrails() if each.get("name") == name), None)
+    if found is None:
+        found = account.create_guardrail({"name": name, **wanted})
+    elif found.get("allowed_models") != wanted["allowed_models"]:
+        account.change_guardrail(str(found["id"]), wanted)
+    if entry.provider_key not in account.guardrail_keys(str(found["id"])):
+        account.assign_guardrail(str(found["id"]), [entry.provider_key])
+    return []
+
+
+def carry_guardrails(account: Management, old: str, new: str) -> None:
+    """Put a new key under the guardrails that the old one is under. Raises Unavailable."""
+    try:
+        guardrails = account.guardrails()
+    except (Declined, NoKey):
+        return  # an account without them
+    for each in guardrails:
+        hashes = account.guardrail_keys(str(each["id"]))
+        if old in hashes and new not in hashes:
+            account.assign_guardrail(str(each["id"]), [new])
