@@ -17,6 +17,7 @@ from callmeter.reports.report import Board, Cell, Column, Kind, Report
 from callmeter.words.money import shown
 
 _TEMPLATE = "review.html.jinja"
+_BESIDE = (("course", "parts"), ("trouble", "errors"))
 _LEFT = (Kind.TEXT, Kind.INSTANT)
 # A text of so many letters, such as a date, stays on its line.
 _SHORT = 14
@@ -40,7 +41,7 @@ class Shown:
 @dataclass(frozen=True)
 class Section:
     """A report as the template draws it: of each row its kind, its cells, and the sentences below it. `aside`
-    means that its chart says it all, and the table is folded away."""
+    means that its chart says it all, and the table is folded away; `half`, that another section stands beside it."""
 
     id: str
     title: str
@@ -50,6 +51,7 @@ class Section:
     notes: Sequence[str]
     chart: Chart | None = None
     aside: bool = False
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def _section(name: str, report: Report, board: Board) -> Section:
         notes=[escaped(note) for note in report.notes],
         chart=chart,
         aside=chart is not None,
+        half=any(name in pair and board.sections.keys() >= set(pair) for pair in _BESIDE),
     )
 
 

@@ -10,10 +10,12 @@ from decimal import Decimal
 from typing import TypeVar
 
 from callmeter.flows.anomalies import rates_from
+from callmeter.flows.offers import offers_of
 from callmeter.policy.document import Policy
 from callmeter.providers.presets import find_provider
 from callmeter.reports.anomalies import anomaly_report, examine
 from callmeter.reports.anomaly_finding import Floors, Scope
+from callmeter.reports.anomaly_sessions import zombie_sessions
 from callmeter.reports.change import Rates
 from callmeter.reports.forecast_grades import Said
 from callmeter.reports.forecast_history import Now
@@ -22,6 +24,7 @@ from callmeter.reports.review import Sources
 from callmeter.reports.review_events import KeyAge
 from callmeter.reports.review_outlook import outlook
 from callmeter.reports.review_span import Span
+from callmeter.reports.savings import savings
 from callmeter.reports.usage import Usage
 from callmeter.secrets.registry import Entry, read_registry
 from callmeter.store.approvals import read_everything
@@ -34,7 +37,10 @@ from callmeter.store.toml import read_toml
 from callmeter.words.errors import CallmeterError, UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import shown
+from callmeter.words.period import Period
 
+_WEEK = timedelta(days=7)
+_TOP = 5
 _Part = TypeVar("_Part")
 
 
@@ -75,6 +81,7 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
     if ground.live:
         read("Grades of this forecast are", lambda: keep_forecasts(places.forecasts, ahead.said, instant.today), None)
     findings, remarks = _anomalies(usage, span, ground)
+    saved, advice = _savings(usage, span, ground)
     return Sources(
         now=now,
         rates=list_prices(places, ground.settings, span.end),
@@ -84,8 +91,9 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
         keys=read("Keys are", lambda: _keys(usage, span, ground), []),
         outlook=ahead.sections,
         findings=findings,
+        savings=saved,
         remarks=remarks,
-        prospects=ahead.sentences,
+        prospects=[*ahead.sentences, *advice],
         notes=notes,
     )
 
@@ -94,15 +102,7 @@ def _anomalies(usage: Usage, span: Span, ground: Ground) -> tuple[dict[str, Repo
     """What was out of the ordinary in the span, as a section, and the dearest of it in a sentence."""
     if usage.reading.first is None or usage.reading.first >= span.end:
         return {}, []
-    policy, places = ground.policy, ground.places
-    scope = Scope(
-        ground.now,
-        span.zone,
-        span.period,
-        floors=Floors(None, policy.quotas),
-        rules=policy.loop_breaker,
-        rates=rates_from(places.prices, places.cache),
-    )
+    scope = _scope(span.period, span, ground)
     examined = examine(usage, scope)
     found = examined.findings
     report = replace(anomaly_report(found, scope, examined), period=None)
@@ -114,6 +114,38 @@ def _anomalies(usage: Usage, span: Span, ground: Ground) -> tuple[dict[str, Repo
     said = f"{dearest.kind}: {dearest.subject}, {days}, {shown(abs(dearest.excess))} {way} than expected"
     more = f" (and {len(found) - 1} more anomal{'ies' if len(found) > 2 else 'y'})" if len(found) > 1 else ""
     return {"anomalies": report}, [f"{said[:1].upper()}{said[1:]}{more}."]
+
+
+def _savings(usage: Usage, span: Span, ground: Ground) -> tuple[dict[str, Report], list[str]]:
+    """What could have been saved in the span, a week at least, as a section and in a sentence."""
+    period = Period(min(span.start, span.end - _WEEK), span.end, "")
+    if not any(figures.calls for _, figures in usage.groups(period=period)):
+        return {}, []
+    zombies = {
+        name: (part.first, part.last) for name, part in zombie_sessions(usage, _scope(period, span, ground)).items()
+    }
+    offers = offers_of(ground.places, ground.settings.providers, ground.now)
+    found = savings(usage, ground.policy, offers, period, span.end, zombies=zombies, top=_TOP)
+    columns = [replace(column, below=column.name in ("evidence", "act")) for column in found.columns]
+    report = replace(found, title="What could be saved", columns=columns, period=None)
+    month = found.total["month"] if found.total else None
+    if not isinstance(month, int) or not month:
+        return {"savings": report}, []
+    return {"savings": report}, [
+        f"Savings: up to {shown(month)} a month, the largest: {found.rows[0].cells['saving']}."
+    ]
+
+
+def _scope(period: Period, span: Span, ground: Ground) -> Scope:
+    places, policy = ground.places, ground.policy
+    return Scope(
+        ground.now,
+        span.zone,
+        period,
+        floors=Floors(None, policy.quotas),
+        rules=policy.loop_breaker,
+        rates=rates_from(places.prices, places.cache),
+    )
 
 
 def list_prices(places: Places, settings: Settings, at: datetime) -> Rates:

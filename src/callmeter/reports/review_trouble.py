@@ -146,7 +146,7 @@ def _errors(found: _Found) -> Report | None:
     ]
     columns = [
         Column("error", "error", Kind.TEXT),
-        Column("kind", "", Kind.TEXT),
+        Column("kind", "outcome", Kind.TEXT),
         Column("calls", "calls", Kind.COUNT),
         Column("cost", "cost", Kind.MONEY),
     ]
