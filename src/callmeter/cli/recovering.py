@@ -11,7 +11,7 @@ from callmeter.cli.means import transport_of
 from callmeter.cli.world import World
 from callmeter.flows.corrections import correct
 from callmeter.flows.orphans import recover_all
-from callmeter.flows.rebuild import check, drop_lost, ensure, rebuild
+from callmeter.flows.rebuild import accept_clock, catch_up, check, drop_lost, ensure, rebuild
 from callmeter.flows.recovery import recover
 from callmeter.ledger.protocol import DamagedLedger, Difference, LedgerProblem
 from callmeter.ledger.sqlite_file import set_aside
@@ -44,6 +44,7 @@ def finish(world: World) -> None:
         world.out.warn(problem)
     if ledger is not None:
         ensure(policy, ledger, paths.log, now)
+        catch_up(policy, ledger, paths.log, now)
         ledger.prune(int(now.timestamp()))
     told = [
         ("calls of dead processes logged", len(done.records)),
@@ -94,9 +95,9 @@ def rebuild_ledger(world: World) -> None:
         world.out.report(_report("Counted anew", differences))
 
 
-def accept_clock(world: World) -> None:
+def accept(world: World) -> None:
     """Drop what a clock that was ahead has left in the ledger."""
-    dropped = ledger_of(world).forget_ahead(int(world.now().timestamp()))
+    dropped = accept_clock(world.policy, ledger_of(world), world.paths.log, world.now())
     if dropped:
         audit(world)("ledger.clock_accepted", {"windows": dropped})
     world.out.note(f"callmeter: windows of the future dropped: {dropped}")

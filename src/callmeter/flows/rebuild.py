@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from callmeter.flows.booking import basis_of, booked, mark_of, windows_of
-from callmeter.ledger.protocol import MOST, Amount, Basis, Difference, Ledger, Reservation, Window
+from callmeter.ledger.protocol import BACKWARDS, MOST, Amount, Basis, Difference, Ledger, Reservation, Window
 from callmeter.policy.document import Policy
 from callmeter.policy.quotas import window_of
 from callmeter.store.files import Lock
@@ -26,6 +26,9 @@ from callmeter.words.subject import facts_of
 # Counting a long log takes a while, and everybody whose totals depend on it waits for one process.
 _PATIENCE = 120.0
 _MOST_FACTS = 100_000
+# Kept in the ledger: when a clock that had been ahead was accepted, and from when on a log's lines were left out then.
+_ACCEPTED = "clock/accepted"
+_AHEAD = "clock/ahead/"
 
 
 def ensure(policy: Policy, ledger: Ledger, log_path: str, now: datetime) -> bool:
@@ -50,6 +53,22 @@ def rebuild(policy: Policy, ledger: Ledger, log_path: str, now: datetime) -> lis
     differences = _recount(policy, ledger, log_path, now, write=True)
     ledger.remember(f"log/{log_identity(log_path)}", _place(log_path))
     return differences
+
+
+def accept_clock(policy: Policy, ledger: Ledger, log_path: str, now: datetime) -> int:
+    """Drop what a clock that was ahead has left in the ledger, and give how many windows that were. Its lines stay in
+    the log at the time that they name, and are left out of the totals until that comes. Raises as `rebuild`."""
+    dropped = ledger.forget_ahead(int(now.timestamp()))
+    ledger.remember(_ACCEPTED, str(int(now.timestamp())))
+    rebuild(policy, ledger, log_path, now)
+    return dropped
+
+
+def catch_up(policy: Policy, ledger: Ledger, log_path: str, now: datetime) -> None:
+    """Count the lines whose time has come since `accept_clock` left them out. Raises as `rebuild`."""
+    ahead = ledger.remember(_AHEAD + log_identity(log_path))
+    if ahead and int(ahead) <= now.timestamp():
+        rebuild(policy, ledger, log_path, now)
 
 
 def drop_lost(policy: Policy, ledger: Ledger, now: datetime) -> list[Difference]:
@@ -79,7 +98,10 @@ def _place(log_path: str) -> str:
 
 def _recount(policy: Policy, ledger: Ledger, log_path: str, now: datetime, *, write: bool) -> list[Difference]:
     basis = basis_of(policy, log_path)
-    with _Count(policy, log_path, now) as count:
+    # A clock that is behind must not drop what was spent today: only an accepted one says what is still to come.
+    accepted = ledger.remember(_ACCEPTED)
+    right = accepted and int(accepted) <= now.timestamp()
+    with _Count(policy, log_path, now, int(now.timestamp()) + BACKWARDS if right else None) as count:
 
         def windows_of_open(reservation: Reservation) -> Iterable[Window] | None:
             if count.has(reservation.call_id):
@@ -87,14 +109,21 @@ def _recount(policy: Policy, ledger: Ledger, log_path: str, now: datetime, *, wr
             record = loads(reservation.record)
             return windows_of(policy, record) if isinstance(record, dict) and "timestamp" in record else ()
 
-        return ledger.recount(basis, int(now.timestamp()), count=count.finish, windows_of=windows_of_open, write=write)
+        differences = ledger.recount(
+            basis, int(now.timestamp()), count=count.finish, windows_of=windows_of_open, write=write
+        )
+    if write and right:
+        ledger.remember(_AHEAD + basis.log, str(count.ahead) if count.ahead else "")
+    return differences
 
 
 class _Count:
-    """What a log adds up to in each window. The `with` block holds the live file open: while it is, its inode is not
-    given to another file."""
+    """What a log adds up to in each window that begins by `last`; `ahead` is when the first later one begins. The
+    `with` block holds the live file open: while it is, its inode is not given to another file."""
 
-    def __init__(self, policy: Policy, log_path: str, now: datetime) -> None:
+    def __init__(self, policy: Policy, log_path: str, now: datetime, last: int | None) -> None:
+        self._last = last
+        self.ahead = 0
         self._policy = policy
         self._zone = zone_named(policy.time_zone)
         self._path = log_path
@@ -132,6 +161,10 @@ class _Count:
             for record in self._later():
                 if self._reader.seen.add(record.id):
                     self._add(record)
+        later = [] if self._last is None else [window for window in self._totals if window.start > self._last]
+        self.ahead = min((window.start for window in later), default=0)
+        for window in later:
+            del self._totals[window]
         return {window: _bounded(amount) for window, amount in self._totals.items()}
 
     def _later(self) -> Iterator[UsageRecord]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
-from callmeter.cli.recovering import accept_clock, compare, finish, rebuild_ledger
+from callmeter.cli.recovering import accept, compare, finish, rebuild_ledger
 from callmeter.cli.world import World
 from callmeter.words.errors import UsageError
 
@@ -46,6 +46,6 @@ def recover(
     elif check:
         compare(world)
     elif clock:
-        accept_clock(world)
+        accept(world)
     else:
         finish(world)
