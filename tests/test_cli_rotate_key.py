@@ -188,6 +188,20 @@ def test_the_new_ceiling_is_what_the_old_key_has_left(team: Team) -> None:
     team.router.shift += timedelta(days=40)
 
 
+def test_the_management_key_never_reaches_an_inference_endpoint_and_may_lie_in_the_registry(
+    team: Team, run_callmeter: Run
+) -> None:
+    team.hire("code")
+    done = team.rotate("code@openrouter", status=6, env={"CALLMETER_MANAGEMENT_KEY": ""})
+    assert "no management key" in done.stderr and "--paste" in done.stderr
+    added = run_callmeter("budget", "keys", "add", "--management", "--label", "boss", input=team.router.management_key)
+    assert added.returncode == 0, added.stderr
+    team.rotate("code@openrouter", status=3, env={"CALLMETER_MANAGEMENT_KEY": ""})
+    team.call("code")
+    assert team.router.management_key not in {token for token, _ in team.router.refused}
+    assert not team.leaks()
+
+
 def test_a_person_pastes_the_new_key_in_a_terminal_that_does_not_show_it(
     team: Team, environment: dict[str, str], tmp_path: Path
 ) -> None:

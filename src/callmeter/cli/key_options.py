@@ -54,6 +54,13 @@ def expiry(text: str, now: datetime, zone: str) -> str:
     return text_of(instant.astimezone(UTC))
 
 
+def span_text(text: str) -> str:
+    """A span of days or weeks, as it stands in the registry: `90d`. Raises UsageError."""
+    if not (text[-1:] in ("d", "w") and text[:-1].isascii() and text[:-1].isdigit() and 0 < int(text[:-1]) < 10_000):
+        raise UsageError(f"--rotate-every {text!r} is not a span", "write `90d` or `12w`", code="bad_time")
+    return text
+
+
 def model_list(texts: Sequence[str] | None) -> list[str] | None:
     """Names of models from options that hold several each; None when there is no option."""
     if not texts:

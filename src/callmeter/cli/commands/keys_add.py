@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from callmeter.cli.auditing import audit
-from callmeter.cli.key_options import address_of, expiry, label_for, model_list
+from callmeter.cli.key_options import address_of, expiry, label_for, model_list, span_text
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.secret_input import read_secret
 from callmeter.cli.world import World
@@ -51,6 +51,16 @@ def keys_add(
     default: Annotated[
         bool, typer.Option("--default", help="For the provider's calls by agents without a key of their own.")
     ] = False,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="The end user whose key it is, for its calls only.")
+    ] = None,
+    rotate_every: Annotated[
+        str | None,
+        typer.Option("--rotate-every", metavar="SPAN", help="Due for rotation so often: `90d`; the setting else."),
+    ] = None,
+    management: Annotated[
+        bool, typer.Option("--management", help="It makes and changes other keys, and is never used for a call.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of the key with this label.")] = False,
     shared: Annotated[
         bool, typer.Option("--shared", help="Another label has this key too, and that is meant.")
@@ -86,11 +96,15 @@ def keys_add(
         "expires": expires and expiry(expires, world.now(), world.policy.time_zone),
         "default": default or None,
         "shared": shared or None,
+        "user": user and tag_value("user", user),
+        "rotate_every": rotate_every and span_text(rotate_every),
+        "management": management or None,
     }
     address = address_of(world, provider, base_url)
     if provider or base_url:
         given |= address
-    label = label_for(label, agent, environment, address["provider"], default)
+    whose = agent or ("management" if management else f"user-{user}" if user else None)
+    label = label_for(label, whose, environment, address["provider"], default)
     reference = reference_for(store, label) if store else ""
     if existing:
         secret = existing_secret(world.stores, reference, label)
