@@ -1,5 +1,5 @@
 """A clock that was ahead and is right again, as a person who mends it sees it; over SQLite and PostgreSQL."""
-# ruff: noqa: F401, F811 - fixtures are imported, and then asked for by name
+# ruff: noqa: F401 - fixtures are imported, and then asked for by name
 
 from __future__ import annotations
 
