@@ -19,6 +19,8 @@ from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown, usd
 
+# Days that are read before the period: what spiked there, and what was told, bears on what is told in it.
+_HISTORY = 366
 _COLUMNS = (
     Column("finding", "finding", Kind.TEXT),
     Column("subject", "subject", Kind.TEXT),
@@ -46,7 +48,7 @@ class Examined:
 
 def examine(usage: Usage, scope: Scope) -> Examined:
     """Look for everything. Raises UsageError for groupings and conditions that are malformed."""
-    tables = {name: read_days(usage, name, scope.history, scope.where) for name in scope.by}
+    tables = {name: read_days(usage, name, scope.back(_HISTORY), scope.where) for name in scope.by}
     found, judged = cost_findings(usage, scope, tables)
     found += error_storms(usage, scope, tables)
     found += price_findings(usage, scope)
@@ -99,8 +101,8 @@ def _basis(examined: Examined, scope: Scope) -> list[str]:
     notes = []
     if judged.short:
         notes.append(
-            f"{judged.subjects:,} subjects were judged by their days; {judged.short:,} have too little history, which "
-            "takes 14 days, 5 of them with spend."
+            f"Subjects judged by their days: {judged.subjects:,}; too young for it, without 14 days of history or 5 "
+            f"with spend: {judged.short:,}."
         )
     if scope.floors.fixed is not None:
         notes.append(f"Nothing below {shown(scope.floors.fixed)} is told.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 
 from callmeter.reports.anomaly_days import (
@@ -27,6 +27,7 @@ from callmeter.reports.anomaly_finding import (
     breakdown,
     condition,
     days_period,
+    earlier,
     freeze,
     many,
     subject_of,
@@ -64,7 +65,8 @@ def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Find
     """Spikes and shifts. `tables` has the days of each value of each grouping."""
     seen: list[Seen[Event]] = []
     judged = short = 0
-    whole = {"total": {"": all_days(next(iter(tables.values()), {}))}}
+    every = all_days(next(iter(tables.values()), {}))
+    whole = {"total": {"": every}} if every else {}
     for kind, values in {**tables, **whole}.items():
         for value, days in values.items():
             first, spent = amounts(days, scope.until)
@@ -87,7 +89,7 @@ def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Find
 
 def _joint(overlaps: Overlaps[Event], one: Seen[Event], other: Seen[Event]) -> int:
     """What the calls of both subjects cost on the other's days, beyond what they usually cost."""
-    start = (other.what.first - timedelta(_BEFORE)).isoformat()
+    start = earlier(other.what.first, _BEFORE).isoformat()
     before = during = 0
     for day, both in overlaps.of(one, other).items():
         if start <= day < other.first:
@@ -142,7 +144,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
 def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str]) -> str:
     """What made the difference to as many of the days before, the largest causes first."""
     names, conditions = ("provider", "model"), [*scope.where, *where]
-    period = days_period(event.first - timedelta(_BEFORE), event.first - timedelta(1), usage.zone)
+    period = days_period(earlier(event.first, _BEFORE), earlier(event.first, 1), usage.zone)
     # Whole numbers: so many times the one period against so many times the other.
     before = _scaled(usage.groups(names, period=period, where=conditions), event.days)
     period = days_period(event.first, event.last, usage.zone)

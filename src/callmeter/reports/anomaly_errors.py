@@ -17,6 +17,7 @@ from callmeter.reports.anomaly_finding import (
     breakdown,
     condition,
     days_period,
+    earlier,
     freeze,
     many,
     subject_of,
@@ -68,9 +69,9 @@ def _suspect_days(days: Mapping[date, Day], scope: Scope) -> dict[str, float]:
     """Days with enough errors, and which share of the calls failed on the days before them."""
     found = {}
     for day, each in days.items():
-        if each.errors < _LEAST_OF_HOUR or not scope.touches((day - timedelta(1)).isoformat(), day.isoformat()):
+        if each.errors < _LEAST_OF_HOUR or not scope.touches(earlier(day, 1).isoformat(), day.isoformat()):
             continue
-        before = [days[day - timedelta(age)] for age in range(1, _BEFORE + 1) if day - timedelta(age) in days]
+        before = [days[past] for age in range(1, _BEFORE + 1) if (past := earlier(day, age)) in days and past < day]
         calls, errors = sum(each.calls for each in before), sum(each.errors for each in before)
         if each.errors * len(before) < _TIMES_USUAL_DAY * errors:
             continue

@@ -98,8 +98,15 @@ class Scope:
 
     @property
     def history(self) -> Period:
-        """All that is read: what is usual stands before the period."""
+        """The log's whole past: what is usual stands before the period."""
         return Period(None, self.end, "")
+
+    def back(self, days: int) -> Period:
+        """The period, and so many days before it."""
+        start = self.period.start
+        if start is None or start.toordinal() <= days + 1:
+            return self.history
+        return Period(start - timedelta(days), self.end, "")
 
     @property
     def until(self) -> date:
@@ -134,6 +141,11 @@ def days_period(first: date, last: date, zone: tzinfo) -> Period:
     return Period(start, end, "")
 
 
+def earlier(day: date, days: int) -> date:
+    """So many days before, or the calendar's first one."""
+    return date.fromordinal(max(1, day.toordinal() - days))
+
+
 def subject_of(kind: str, value: str) -> str:
     """`agent:code`; `total` for everything."""
     return f"{kind}:{value}" if kind != "total" else "total"
@@ -152,7 +164,7 @@ def breakdown(scope: Scope, by: Sequence[str], where: Sequence[str], first: str,
     words = ["callmeter", "budget", "breakdown"]
     for name in by:
         words += ["--by", name]
-    for condition in (*scope.where, *where):
+    for condition in dict.fromkeys((*scope.where, *where)):
         words += ["--where", shlex.quote(condition)]
     end = date.fromisoformat(last[:10]) + timedelta(1)
     return " ".join([*words, "--since", first[:10], "--until", end.isoformat()])

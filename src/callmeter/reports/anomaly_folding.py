@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from typing import Generic, TypeVar
 
 from callmeter.reports.anomaly_days import Day
-from callmeter.reports.anomaly_finding import Scope, days_period, subject_of
+from callmeter.reports.anomaly_finding import Scope, days_period, earlier, subject_of
 from callmeter.reports.grouping import NONE
 from callmeter.reports.usage import Usage
 
@@ -48,7 +48,7 @@ class Overlaps(Generic[_What]):
             self._values.setdefault(each.kind, []).append(each.value)
         first = min((each.first for each in seen), default="0001-02-01")
         last = max((each.last for each in seen), default="0001-02-01")
-        start = date.fromisoformat(first[:10]) - timedelta(before)
+        start = earlier(date.fromisoformat(first[:10]), before)
         self._period = days_period(start, date.fromisoformat(last[:10]), usage.zone)
         self._known: dict[tuple[str, str], Joint] = {}
 

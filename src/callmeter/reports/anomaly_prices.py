@@ -20,12 +20,13 @@ from callmeter.reports.anomaly_finding import (
     Finding,
     Scope,
     breakdown,
+    days_period,
+    earlier,
     many,
     subject_of,
 )
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown
-from callmeter.words.period import Period
 
 # A log that is younger than this has only new models.
 _LEAST_LOG = timedelta(7)
@@ -111,7 +112,8 @@ def _new_model(usage: Usage, scope: Scope, model: str, first: datetime, of_it: F
     ]
     callers.sort(key=lambda each: -each[1].nano)
     before = Figures()
-    for _, figures in usage.groups(("model",), period=_days_before(scope, first), where=scope.where):
+    period = days_period(earlier(scope.day(first), _FITTED), earlier(scope.day(first), 1), usage.zone)
+    for _, figures in usage.groups(("model",), period=period, where=scope.where):
         before.merge(figures)
     last = day if of_it.last is None else scope.day(datetime.fromisoformat(of_it.last)).isoformat()
     names = ", ".join(agent for agent, _ in callers[:3]) + (", …" if len(callers) > 3 else "")
@@ -133,10 +135,6 @@ def _new_model(usage: Usage, scope: Scope, model: str, first: datetime, of_it: F
         "; ".join(evidence),
         breakdown(scope, ["agent", "purpose"], [f"model={model}"], day, last),
     )
-
-
-def _days_before(scope: Scope, first: datetime) -> Period:
-    return Period(first - timedelta(_FITTED), first, "")
 
 
 def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Iterable[Finding]:

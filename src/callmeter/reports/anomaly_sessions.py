@@ -21,6 +21,7 @@ from callmeter.reports.anomaly_finding import (
     Finding,
     Scope,
     breakdown,
+    days_period,
     freeze,
     many,
     times,
@@ -29,16 +30,15 @@ from callmeter.reports.grouping import NONE
 from callmeter.reports.usage import Usage
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import shown
-from callmeter.words.period import Period
 from callmeter.words.record import UsageRecord
 from callmeter.words.sketch import NEAR
 
 # What is usual is what was in 28 days; what runs away may have begun before the period.
-_USUAL, _BEGAN = timedelta(28), timedelta(14)
+_USUAL, _BEGAN = timedelta(28), 14
 # A zombie is open for so long, is never silent for longer than that, and outlives other sessions of its agent so far.
 _ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=72), timedelta(hours=6), 3
-# So many calls are compared; of more, those of the dearest sessions.
-MOST_LINES = 200_000
+# So many calls are compared; of more, those of the sessions that cost most in a day.
+_MOST_LINES = 50_000
 _HOUR, _DAY = timedelta(hours=1), timedelta(1)
 Name = tuple[str, str]  # agent, session
 
@@ -130,10 +130,9 @@ def zombie_sessions(usage: Usage, scope: Scope) -> dict[Name, Part]:
 
 
 def _sessions(usage: Usage, scope: Scope) -> dict[Name, Session]:
-    start = None if scope.period.start is None else scope.period.start - _USUAL - _BEGAN
     found: dict[Name, Session] = {}
-    names = ("agent", "session", "day")
-    for (agent, name, day), figures in usage.groups(names, period=Period(start, scope.end, ""), where=scope.where):
+    names, period = ("agent", "session", "day"), scope.back(_USUAL.days + _BEGAN)
+    for (agent, name, day), figures in usage.groups(names, period=period, where=scope.where):
         if figures.first is not None and figures.last is not None:
             session = found.setdefault((agent, name), Session(agent, name))
             part = Part(parse_instant(figures.first), parse_instant(figures.last), figures.nano, figures.calls)
@@ -199,7 +198,7 @@ def _too_dear(scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, list
     for first, name, day in every:
         part = sessions[name].days[day]
         others = usual.setdefault(name[0], deque())
-        while others and others[0][0] < first - _USUAL:
+        while others and first - others[0][0] > _USUAL:
             others.popleft()
         floor = max(scope.floors.of("agent", name[0]), rules.session_floor)
         if part.nano > floor and len(others) >= LEAST_SESSIONS:
@@ -222,26 +221,14 @@ def _too_dear(scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, list
 
 def _loops(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[Name, list[Loop]], int]:
     """The sessions whose prompts repeat themselves."""
-    suspects: set[Name] = set()
-    lines = unread = 0
-    start = scope.period.start
-    costs = {name: _since(each, None if start is None else scope.day(start) - _DAY) for name, each in sessions.items()}
-    for name, (nano, calls) in sorted(costs.items(), key=lambda each: (-each[1][0], each[0])):
-        if nano <= scope.floors.of("agent", name[0]) or calls < scope.rules.similar:
-            continue
-        if lines + calls > MOST_LINES:
-            unread += calls
-            continue
-        lines += calls
-        suspects.add(name)
-    if not suspects:
-        return {}, unread
-    period = Period(None if start is None else start - _DAY, scope.end, "")
+    chosen, unread = _suspects(scope, sessions)
     found: dict[Name, _Repeats] = {}
-    for record in usage.calls(period=period, where=_only(scope, suspects)):
-        name = record.tags.get("agent") or NONE, record.tags.get("session") or NONE
-        if name in suspects:
-            found.setdefault(name, _Repeats(scope.rules)).add(record)
+    for day in sorted(chosen):
+        names = chosen[day]
+        for record in usage.calls(period=days_period(day, day, usage.zone), where=_only(scope, names)):
+            name = record.tags.get("agent") or NONE, record.tags.get("session") or NONE
+            if name in names:
+                found.setdefault(name, _Repeats(scope.rules)).add(record)
     loops = {
         name: [
             loop
@@ -254,10 +241,27 @@ def _loops(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> tupl
     return {name: runs for name, runs in loops.items() if runs}, unread
 
 
-def _since(session: Session, first: date | None) -> tuple[int, int]:
-    """What a session cost from a day on, and in how many calls."""
-    parts = [part for day, part in session.days.items() if first is None or day >= first]
-    return sum(part.nano for part in parts), sum(part.calls for part in parts)
+def _suspects(scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[date, set[Name]], int]:
+    """The sessions whose lines of a day are worth reading, and how many calls of others were too many. A loop may have
+    begun the day before the period, and one over midnight has a half on each day."""
+    start = scope.back(1).start
+    first = date.min if start is None else scope.day(start)
+    parts = [
+        (part, day, name)
+        for name, session in sessions.items()
+        for day, part in session.days.items()
+        if day >= first and 2 * part.nano > scope.floors.of("agent", name[0]) and 2 * part.calls >= scope.rules.similar
+    ]
+    parts.sort(key=lambda each: (-each[0].nano, each[1:]))
+    chosen: dict[date, set[Name]] = {}
+    lines = unread = 0
+    for part, day, name in parts:
+        if lines + part.calls > _MOST_LINES:
+            unread += part.calls
+            continue
+        lines += part.calls
+        chosen.setdefault(day, set()).add(name)
+    return chosen, unread
 
 
 class _Repeats:
