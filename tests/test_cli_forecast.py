@@ -126,6 +126,15 @@ def test_parts_add_up_to_the_same_total_in_every_breakdown(desk: Desk, by: list[
     assert total["expected"] == whole == sum(part["expected"] for part in parts)
 
 
+def test_the_dearest_parts_and_the_rest_add_up_too(desk: Desk) -> None:
+    for n in range(5):
+        desk.spend([1.0 + n] * 20, agent=f"a{n}")
+    total, *parts = desk.found("--by-agent", "--top", "2")["sections"]["forecast"]["rows"]
+    assert [part["agent"] for part in parts] == ["a4", "a3", "other (3)"]
+    assert sum(part["expected"] for part in parts) == total["expected"]
+    assert parts[-1]["median"] is None
+
+
 def test_a_unit_of_time_is_no_grouping(desk: Desk) -> None:
     result = desk.run("--by", "week")
     assert result.exit_code == 2

@@ -40,14 +40,15 @@ def forecast_page(
     quotas: Sequence[Exhaustion],
     now: Now,
     *,
+    top: int = 0,
     stopped: int = 0,
     grades: Sequence[Grade] = (),
     notes: Sequence[str] = (),
 ) -> Board:
-    """The page of at least one forecast. `stopped` is on how many recent days limits stopped calls; `grades` are those
-    of earlier forecasts."""
+    """The page of at least one forecast, with its `top` parts, or all. `stopped` is on how many recent days limits
+    stopped calls; `grades` are those of earlier forecasts."""
     total = forecasts[0].total
-    sections = {"forecast": _sums(forecasts, by, now)} if total.fit else {}
+    sections = {"forecast": _sums(forecasts, by, now, top)} if total.fit else {}
     sections |= {f"{each.horizon.name}_days": _days(each) for each in forecasts if each.days}
     for unit, (name, title) in _UNITS.items():
         chosen = [each for each in quotas if each.limit.unit == unit]
@@ -131,15 +132,18 @@ def _lead(forecasts: Sequence[Forecast], quotas: Sequence[Exhaustion], now: Now)
     return sentences
 
 
-def _sums(forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> Report:
+def _sums(forecasts: Sequence[Forecast], by: Sequence[str], now: Now, top: int) -> Report:
     rows = []
     for each in forecasts:
-        for part in (each.total, *each.parts):
+        kept = each.parts[: top or len(each.parts)]
+        for part in (each.total, *kept):
             cells = _cells(part, now) | {"horizon": each.horizon.title} | dict(zip(by, part.names, strict=False))
             if each.horizon.begun is not None:
                 cells["spent"] = part.sum.spent
             whole = part is each.total
             rows.append(Row(cells, depth=0 if whole else 1, subtotal=whole and bool(each.parts)))
+        if len(kept) < len(each.parts):
+            rows.append(_rest(each, each.parts[len(kept) :], by[0]))
     columns = [
         Column("horizon", "days", Kind.TEXT),
         *(Column(name, title_of(name), Kind.TEXT) for name in by),
@@ -152,6 +156,18 @@ def _sums(forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> Report:
         Column("doubt", "but", Kind.TEXT, quiet=True),
     ]
     return Report("Expected spend", columns, rows, tree=2 if by else 1)
+
+
+def _rest(forecast: Forecast, parts: Sequence[Part], name: str) -> Row:
+    """The parts that are not shown, as one row without a range: ranges do not add up."""
+    begun = forecast.horizon.begun is not None
+    cells: dict[str, Cell] = {
+        "horizon": forecast.horizon.title,
+        name: f"other ({len(parts):,})",
+        "spent": sum(part.sum.spent for part in parts) if begun else None,
+        "expected": sum(part.sum.expected for part in parts),
+    }
+    return Row(cells, depth=1, rest=True)
 
 
 def _cells(part: Part, now: Now) -> dict[str, Cell]:

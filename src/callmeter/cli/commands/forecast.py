@@ -45,6 +45,9 @@ def forecast(
         list[str] | None,
         typer.Option("--by", metavar="TAG", help="Also for each value of any tag, key, provider or host. Repeatable."),
     ] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", metavar="N", min=1, help="Only the N dearest of them, the rest as one row.")
+    ] = None,
     fail_if_over: Annotated[
         str | None,
         typer.Option(
@@ -91,7 +94,8 @@ def forecast(
     forecasts = [forecast_of(each, found, now, names) for each in horizons]
     quotas, notes = quotas_ahead(world, now, live=live)
     grades = keep_and_grade(world, forecasts, names, now) if live else []
-    page = forecast_page(forecasts, names, quotas, now, stopped=stopped_days(now), grades=grades, notes=notes)
+    stopped = stopped_days(now)
+    page = forecast_page(forecasts, names, quotas, now, top=top or 0, stopped=stopped, grades=grades, notes=notes)
     show_usage(world, page, usage, log)
     if live:
         alert_exhaustion(world, quotas)
