@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 
 from callmeter.cli.tables import escaped
@@ -77,13 +78,20 @@ def chart_of(name: str, report: Report, span_name: str, before_name: str) -> Cha
 
 
 def short_label(text: str) -> str:
-    """`Mon 9` for `2026-11-09 Mon`, `W46` for `2026-W46`, `09` for `2026-11-09 09:00`, else the text."""
-    date, _, rest = text.partition(" ")
+    """`Mon 9` for `2026-11-09 Mon`, `W46` for `2026-W46`, `Oct` for `2026-10`, `9 Nov` for `2026-11-09`, `09` for
+    `2026-11-09 09:00`, else the text."""
+    first, _, rest = text.partition(" ")
     if rest[:1].isdigit():
         return rest[:2]
-    if rest:
-        return f"{rest} {date[-2:].lstrip('0')}"
-    return date.removeprefix(date[:5]) if date[4:5] == "-" else text
+    if text[4:6] == "-W":
+        return text[5:]
+    try:
+        day = date.fromisoformat(first if len(first) > 7 else f"{first}-01")
+    except ValueError:
+        return text
+    if len(first) == 7:
+        return f"{day:%b}"
+    return f"{rest} {day.day}" if rest else f"{day.day} {day:%b}"
 
 
 def _bars(

@@ -7,7 +7,7 @@ escapes before, and the page forbids itself scripts and requests (Content Securi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib.resources import files
 
@@ -77,9 +77,21 @@ def html_page(board: Board) -> str:
         facts={name: escaped(str(value)) for name, value in board.facts.items()},
         lead=[escaped(sentence) for sentence in board.lead],
         tiles=_tiles(board),
-        sections=[_section(name, report, board) for name, report in board.sections.items()],
+        sections=_arranged([_section(name, report, board) for name, report in board.sections.items()]),
         notes=[escaped(note) for note in board.notes],
     )
+
+
+def _arranged(sections: Sequence[Section]) -> list[Section]:
+    """Those that fit beside each other do so, if both are there and are alike."""
+    found = {section.id: section for section in sections}
+    halves = {
+        name
+        for first, second in _BESIDE
+        if first in found and second in found and found[first].aside == found[second].aside
+        for name in (first, second)
+    }
+    return [replace(section, half=section.id in halves) for section in sections]
 
 
 def _section(name: str, report: Report, board: Board) -> Section:
@@ -106,7 +118,6 @@ def _section(name: str, report: Report, board: Board) -> Section:
         notes=[escaped(note) for note in report.notes],
         chart=chart,
         aside=chart is not None,
-        half=any(name in pair and board.sections.keys() >= set(pair) for pair in _BESIDE),
     )
 
 

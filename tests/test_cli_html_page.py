@@ -1,0 +1,146 @@
+"""The HTML page and its charts as text: labels, bars, bounds, and nothing unescaped."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree
+from decimal import Decimal
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callmeter.cli.html_charts import chart_of, short_label
+from callmeter.cli.html_page import html_page
+from callmeter.reports.report import Board, Column, Kind, Report, Row
+
+FACTS = {"zone": "UTC", "now": "2026-11-16T06:00:00.000Z"}
+
+
+def course(costs: list[int | None]) -> Report:
+    columns = [
+        Column("week", "week", Kind.TEXT),
+        Column("cost", "cost", Kind.MONEY),
+        Column("calls", "calls", Kind.COUNT),
+    ]
+    rows = [Row({"week": f"2026-W{10 + n}", "cost": cost, "calls": 1}) for n, cost in enumerate(costs)]
+    return Report("The last weeks", columns, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("2026-11-09 Mon", "Mon 9"),
+        ("2026-W46", "W46"),
+        ("2026-10", "Oct"),
+        ("2026-11-09", "9 Nov"),
+        ("2026-11-09 09:00", "09"),
+        ("2026-10-25 02:00+02:00", "02"),
+        ("(none)", "(none)"),
+    ],
+)
+def test_labels_are_short(text: str, label: str) -> None:
+    assert short_label(text) == label
+
+
+@given(st.lists(st.none() | st.integers(-(10**12), 10**18), min_size=2, max_size=40))
+def test_every_bar_and_tick_lies_within_its_chart(costs: list[int | None]) -> None:
+    chart = chart_of("course", course(costs), "", "")
+    if chart is None:
+        assert not any(costs)
+        return
+    for bar in chart.bars:
+        assert bar.height >= 0
+        assert 0 <= bar.x <= bar.x + bar.width <= chart.width
+        assert 0 <= bar.y <= bar.y + bar.height <= chart.height
+    assert all(0 <= tick.y <= chart.height for tick in chart.ticks)
+    assert len(chart.ticks) <= 7
+    assert len(chart.bars) == len(costs)
+
+
+def test_the_dearest_bar_is_the_highest_and_the_last_one_is_now() -> None:
+    chart = chart_of("course", course([10**9, 3 * 10**9, 2 * 10**9]), "", "")
+    assert chart is not None
+    heights = [bar.height for bar in chart.bars]
+    assert heights[1] == pytest.approx(3 * heights[0], abs=0.2)
+    assert heights[2] == pytest.approx(2 * heights[0], abs=0.2)
+    assert [bar.kind for bar in chart.bars] == ["past", "past", "now"]
+    assert [mark.text for mark in chart.values] == ["$1.00", "$3.00", "$2.00"]
+
+
+class Reader(HTMLParser):
+    """Elements and texts of a page, as a browser finds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def read(board: Board) -> Reader:
+    reader = Reader()
+    reader.feed(html_page(board))
+    return reader
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_no_text_becomes_markup_wherever_it_stands(name: str) -> None:
+    def board(text: str) -> Board:
+        rows = [Row({"agent": text, "cost": 5, "why": text})]
+        columns = [
+            Column("agent", text, Kind.TEXT),
+            Column("cost", "cost", Kind.MONEY),
+            Column("why", "", Kind.TEXT, below=True),
+        ]
+        report = Report(text, columns, rows, {"cost": 5}, notes=[text.replace("`", "")])
+        return Board(text, {"agents": report}, notes=[text], facts=FACTS, lead=[text, text])
+
+    plain = [(tag, sorted(attributes)) for tag, attributes in read(board("x")).tags]
+    assert [(tag, sorted(attributes)) for tag, attributes in read(board(name)).tags] == plain
+
+
+def test_tables_have_headers_and_charts_have_names() -> None:
+    reader = read(Board("Review", {"course": course([1, 2])}, facts=FACTS))
+    heads = [attributes for tag, attributes in reader.tags if tag == "th"]
+    assert {each["scope"] for each in heads} == {"col", "row"}
+    assert all(attributes.get("aria-label") for tag, attributes in reader.tags if tag == "table")
+    charts = [attributes for tag, attributes in reader.tags if tag == "svg" and attributes.get("role") == "img"]
+    ids = {attributes.get("id") for _, attributes in reader.tags}
+    assert charts
+    assert all(set(str(each["aria-labelledby"]).split()) <= ids for each in charts)
+    assert ("html", {"lang": "en"}) in reader.tags
+
+
+def test_what_a_share_a_level_and_a_change_are_is_drawn() -> None:
+    columns = [
+        Column("agent", "agent", Kind.TEXT),
+        Column("share", "share", Kind.SHARE),
+        Column("level", "full", Kind.FILL),
+        Column("difference", "change", Kind.DIFFERENCE),
+    ]
+    rows = [
+        Row({"agent": "a", "share": Decimal("0.8"), "level": Decimal("1.2"), "difference": 4}),
+        Row({"agent": "b", "share": Decimal("0.2"), "level": Decimal("0.95"), "difference": -2}),
+    ]
+    reader = read(Board("Review", {"agents": Report("By agent", columns, rows)}, facts=FACTS))
+    drawn = [attributes for tag, attributes in reader.tags if tag == "rect" and attributes.get("class") != "track"]
+    assert [(each["class"], float(str(each["x"])), float(str(each["width"]))) for each in drawn] == [
+        ("share", 0, 100),
+        ("over", 0, 100),
+        ("more", 50, 50),
+        ("share", 0, 25),
+        ("near", 0, 95),
+        ("less", 25, 25),
+    ]
+
+
+def test_the_page_is_well_formed() -> None:
+    page = html_page(Board("Review", {"course": course([1, 2])}, facts=FACTS, lead=["a", "b"], notes=["c"]))
+    body = page[page.index("<body>") : page.index("</html>")]
+    xml.etree.ElementTree.fromstring(body)
