@@ -21,7 +21,8 @@ class Provider:
     """An endpoint. `ceiling` is its name for the output ceiling; `send` where it takes tags; `headers` are
     templates over the tags (`{agent}`), `price_as` the provider whose listed prices hold (the one of the same name
     unless said; "" for none), `free` prices all at 0. `probe` is a URL that tells a good key in `probe_header` from a
-    bad one at no cost ("" for none); `managed` says that OpenRouter's management API is there."""
+    bad one at no cost ("" for none); `managed` says that OpenRouter's management API is there. `key_variable` is where
+    other tools look for its key."""
 
     def __init__(
         self,
@@ -43,8 +44,14 @@ class Provider:
         self.headers = headers or {}
         self.free = free
         self.managed = managed
+        self.key_variable = _variable_of(name)
         self.probe: str | None = None
         self.probe_header = "Authorization"
+
+
+def _variable_of(name: str) -> str:
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name.upper())
+    return f"{plain}_API_KEY"
 
 
 def _presets() -> dict[str, Provider]:
@@ -129,6 +136,10 @@ def _from_table(name: str, table: Mapping[str, object], preset: Provider | None)
     if not isinstance(header, str) or not header.isascii() or not header.replace("-", "").isalnum():
         raise Malformed(f"{where}: `probe_header` is not a header's name", 'write `probe_header = "x-api-key"`')
     provider.probe_header = header
+    variable = table.get("key_variable", provider.key_variable)
+    if not isinstance(variable, str) or not variable.isidentifier() or not variable.isascii():
+        raise Malformed(f"{where}: `key_variable` is not a variable's name", 'write `key_variable = "SOME_API_KEY"`')
+    provider.key_variable = variable
     return provider
 
 

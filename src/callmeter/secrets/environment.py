@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # CALLMETER_API_KEY is meant for whatever endpoint the caller names. The others belong to their provider's hosts,
 # and other tools read them too: they go nowhere else, whatever `--base-url` says.
 OWN_VARIABLE = "CALLMETER_API_KEY"
+MANAGEMENT_VARIABLE = "CALLMETER_MANAGEMENT_KEY"  # for schedulers; never sent to where models are
 _VARIABLES = {
     "OPENROUTER_API_KEY": "openrouter.ai",
     "OPENAI_API_KEY": "api.openai.com",
@@ -25,7 +26,7 @@ _VARIABLES = {
 }
 
 # What no child process of callmeter needs, and so does not get.
-KEY_VARIABLES = (OWN_VARIABLE, "CALLMETER_MANAGEMENT_KEY", *_VARIABLES)
+KEY_VARIABLES = (OWN_VARIABLE, MANAGEMENT_VARIABLE, *_VARIABLES)
 
 HINT = (
     "the key comes from {variable}, which is shared by all that runs here; a key of its own lets each agent be "

@@ -283,6 +283,10 @@ class HeldFile:
         except OSError as error:
             raise _problem("read", self.path, error) from None
 
+    def pass_on(self) -> None:
+        """Keep it held by the program that takes this process's place, for as long as that lives."""
+        os.set_inheritable(self._descriptor, True)
+
     def close(self) -> None:
         """Let go; the file stays. Idempotent."""
         if self._descriptor >= 0:

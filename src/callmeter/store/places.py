@@ -34,7 +34,9 @@ class Places:
         self.forecasts = os.path.join(state_dir, "forecasts.jsonl")
         self.rotations = os.path.join(state_dir, "rotations")
         self.recent = os.path.join(state_dir, "recent")
+        self.index = os.path.join(state_dir, "index")
         self.inflight = os.path.join(state_dir, "inflight")
+        self.holders = os.path.join(state_dir, "holders")
         self.private = os.path.join(state_dir, "private")
         self.cache = os.path.join(state_dir, "cache")
 

@@ -109,7 +109,17 @@ KNOWN = {
 }
 
 # Members of a [providers.NAME] table; `providers/presets.py` gives them their meaning.
-PROVIDER_KEYS = ("base_url", "price_as", "output_ceiling", "send", "headers", "free", "probe", "probe_header")
+PROVIDER_KEYS = (
+    "base_url",
+    "price_as",
+    "output_ceiling",
+    "send",
+    "headers",
+    "free",
+    "key_variable",
+    "probe",
+    "probe_header",
+)
 
 
 # Members of [vault], and of a [helpers.NAME] table; `secrets/` gives them their meaning.
