@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callmeter.policy.document import Policy, parse_policy
-from callmeter.policy.prices import Price, Rate
+from callmeter.policy.prices import PER_TOKEN, Price, Rate, cost
 from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Report
-from callmeter.reports.savings import KINDS, savings
-from callmeter.reports.savings_pricing import Offer
+from callmeter.reports.savings import savings
+from callmeter.reports.savings_calls import Saving
+from callmeter.reports.savings_pricing import Offer, Rates
 from callmeter.words.money import nano
 from callmeter.words.period import Period
-from callmeter.words.record import UsageRecord, parse_record
+from callmeter.words.record import Tokens, UsageRecord, parse_record
 from log_text import at, log_records
 from usage_lines import call
 
@@ -361,4 +362,15 @@ def test_savings_add_up_and_never_exceed_what_was_spent(calls: list[Any]) -> Non
         kinds = report.facts["kinds"]
         assert isinstance(kinds, dict)
         assert sum(map(nano, kinds.values())) == report.total["saved"]
-        assert set(kinds) == set(KINDS)
+        assert set(kinds) == set(Saving)
+
+
+amounts = st.decimals(0, "0.01", allow_nan=False, places=18)
+sizes = st.integers(0, 10**7)
+
+
+@given(st.dictionaries(st.sampled_from([*PER_TOKEN, "request"]), amounts, min_size=1), st.tuples(*[sizes] * 6))
+def test_fast_prices_are_those_of_the_price_list(found: dict[str, Decimal], tokens: tuple[int, ...]) -> None:
+    counts = dict(zip(("in", "out", "cached", "cache_write", "cache_write_1h", "reasoning"), tokens, strict=True))
+    exact = cost(Price((Rate(found),)), counts, NOW)
+    assert Rates(found).cost(Tokens(*tokens)) == (None if exact is None else nano(exact))

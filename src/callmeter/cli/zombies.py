@@ -7,7 +7,7 @@ from datetime import datetime
 from callmeter.policy.document import Policy
 from callmeter.reports.anomaly_finding import Floors, Scope
 from callmeter.reports.anomaly_sessions import zombie_sessions
-from callmeter.reports.savings import Zombies
+from callmeter.reports.savings_calls import Zombies
 from callmeter.reports.usage import Usage
 from callmeter.words.period import Period
 

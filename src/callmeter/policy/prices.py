@@ -145,11 +145,7 @@ def cost(price: Price, tokens: Mapping[str, int], at: datetime, service: str = "
     `cache_write` as `in`, `cache_write_1h` as `cache_write`, `reasoning` as `out`. Parts that exceed their whole
     are counted in full. Searches are not in the counts and not in the cost.
     """
-    return cost_of(price.amounts(at, tokens.get("in", 0), service), tokens, images)
-
-
-def cost_of(amounts: Mapping[str, Decimal], tokens: Mapping[str, int], images: int = 0) -> Decimal | None:
-    """The same for amounts that are known to hold for the call."""
+    amounts = price.amounts(at, tokens.get("in", 0), service)
     if not amounts:
         return None
     cached, write, write_1h, reasoning = (

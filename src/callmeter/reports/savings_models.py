@@ -13,11 +13,11 @@ from decimal import Decimal
 
 from callmeter.policy.document import Policy
 from callmeter.policy.model_rules import forbidding
-from callmeter.policy.prices import cost_of
 from callmeter.reports.grouping import NONE
 from callmeter.reports.savings_pricing import Tariffs
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.period import Period
+from callmeter.words.record import Tokens
 from callmeter.words.subject import facts_of
 
 _ENOUGH = 20  # calls that make an error rate
@@ -111,16 +111,11 @@ class Cheaper:
     def _cost(self, provider: str, model: str, figures: Figures) -> int | None:
         """What all these calls would come to, near enough to choose by; the report prices each for itself."""
         prompt = figures.tokens_in // max(figures.calls, 1)
-        amounts = self._tariffs.amounts(provider, model, self._at, prompt)
-        tokens = {
-            "in": figures.tokens_in,
-            "out": figures.tokens_out,
-            "cached": figures.tokens_cached,
-            "cache_write": figures.tokens_cache_write,
-            "reasoning": figures.tokens_reasoning,
-        }
-        found = cost_of({name: amount for name, amount in amounts.items() if name != "request"}, tokens)
-        return None if found is None else int((found + figures.calls * amounts.get("request", Decimal(0))).scaleb(9))
+        rates = self._tariffs.rates(provider, model, self._at, prompt)
+        if rates is None:
+            return None
+        parts = figures.tokens_cached, figures.tokens_cache_write, 0, figures.tokens_reasoning
+        return rates.cost(Tokens(figures.tokens_in, figures.tokens_out, *parts), figures.calls)
 
     def _fit(self, purpose: str, provider: str, model: str, candidate: str) -> bool:
         """Whether nothing speaks against a model: that it fails clearly more often at the same work."""
