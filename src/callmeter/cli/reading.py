@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, tzinfo
 from typing import TypeVar
 
 from callmeter.cli.world import World
 from callmeter.flows.recovery import recover
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Report, with_reading
 from callmeter.reports.usage import Usage
 from callmeter.store.usage_log import LogReader, read_records
+from callmeter.words.digest import hex_digest
 from callmeter.words.errors import UsageError
-from callmeter.words.period import EVER, Period, as_of, zone_named
+from callmeter.words.period import Period, as_of, zone_named
 
 _Page = TypeVar("_Page", Report, Board)
 
@@ -46,8 +47,16 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
 
     Calls whose processes died are finished first, so that their cost is in the report.
     """
-    reader = open_log(world, log, EVER, clock)
-    return PlainUsage(reader, clock.zone, clock.as_of, world.policy.aliases)
+    if log is None and clock.as_of is None:
+        for problem in recover(world.paths.inflight, world.now(), recent=world.paths.recent).problems:
+            world.out.warn(problem)
+    from callmeter.store.index import UsageIndex
+
+    path = log or world.paths.log
+    directory = world.paths.index
+    if os.path.abspath(path) != os.path.abspath(world.paths.log):
+        directory = os.path.join(directory, hex_digest(os.path.abspath(path).encode("utf-8", "surrogateescape"))[:16])
+    return UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases)
 
 
 def show_usage(world: World, page: _Page, usage: Usage, log: str | None) -> None:

@@ -78,13 +78,15 @@ Group = tuple[tuple[str, ...], Figures]
 @dataclass(frozen=True)
 class Reading:
     """How the log was read: `files` that hold lines of it, lines in all, lines that are no usage records, and lines
-    whose id was read before (both left out of every sum); when the earliest call began."""
+    whose id was read before (both left out of every sum); when the earliest call began. `bad` lists the first bad
+    lines of each file, as file, line number and reason."""
 
     files: Sequence[str] = ()
     lines: int = 0
     bad_lines: int = 0
     duplicates: int = 0
     first: datetime | None = None
+    bad: Sequence[tuple[str, int, str]] = ()
 
 
 class Usage(Protocol):

@@ -23,7 +23,7 @@ class SeenIds:
 
     def add(self, id: str) -> bool:
         """Whether the id is new; from now on it is not."""
-        key = _key(id)
+        key = key_of(id)
         if key in self._newest or self._in_runs(key):
             return False
         self._newest.add(key)
@@ -32,7 +32,7 @@ class SeenIds:
         return True
 
     def __contains__(self, id: str) -> bool:
-        key = _key(id)
+        key = key_of(id)
         return key in self._newest or self._in_runs(key)
 
     def __len__(self) -> int:
@@ -57,7 +57,8 @@ class SeenIds:
         self._newest = set()
 
 
-def _key(id: str) -> int:
+def key_of(id: str) -> int:
+    """An id as 128 bits: a UUID is itself, others are hashed."""
     if len(id) == 36:
         try:
             return int(id.replace("-", ""), 16)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 def text_of(instant: datetime) -> str:
     """`2026-11-21T09:30:01.123Z`, cut (not rounded) to milliseconds, so that it never lies in the future."""
-    utc = instant.astimezone(UTC)
-    return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}Z"
+    # Not strftime, which writes the year 999 with three digits.
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def parse_instant(text: str) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 
@@ -11,17 +12,22 @@ from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano, require_amount
 from callmeter.words.usage import COST_SOURCES, MAX_LINE, STATUSES, VERSION
 
+# Beyond these, sums of a log would not fit into 64 bits; and JSON's numbers are exact up to here only.
+_MOST = 1 << 53
+_DEAREST = 9  # digits before the point
+Count = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)]
+
 
 class Tokens(msgspec.Struct, frozen=True, rename={"in_": "in"}):
     """Token counts. `in_` is the whole prompt; `cached`, `cache_write`, `cache_write_1h` are parts of it;
     `reasoning` is part of `out`."""
 
-    in_: int = 0
-    out: int = 0
-    cached: int = 0
-    cache_write: int = 0
-    cache_write_1h: int = 0
-    reasoning: int = 0
+    in_: Count = 0
+    out: Count = 0
+    cached: Count = 0
+    cache_write: Count = 0
+    cache_write_1h: Count = 0
+    reasoning: Count = 0
 
     def has_negative(self) -> bool:
         """Whether any count is below 0, which only a correction's may be. Spelled out: `min` takes twice as long."""
@@ -52,9 +58,9 @@ class UsageRecord(msgspec.Struct, frozen=True):
     status: str = "ok"
     finish_reason: str | None = None
     error: str | None = None
-    duration_ms: int | None = None
-    first_token_ms: int | None = None
-    attempts: int = 1
+    duration_ms: Count | None = None
+    first_token_ms: Count | None = None
+    attempts: Count = 1
     key: str | None = None
     key_fingerprint: str | None = None
     generation_id: str | None = None
@@ -99,10 +105,18 @@ def parse_record(line: bytes) -> UsageRecord:
     if record.cost_source not in COST_SOURCES:
         raise ValueError(f"cost_source {record.cost_source!r}")
     if record.cost is not None:
-        require_amount(record.cost)
+        _require_cost(record.cost)
         if record.cost < 0 and record.corrects is None:
             raise ValueError("negative cost without `corrects`")
+    if record.estimate is not None:
+        _require_cost(record.estimate)
     if record.tokens is not None and record.corrects is None and record.tokens.has_negative():
         raise ValueError("negative tokens")
     parse_instant(record.timestamp)
     return record
+
+
+def _require_cost(amount: Decimal) -> None:
+    require_amount(amount)
+    if amount.adjusted() >= _DEAREST and amount:
+        raise ValueError(f"not the cost of a call: {amount}")

@@ -1,0 +1,196 @@
+"""The usage index: a row for every line of a log, in Parquet files that are kept up to date.
+
+Derived: it can be deleted at any time. Where it cannot be written, it is made for one run in a directory of its own,
+with the same results.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
+
+from callmeter.reports.usage import Figures, Group, Reading
+from callmeter.store.files import Lock, make_directory
+from callmeter.store.index_answers import Answers
+from callmeter.store.index_build import Builder, LogFile, is_current, log_files
+from callmeter.store.index_manifest import Manifest, Part, read_manifest, version, write_manifest
+from callmeter.store.index_twins import find_twins
+from callmeter.words.errors import CallmeterError
+from callmeter.words.period import EVER, Period
+from callmeter.words.record import UsageRecord
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# Somebody else's first build of ten million lines takes half of this; who waits longer builds for itself.
+_PATIENCE = 60
+_MEMORY = "300MB"
+
+
+class UsageIndex:
+    """Usage of the logs at `paths` (a live log with its segments, or a glob of files), indexed in `directory`, as they
+    are when this is made. Lines that were recorded after `as_of` are left out."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        directory: str,
+        zone: tzinfo,
+        as_of: datetime | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self.zone = zone
+        self.as_of = as_of
+        self._aliases = aliases or {}
+        self._paths = paths
+        self._directory = directory
+        # Of this run alone: the index itself if its directory cannot be written, and lines that are still unfinished.
+        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._answers = self._opened(fresh=False)
+
+    @property
+    def reading(self) -> Reading:
+        """How the log was read."""
+        return self._answers.reading
+
+    def groups(
+        self,
+        by: Sequence[str] = (),
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        percentiles: Sequence[int] = (),
+    ) -> list[Group]:
+        """See `Usage.groups`."""
+        import duckdb
+
+        try:
+            return self._answers.groups(by, period, where, percentiles)
+        except duckdb.Error:
+            return self._renewed().groups(by, period, where, percentiles)
+
+    def levels(
+        self,
+        by: Sequence[str],
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        percentiles: Sequence[int] = (),
+    ) -> dict[tuple[str, ...], Figures]:
+        """See `Usage.levels`."""
+        import duckdb
+
+        try:
+            return self._answers.levels(by, period, where, percentiles)
+        except duckdb.Error:
+            return self._renewed().levels(by, period, where, percentiles)
+
+    def calls(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[UsageRecord]:
+        """See `Usage.calls`."""
+        import duckdb
+
+        try:
+            places = self._answers.places(period, where)
+        except duckdb.Error:
+            places = self._renewed().places(period, where)
+        return self._answers.records(places)
+
+    def _renewed(self) -> Answers:
+        """After a file of the index turned out to be damaged: the index, made anew."""
+        self._answers = self._opened(fresh=True)
+        return self._answers
+
+    def _opened(self, *, fresh: bool) -> Answers:
+        directory = self._directory
+        try:
+            manifest, files = self._current(directory, fresh)
+        except (CallmeterError, OSError):
+            log_files(self._paths)  # a log that cannot be read is no fault of the index
+            directory = self._own_directory()
+            manifest, files = self._built(directory, Manifest(version()))
+        lines, faults, extra, twins = self._tails(directory, manifest, files)
+        paths = [os.path.join(directory, part.file) for part in manifest.parts()]
+        paths += [os.path.join(self._private.name, part.file) for part in extra] if self._private else []
+        pairs = [os.path.join(directory, part.file) for part in manifest.twins]
+        pairs += [os.path.join(self._private.name, part.file) for part in twins] if self._private else []
+        sources = manifest.sources
+        reading = Reading(
+            files=[file.path for file in files],
+            lines=sum(source.lines for source in sources) + lines,
+            bad_lines=sum(source.faulty for source in sources) + len(faults),
+            bad=[(source.path, line, reason) for source in sources for line, reason in source.faults] + faults,
+        )
+        by_number = {source.number: file for source, file in zip(sources, files, strict=True)}
+        return Answers(self._connect(), paths, pairs, by_number, reading, self.zone, self.as_of, self._aliases)
+
+    def _current(self, directory: str, fresh: bool) -> tuple[Manifest, list[LogFile]]:
+        """The manifest, up to date, and the files that it tells of. Raises FileProblem, Busy."""
+        import duckdb
+
+        files = log_files(self._paths)
+        if not fresh:
+            manifest = read_manifest(directory)
+            if is_current(manifest, files):
+                return manifest, files
+        make_directory(directory)
+        with Lock(os.path.join(directory, "lock"), _PATIENCE):
+            # Somebody else may have built it meanwhile.
+            manifest = Manifest(version()) if fresh else read_manifest(directory)
+            try:
+                return self._built(directory, manifest)
+            except duckdb.Error:
+                if fresh or not manifest.sources:
+                    raise OSError(f"{directory} cannot hold an index") from None
+                return self._built(directory, Manifest(version()))
+
+    def _built(self, directory: str, manifest: Manifest) -> tuple[Manifest, list[LogFile]]:
+        files = log_files(self._paths)
+        now = int(time.time())
+        manifest = Builder(directory, lambda: self._connect(1)).update(manifest, files, now)
+        write_manifest(directory, manifest, now)
+        return manifest, files
+
+    def _tails(
+        self, directory: str, manifest: Manifest, files: Sequence[LogFile]
+    ) -> tuple[int, list[tuple[str, int, str]], list[Part], list[Part]]:
+        """What stands after the last newline of live files: it counts if it is a whole record, but is not kept."""
+        lines, faults, parts = 0, [], []
+        for source, file in zip(manifest.sources, files, strict=True):
+            if not file.packed and file.size > source.read:
+                own = self._own_directory()
+                more, found, new = Builder(own, lambda: self._connect(1)).tail(source, file)
+                lines += more
+                faults += found
+                parts += new
+        if not parts:
+            return lines, faults, [], []
+        connection = self._connect()
+        own = self._own_directory()
+        paths = {part.file: os.path.join(directory, part.file) for part in manifest.parts()}
+        paths.update((part.file, os.path.join(own, part.file)) for part in parts)
+        every = [*manifest.parts(), *parts]
+        twins = find_twins(connection, paths, parts, every, lambda: os.path.join(own, os.urandom(8).hex()))
+        return lines, faults, parts, twins
+
+    def _own_directory(self) -> str:
+        if self._private is None:
+            self._private = tempfile.TemporaryDirectory(prefix="callmeter-")
+        return self._private.name
+
+    def _connect(self, threads: int | None = None) -> DuckDBPyConnection:
+        import duckdb
+
+        config: dict[str, str | bool | int | float | list[str]] = {
+            # Whatever a log holds, nothing is fetched from anywhere.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "memory_limit": _MEMORY,
+            "temp_directory": os.path.join(tempfile.gettempdir(), f"callmeter-{os.getpid()}"),
+        }
+        if threads is not None:
+            config["threads"] = threads
+        return duckdb.connect(config=config)

@@ -1,0 +1,226 @@
+"""What reports ask of the usage index, answered from its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any
+
+from callmeter.reports.grouping import key_name, patterns_of
+from callmeter.reports.usage import Figures, Group, Reading
+from callmeter.store.index_build import LogFile
+from callmeter.store.index_columns import COLUMNS, instant_at
+from callmeter.store.index_lines import LineReader
+from callmeter.store.index_query import (
+    COST,
+    LATENCY,
+    SETTLED,
+    SUMS,
+    WHOLE_COST,
+    Query,
+    figures_of,
+    make_buckets,
+    quantiles,
+)
+from callmeter.words.period import EVER, Period
+from callmeter.words.record import UsageRecord
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Place = tuple[int, int, int, int]  # source, line, start, size
+_AT_ONCE = 10_000
+
+
+class Answers:
+    """The rows in the files `paths`, those of `twins` but once; `files` are the log's, by the number of their source,
+    in the order in which it is read. Methods raise UsageError, and duckdb.Error if a file is damaged."""
+
+    def __init__(
+        self,
+        connection: DuckDBPyConnection,
+        paths: Sequence[str],
+        twins: Sequence[str],
+        files: Mapping[int, LogFile],
+        reading: Reading,
+        zone: tzinfo,
+        as_of: datetime | None,
+        aliases: Mapping[str, str],
+    ) -> None:
+        self._connection = connection
+        self._zone = zone
+        self._as_of = as_of
+        self._aliases = aliases
+        self._lines = LineReader(files)
+        self._units: set[str] = set()
+        self._corrections: bool | None = None
+        self._paths = list(paths)
+        self._dropped = 0
+        self._view()
+        self._dropped = self._find_dropped(twins, list(files))
+        if self._dropped:
+            self._view()
+        query = self._query(EVER, ())
+        (first,) = self._one(f"SELECT min(ms) {self._source(query)}", query.given)
+        self.reading = replace(reading, duplicates=self._dropped, first=None if first is None else instant_at(first))
+
+    def groups(
+        self, by: Sequence[str], period: Period, where: Sequence[str], percentiles: Sequence[int]
+    ) -> list[Group]:
+        """See `Usage.groups`."""
+        names = [key_name(name, self._aliases) for name in by]
+        found = self._sums(names, period, where)
+        self._add_percentiles(found, names, period, where, percentiles)
+        return sorted(found.items())
+
+    def levels(
+        self, by: Sequence[str], period: Period, where: Sequence[str], percentiles: Sequence[int]
+    ) -> dict[tuple[str, ...], Figures]:
+        """See `Usage.levels`."""
+        names = [key_name(name, self._aliases) for name in by]
+        inner = self._sums(names, period, where)
+        found: dict[tuple[str, ...], Figures] = {(): Figures()}
+        for path, figures in inner.items():
+            for depth in range(len(path) + 1):
+                found.setdefault(path[:depth], Figures()).merge(figures)
+        for depth in range(len(names) + 1):
+            self._add_percentiles(found, names[:depth], period, where, percentiles)
+        return found
+
+    def places(self, period: Period, where: Sequence[str]) -> Iterator[Place]:
+        """Where the lines stand, in order of time."""
+        query = self._query(period, where)
+        found = self._run(
+            f"""SELECT rows.source, rows.line, rows.start, rows.size {self._source(query)}
+                ORDER BY rows.ms, coalesce(rows.id, rows.ident::VARCHAR)""",
+            query.given,
+            self._prepared(self._connection.cursor()),  # other questions may be asked before it is read to its end
+        )
+        while batch := found.fetchmany(_AT_ONCE):
+            yield from batch
+
+    def records(self, places: Iterator[Place]) -> Iterator[UsageRecord]:
+        """The records of lines."""
+        return (self._lines.record(*place) for place in places)
+
+    def _sums(self, names: Sequence[str], period: Period, where: Sequence[str]) -> dict[tuple[str, ...], Figures]:
+        query = self._query(period, where)
+        columns = self._columns(query, names)
+        found: dict[tuple[str, ...], Figures] = {}
+        sql = f"SELECT {columns} count(*), {SUMS} {self._source(query)} {_grouped(names)}"
+        for row in self._all(sql, query.given):
+            if row[len(names)]:
+                found[row[: len(names)]] = figures_of(row[len(names) + 1 :])
+        if found and self._has_corrections():
+            sql = f"SELECT {columns} {SETTLED} {self._source(query, 'corrected')} {_grouped(names)}"
+            for row in self._all(sql, query.given):
+                if row[: len(names)] in found:
+                    figures = found[row[: len(names)]]
+                    figures.unknown -= row[-2] or 0
+                    figures.priced_tokens += row[-1] or 0
+        return found
+
+    def _add_percentiles(
+        self,
+        found: dict[tuple[str, ...], Figures],
+        names: Sequence[str],
+        period: Period,
+        where: Sequence[str],
+        percentiles: Sequence[int],
+    ) -> None:
+        if not percentiles:
+            return
+        query = self._query(period, where)
+        columns = self._columns(query, names)
+        cost = COST
+        if self._has_corrections():
+            query.needs_fixed, cost = True, WHOLE_COST
+        latencies, costs = quantiles(*LATENCY, percentiles), quantiles(*cost, percentiles)
+        sql = f"SELECT {columns} {latencies}, {costs} {self._source(query)} {_grouped(names)}"
+        for row in self._all(sql, query.given):
+            figures = found.get(row[: len(names)])
+            if figures is not None:
+                figures.latency = dict(zip(percentiles, row[-2], strict=True)) if row[-2] else {}
+                figures.costs = dict(zip(percentiles, row[-1], strict=True)) if row[-1] else {}
+
+    def _query(self, period: Period, where: Sequence[str]) -> Query:
+        query = Query(self._has_corrections)
+        query.within(period, self._as_of)
+        query.having(patterns_of(where, self._aliases))
+        return query
+
+    def _columns(self, query: Query, names: Sequence[str]) -> str:
+        return "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
+
+    def _source(self, query: Query, rows: str = "rows") -> str:
+        """FROM and WHERE, once all names are known."""
+        for unit in query.units:
+            if unit not in self._units:
+                make_buckets(self._connection, unit, self._zone)
+                self._units.add(unit)
+        return query.source(rows)
+
+    def _has_corrections(self) -> bool:
+        """Whether there are calls with corrections; they are in the table `corrected`, and short in `fixed`."""
+        if self._corrections is None:
+            known = self._query(EVER, ())
+            known.conditions.append("target IS NOT NULL AND cost IS NOT NULL")
+            self._run(
+                f"""CREATE OR REPLACE TABLE fixes AS SELECT target, corrects, sum(cost) AS change,
+                    arg_max(cost_source, (ms, coalesce(id, ident::VARCHAR))) AS origin
+                    {known.source()} GROUP BY target, corrects""",
+                known.given,
+            )
+            self._run(
+                """CREATE OR REPLACE TABLE corrected AS SELECT rows.*, fixes.change, fixes.origin AS origin
+                    FROM rows JOIN fixes ON rows.ident = fixes.target
+                    AND rows.id IS NOT DISTINCT FROM fixes.corrects""",
+                {},
+            )
+            self._run("CREATE OR REPLACE TABLE fixed AS SELECT source, line, change, origin FROM corrected", {})
+            self._corrections = bool(self._one("SELECT count(*) FROM fixed", {})[0])
+        return self._corrections
+
+    def _find_dropped(self, twins: Sequence[str], order: Sequence[int]) -> int:
+        """Drop all but the first line of each id."""
+        if not twins:
+            return 0
+        self._run(
+            """CREATE OR REPLACE TABLE dropped AS SELECT source, line FROM (
+                    SELECT DISTINCT ident, source, line, list_position($order::INTEGER[], source) AS place
+                    FROM read_parquet($twins, hive_partitioning = false)
+                ) WHERE place IS NOT NULL QUALIFY row_number() OVER (PARTITION BY ident ORDER BY place, line) > 1""",
+            {"order": list(order), "twins": list(twins)},
+        )
+        return int(self._one("SELECT count(*) FROM dropped", {})[0])
+
+    def _all(self, sql: str, given: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        return self._run(sql, given).fetchall()
+
+    def _one(self, sql: str, given: Mapping[str, object]) -> tuple[Any, ...]:
+        return self._all(sql, given)[0]
+
+    def _run(
+        self, sql: str, given: Mapping[str, object], connection: DuckDBPyConnection | None = None
+    ) -> DuckDBPyConnection:
+        return (connection or self._connection).execute(sql, dict(given))
+
+    def _prepared(self, connection: DuckDBPyConnection) -> DuckDBPyConnection:
+        connection.execute("SET VARIABLE paths = $paths::VARCHAR[]", {"paths": self._paths})
+        return connection
+
+    def _view(self) -> None:
+        """The relation `rows`: every line that counts."""
+        self._prepared(self._connection)
+        rows = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
+        sql = f"SELECT {rows} WHERE false"
+        if self._paths:
+            sql = "SELECT * FROM read_parquet(getvariable('paths'), hive_partitioning = false) AS every"
+        if self._dropped:
+            sql += " ANTI JOIN dropped ON every.source = dropped.source AND every.line = dropped.line"
+        self._run(f"CREATE OR REPLACE VIEW rows AS {sql}", {})
+
+
+def _grouped(names: Sequence[str]) -> str:
+    return "GROUP BY " + ", ".join(f"name{place}" for place in range(len(names))) if names else ""

@@ -1,0 +1,265 @@
+"""Bringing the usage index up to date: only bytes that were not read before, from every file of the log.
+
+Whoever builds holds the index's own lock, never the log's. Rows get files of new names; the manifest, replaced at the
+end, is what makes them part of the index. So a build that was killed has changed nothing, and readers of the manifest
+before keep their files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, BinaryIO
+
+from callmeter.store.index_manifest import BLOCK, LISTED, Manifest, Part, Source, block_digest, part_of
+from callmeter.store.index_rows import Rows, write_rows
+from callmeter.store.index_text import Piece, pieces
+from callmeter.store.index_twins import find_twins
+from callmeter.store.usage_log import Damaged, open_logs, opened, unpacked
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_CHUNK = 1 << 20
+_PACKED = (".zst", ".gz")
+# More would only wait for the disk, and each needs some 150 MB.
+_WORKERS = 4
+# So many small files of a source become one: reports after every few calls must not leave thousands.
+_SMALL = 1 << 17
+_MANY = 8
+
+
+class LogFile:
+    """A file of the log, open, as it was when it was opened: `size` bytes, of which `whole` are whole lines."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        self.path = path
+        self.file = file
+        self.packed = path.endswith(_PACKED)
+        self.found = os.fstat(file.fileno())
+        self.size = self.found.st_size
+
+    def text(self, start: int = 0) -> Iterator[bytes]:
+        """The text from a place on, up to `size`. Raises Damaged for what cannot be unpacked."""
+        if self.packed:
+            assert start == 0
+            yield from unpacked(self.path, self.file)
+            return
+        while start < self.size:
+            chunk = os.pread(self.file.fileno(), min(_CHUNK, self.size - start), start)
+            if not chunk:
+                return
+            start += len(chunk)
+            yield chunk
+
+
+def log_files(paths: Sequence[str]) -> list[LogFile]:
+    """The files of the logs, each once, in the order in which a log is read: of two equal ids the first one counts.
+
+    Raises FileProblem.
+    """
+    files: list[LogFile] = []
+    done: set[tuple[int, int]] = set()
+    for log in open_logs(paths):
+        for path in [*log.segments, log.path]:
+            file = log.live if path == log.path else opened(path)
+            if file is None:
+                continue
+            each = LogFile(path, file)
+            if (each.found.st_dev, each.found.st_ino) in done:
+                file.close()
+                continue
+            done.add((each.found.st_dev, each.found.st_ino))
+            files.append(each)
+    return files
+
+
+def matched(manifest: Manifest, files: Sequence[LogFile]) -> list[Source | None]:
+    """The source that each file is, as far as it was read; None for one that was not, or that is not what was read."""
+    sources = list(manifest.sources)
+    found: list[Source | None] = []
+    for file in files:
+        inode = (file.found.st_dev, file.found.st_ino)
+        candidates = sorted(sources, key=lambda source: (source.device, source.inode) != inode)
+        match = next((source for source in candidates if _is_same(source, file)), None)
+        if match is not None:
+            sources.remove(match)
+        found.append(match)
+    return found
+
+
+def is_current(manifest: Manifest, files: Sequence[LogFile]) -> bool:
+    """Whether the index holds these files, all that is in them, and nothing else."""
+    sources = matched(manifest, files)
+    return len(manifest.sources) == len(files) and all(
+        source is not None and source.path == file.path and (file.packed or not _appended(source, file))
+        for source, file in zip(sources, files, strict=True)
+    )
+
+
+class Builder:
+    """Builds in `directory`; `connect` gives a DuckDB connection of its own to each worker."""
+
+    def __init__(self, directory: str, connect: Callable[[], DuckDBPyConnection]) -> None:
+        self._directory = directory
+        self._connect = connect
+
+    def update(self, manifest: Manifest, files: Sequence[LogFile], now: int) -> Manifest:
+        """The manifest of these files, their new rows written. Raises FileProblem, duckdb.Error."""
+        sources: list[Source] = []
+        added: list[Part] = []
+        kept = matched(manifest, files)
+        gone = {part.file for part in manifest.parts()}
+        number = manifest.next
+        with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as workers:
+            for file, source in zip(files, kept, strict=True):
+                if source is None:
+                    source, number = _new_source(number, file), number + 1
+                source.path = file.path
+                added += self._read(source, file, workers)
+                sources.append(source)
+        result = Manifest(manifest.version, sources, list(manifest.twins), number, dict(manifest.retired))
+        connection = self._connect()
+        try:
+            if added:
+                every = result.parts()
+                paths = {part.file: os.path.join(self._directory, part.file) for part in every}
+                result.twins += find_twins(connection, paths, added, every, self._name)
+            for source in sources:
+                self._merge(connection, source)
+            if not sources:
+                result.twins = []
+        finally:
+            connection.close()
+        gone -= {part.file for part in result.parts()}
+        result.retired.update(dict.fromkeys(gone, now))
+        return result
+
+    def tail(self, source: Source, file: LogFile) -> tuple[int, list[tuple[str, int, str]], list[Part]]:
+        """What stands after the last newline of a live file: lines (one or none), faults, parts."""
+        lines, faults, parts = 0, [], []
+        for piece in pieces(file.text(source.read), source.read, source.lines):
+            if piece.unfinished:
+                rows = self._write(piece, source.number)
+                lines += piece.lines
+                faults += [(file.path, line, reason) for line, reason in rows.faults]
+                connection = self._connect()
+                parts += [part_of(connection, path, count) for path, count in rows.files]
+                connection.close()
+            piece.close()
+        return lines, faults, parts
+
+    def _name(self) -> str:
+        return os.path.join(self._directory, os.urandom(8).hex())
+
+    def _read(self, source: Source, file: LogFile, workers: ThreadPoolExecutor) -> list[Part]:
+        """Read what was appended to a source; its new parts."""
+        if not (file.packed or _appended(source, file)) or (file.packed and source.lines):
+            return []
+        found: list[tuple[Piece, Future[Rows]]] = []
+        added: list[Part] = []
+        damage: list[str] = []
+        for piece in pieces(_undamaged(file, source.read, damage), source.read, source.lines):
+            if (piece.unfinished and not file.packed) or not piece.lines:
+                piece.close()
+                continue
+            if piece.unfinished and damage:
+                piece.line += 1  # the damage stands where a line would be, before what could still be read of one
+            found.append((piece, workers.submit(self._write, piece, source.number)))
+            if len(found) > _WORKERS:
+                added += self._take(source, *found.pop(0))
+        for each in found:
+            added += self._take(source, *each)
+        for reason in damage:
+            source.lines += 1
+            torn = bool(found) and found[-1][0].unfinished
+            _blame(source, source.lines - torn, f"damaged from here on: {reason}")
+        _remember(source, file)
+        source.parts += added
+        return added
+
+    def _write(self, piece: Piece, source: int) -> Rows:
+        connection = self._connect()
+        try:
+            return write_rows(connection, piece, source, self._name())
+        finally:
+            connection.close()
+
+    def _take(self, source: Source, piece: Piece, future: Future[Rows]) -> list[Part]:
+        rows = future.result()
+        source.read = piece.stop
+        source.lines += piece.lines
+        for line, reason in rows.faults:
+            _blame(source, line, reason)
+        piece.close()
+        connection = self._connect()
+        try:
+            return [part_of(connection, path, count) for path, count in rows.files]
+        finally:
+            connection.close()
+
+    def _merge(self, connection: DuckDBPyConnection, source: Source) -> None:
+        small = [part for part in source.parts if part.rows < _SMALL // 2]
+        if len(small) < _MANY:
+            return
+        name = f"{self._name()}.parquet"
+        paths = [os.path.join(self._directory, part.file) for part in small]
+        connection.execute(
+            "COPY (SELECT * FROM read_parquet($paths, hive_partitioning = false) ORDER BY line)"
+            " TO $file (FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2)",
+            {"paths": paths, "file": name},
+        )
+        merged = part_of(connection, name, sum(part.rows for part in small))
+        source.parts = [part for part in source.parts if part.rows >= _SMALL // 2] + [merged]
+
+
+def _appended(source: Source, file: LogFile) -> bool:
+    """Whether a file holds whole lines that were not read."""
+    start = source.read
+    while start < file.size:
+        chunk = os.pread(file.file.fileno(), min(_CHUNK, file.size - start), start)
+        if b"\n" in chunk or not chunk:
+            return bool(chunk)
+        start += len(chunk)
+    return False
+
+
+def _undamaged(file: LogFile, start: int, damage: list[str]) -> Iterator[bytes]:
+    try:
+        yield from file.text(start)
+    except Damaged as error:
+        damage.append(str(error))
+
+
+def _new_source(number: int, file: LogFile) -> Source:
+    return Source(number, file.path, file.packed, file.found.st_dev, file.found.st_ino, 0, 0, "", "")
+
+
+def _remember(source: Source, file: LogFile) -> None:
+    """What the source is known by from now on."""
+    end = file.size if file.packed else source.read
+    source.device, source.inode = file.found.st_dev, file.found.st_ino
+    source.mtime, source.size = file.found.st_mtime_ns, file.size
+    source.head = block_digest(file.file, 0, min(BLOCK, end))
+    source.tail = block_digest(file.file, max(0, end - BLOCK), end)
+
+
+def _is_same(source: Source, file: LogFile) -> bool:
+    if source.packed != file.packed:
+        return False
+    end = source.size if source.packed else source.read
+    if file.size < end or (file.size == source.size and file.found.st_mtime_ns != source.mtime):
+        return False
+    if source.packed and file.size != source.size:
+        return False
+    return (
+        block_digest(file.file, 0, min(BLOCK, end)) == source.head
+        and block_digest(file.file, max(0, end - BLOCK), end) == source.tail
+    )
+
+
+def _blame(source: Source, line: int, reason: str) -> None:
+    source.faulty += 1
+    if len(source.faults) < LISTED:
+        source.faults.append((line, reason))

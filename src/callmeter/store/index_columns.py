@@ -1,0 +1,281 @@
+"""The columns of the usage index, and how a usage line becomes a row: in SQL for plain lines, here for all others.
+
+What a line means is `parse_record`'s to say. SQL takes a line only if writing its values again, in the one shape in
+which callmeter writes lines, gives the same bytes: then its values are beyond doubt, and the same as `parse_record`'s.
+Money never goes through a binary float unchecked for the same reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from callmeter.store.seen_ids import key_of
+from callmeter.words.instant import parse_instant
+from callmeter.words.money import nano
+from callmeter.words.record import UsageRecord
+from callmeter.words.tags import BUILT_IN
+from callmeter.words.usage import COST_SOURCES, FIELDS, MAX_LINE, STATUSES, TOKENS, VERSION
+
+# Fields that calls are grouped by, in columns of the same name.
+TEXTS = (
+    "model",
+    "served_model",
+    "provider",
+    "status",
+    "key",
+    "key_fingerprint",
+    "host",
+    "finish_reason",
+    "error",
+    "cost_source",
+    "generation_id",
+    "pool",
+)
+_NUMBERS = ("duration_ms", "first_token_ms", "attempts")
+_MONEY = ("cost", "estimate")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+# `source` and `line` name the line, `start` and `size` are its bytes in the source's text. `ident` is the id as 128
+# bits, `rank` 64 of them that sort by time where ids do; `id` and `corrects` are None where `ident` and `target` say
+# it all. Times count from 1970: `ms` in milliseconds, `recorded` in microseconds. Money is in nano-dollars.
+COLUMNS: Mapping[str, str] = {
+    "source": "INTEGER",
+    "line": "BIGINT",
+    "start": "BIGINT",
+    "size": "INTEGER",
+    "ident": "UUID",
+    "rank": "UBIGINT",
+    "id": "VARCHAR",
+    "ms": "BIGINT",
+    "recorded": "BIGINT",
+    "target": "UUID",
+    "corrects": "VARCHAR",
+    "cost": "BIGINT",
+    "estimate": "BIGINT",
+    "sized": "BOOLEAN",
+    "tokens_in": "BIGINT",
+    "tokens_out": "BIGINT",
+    "tokens_cached": "BIGINT",
+    "tokens_cache_write": "BIGINT",
+    "tokens_reasoning": "BIGINT",
+    "duration_ms": "BIGINT",
+    "attempts": "BIGINT",
+    **dict.fromkeys(TEXTS, "VARCHAR"),
+    **{f"tag_{name}": "VARCHAR" for name in BUILT_IN},
+    "more": "MAP(VARCHAR, VARCHAR)",
+}
+
+
+def row_of(record: UsageRecord, source: int, line: int, start: int, size: int) -> dict[str, object]:
+    """A record's row, for JSON."""
+    tokens = record.tokens
+    ident = key_of(record.id)
+    row: dict[str, object] = {
+        "source": source,
+        "line": line,
+        "start": start,
+        "size": size,
+        "ident": _uuid(ident),
+        "rank": ident >> 80 << 16 | ident & 0xFFFF,
+        "id": None if record.id == _uuid(ident) else record.id,
+        "ms": milliseconds(record.instant),
+        "recorded": _recorded(record.recorded_at),
+        "cost": record.cost_nano,
+        "estimate": None if record.estimate is None else nano(record.estimate),
+        "sized": tokens is not None,
+        "tokens_in": 0 if tokens is None else tokens.in_,
+        "tokens_out": 0 if tokens is None else tokens.out,
+        "tokens_cached": 0 if tokens is None else tokens.cached,
+        "tokens_cache_write": 0 if tokens is None else tokens.cache_write + tokens.cache_write_1h,
+        "tokens_reasoning": 0 if tokens is None else tokens.reasoning,
+        "duration_ms": record.duration_ms,
+        "attempts": record.attempts,
+        **{name: getattr(record, name) for name in TEXTS},
+        **{f"tag_{name}": record.tags.get(name) for name in BUILT_IN},
+        "more": {name: value for name, value in record.tags.items() if name not in BUILT_IN} or None,
+    }
+    if record.corrects is not None:
+        target = _uuid(key_of(record.corrects))
+        row["target"] = target
+        row["corrects"] = None if record.corrects == target else record.corrects
+    return row
+
+
+def milliseconds(instant: datetime) -> int:
+    """Whole milliseconds since 1970, cut as `text_of` cuts them."""
+    return (instant - _EPOCH) // timedelta(milliseconds=1)
+
+
+def microseconds(instant: datetime) -> int:
+    """Microseconds since 1970."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def instant_at(ms: int) -> datetime:
+    """The instant so many milliseconds after 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def json_columns() -> str:
+    """The columns as `read_json` wants them."""
+    return "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in COLUMNS.items()) + "}"
+
+
+def plain_rows(lines: str, numbers: str) -> str:
+    """A query for the rows of the plain lines of a relation `lines`, in its order.
+
+    `numbers` says what `n`, `start` and `size` of a line are, if `lines` has more than its `text`. Parameters of the
+    query are `source`, and `line` and `start`, those before the first line.
+    """
+    columns = ", ".join(f"({value})::{COLUMNS[name]} AS {name}" for name, value in _row().items())
+    # The window keeps conditions from moving below it, where each of them would parse the line anew.
+    return f"""
+        SELECT {columns} FROM (
+            SELECT *, row_number() OVER () AS place, {numbers} FROM (
+                SELECT *, CASE WHEN pairs <> {_count_of_built_in()}
+                    THEN json_transform(x.tags, '"MAP(VARCHAR, VARCHAR)"') END AS every_tag
+                FROM (
+                    SELECT *, TRY_CAST(x.timestamp AS TIMESTAMP) AS began,
+                        TRY_CAST(x.recorded_at AS TIMESTAMP) AS written, x.tokens AS tokens,
+                        TRY_CAST(x.id AS UUID) AS ident, TRY_CAST(x.corrects AS UUID) AS target,
+                        TRY(json_transform(x.tags, '{json.dumps(dict.fromkeys(BUILT_IN, "VARCHAR"))}')) AS built_in,
+                        (strlen(x.tags) - strlen(replace(x.tags, '":"', ''))) // 3 AS pairs
+                    FROM (SELECT *, TRY(json_transform(text, '{json.dumps(_shape())}')) AS x FROM {lines})
+                )
+            )
+        )
+        WHERE text = {_again()} AND {_SOUND} AND {_TAGS_ARE_TEXTS}
+    """
+
+
+def _shape() -> dict[str, object]:
+    shape: dict[str, object] = dict.fromkeys(FIELDS, "VARCHAR")
+    shape.update(dict.fromkeys(_NUMBERS, "BIGINT"), tags="JSON", tokens=dict.fromkeys(TOKENS, "BIGINT"))
+    # Twelve places hold what providers charge; what has more is not the same when it is written again.
+    shape.update(dict.fromkeys(_MONEY, "DECIMAL(18,12)"))
+    return shape
+
+
+def _count_of_built_in() -> str:
+    return "(" + " + ".join(f'(built_in."{name}" IS NOT NULL)::BIGINT' for name in BUILT_IN) + ")"
+
+
+def _again() -> str:
+    """The line as callmeter would write it from the values `x`."""
+    pieces: list[str] = []
+
+    def optional(condition: str, *texts: str) -> None:
+        pieces.extend(f"if({condition} IS NULL, NULL, {text})" for text in texts)
+
+    for name in FIELDS:
+        value, before = f'x."{name}"', f"""{"{" if name == "v" else ","}"{name}":"""
+        if name == "v":
+            pieces.append(f"'{before}{VERSION}'")
+        elif name == "tags":
+            pieces += [f"'{before}'", value]
+        elif name == "tokens":
+            optional("tokens", f"'{before}{{'")
+            for place, part in enumerate(TOKENS):
+                comma = "','" if place else "''"
+                pieces += [f"if(tokens['{part}'] IS NULL, NULL, {comma} || '\"{part}\":')", f"tokens['{part}']"]
+            optional("tokens", "'}'")
+        elif name in _MONEY:
+            pieces.append(
+                f"if({value} IS NOT NULL, '{before}', if(contains(text, '{before}null'), '{before}null', NULL))"
+            )
+            pieces.append(f"rtrim(rtrim({value}::VARCHAR, '0'), '.')")
+        elif name in _NUMBERS:
+            optional(value, f"'{before}'")
+            pieces.append(value)
+        else:
+            optional(value, f"""'{before}"'""")
+            pieces.append(value)
+            optional(value, "'\"'")
+    return f"concat({', '.join(pieces)}, '}}')"
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return "(" + ", ".join(f"'{word}'" for word in words) + ")"
+
+
+# What `parse_record` asks for beyond types; and that ids and times have the one shape from which they can be told.
+_SOUND = f"""
+    size <= {MAX_LINE}
+    AND x.id = ident::VARCHAR
+    AND (x.corrects IS NULL OR x.corrects = target::VARCHAR)
+    AND x.timestamp = strftime(began, '%Y-%m-%dT%H:%M:%S.%gZ') AND year(began) BETWEEN 1000 AND 9998
+    AND (x.recorded_at IS NULL OR x.recorded_at = strftime(written, '%Y-%m-%dT%H:%M:%S.%gZ'))
+    AND (x.status IS NULL OR x.status IN {_listed(STATUSES)})
+    AND (x.cost_source IS NULL OR x.cost_source IN {_listed(COST_SOURCES)})
+    AND (x.cost IS NULL OR x.cost >= 0 OR x.corrects IS NOT NULL)
+    AND least({", ".join(f"coalesce(tokens['{name}'], 0)" for name in TOKENS)},
+        coalesce(x.duration_ms, 0), coalesce(x.attempts, 0)) >= 0
+    AND greatest({", ".join(f"coalesce(tokens['{name}'], 0)" for name in TOKENS)},
+        coalesce(x.duration_ms, 0), coalesce(x.first_token_ms, 0), coalesce(x.attempts, 0)) < {1 << 53}
+"""
+
+
+# Without backslashes, no value holds a quote: a member whose value is a text takes four of them, any other member two
+# more or fewer. Names that stand twice give no map.
+_TAGS_ARE_TEXTS = f"""
+    NOT contains(x.tags, '\\') AND strlen(x.tags) - strlen(replace(x.tags, '"', '')) = 4 * pairs
+    AND (pairs = {_count_of_built_in()} OR every_tag IS NOT NULL)
+"""
+
+
+def _row() -> dict[str, str]:
+    def tokens(*names: str) -> str:
+        return " + ".join(f"coalesce(tokens['{name}'], 0)" for name in names)
+
+    def money(name: str) -> str:
+        return f"ceil(x.{name}::DECIMAL(28, 12) * 1000000000)"
+
+    return {
+        "source": "$source",
+        "line": "$line + n",
+        "start": "$start + start",
+        "size": "size",
+        "ident": "ident",
+        "rank": "('0x' || x.id[1:8] || x.id[10:13] || x.id[33:36])",
+        "id": "NULL",
+        "ms": "epoch_ms(began)",
+        "recorded": "epoch_us(written)",
+        "target": "target",
+        "corrects": "NULL",
+        "cost": money("cost"),
+        "estimate": money("estimate"),
+        "sized": "tokens IS NOT NULL",
+        "tokens_in": tokens("in"),
+        "tokens_out": tokens("out"),
+        "tokens_cached": tokens("cached"),
+        "tokens_cache_write": tokens("cache_write", "cache_write_1h"),
+        "tokens_reasoning": tokens("reasoning"),
+        "duration_ms": "x.duration_ms",
+        "attempts": "coalesce(x.attempts, 1)",
+        **{name: f"x.{name}" for name in TEXTS},
+        "model": "coalesce(x.model, '')",
+        "provider": "coalesce(x.provider, '')",
+        "status": "coalesce(x.status, 'ok')",
+        "cost_source": "coalesce(x.cost_source, 'unknown')",
+        **{f"tag_{name}": f'built_in."{name}"' for name in BUILT_IN},
+        "more": f"""map_from_entries(list_filter(map_entries(every_tag),
+            lambda each: NOT list_contains([{_listed(BUILT_IN)[1:-1]}], each.key)))""",
+    }
+
+
+def _uuid(key: int) -> str:
+    text = f"{key:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _recorded(text: str | None) -> int | None:
+    """What cannot be read as a time does not make a line unknown at any time."""
+    if text is None:
+        return None
+    try:
+        return microseconds(parse_instant(text))
+    except ValueError:
+        return None

@@ -1,0 +1,188 @@
+"""SQL over the rows of the usage index: names of groups, conditions, sums. Whatever a user wrote is a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING
+
+from callmeter.reports.grouping import FIELDS, NONE
+from callmeter.reports.sums import FAILED
+from callmeter.reports.usage import Figures
+from callmeter.store.index_columns import instant_at, microseconds, milliseconds
+from callmeter.words.instant import text_of
+from callmeter.words.period import UNITS, Period, bucket, bucket_label
+from callmeter.words.tags import BUILT_IN
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_HOUR = 3_600_000
+# Added to milliseconds before they are divided: the year 1 is then hour 0, and division never meets a sign.
+_YEAR_1 = 62_135_596_800_000
+_SLOT = f"((ms + {_YEAR_1}) // {_HOUR})"
+_CALL = "target IS NULL AND status <> 'refused'"
+_ANSWER = f"{_CALL} AND status = 'ok' AND duration_ms IS NOT NULL"
+_SIZE = "tokens_in + tokens_out"
+_SUMS = {
+    "calls": f"count(*) FILTER ({_CALL})",
+    "refused": "count(*) FILTER (target IS NULL AND status = 'refused')",
+    "errors": f"count(*) FILTER ({_CALL} AND status IN ({', '.join(repr(status) for status in sorted(FAILED))}))",
+    "retried": f"count(*) FILTER ({_CALL} AND attempts > 1)",
+    "corrections": "count(target)",
+    "unknown": f"count(*) FILTER ({_CALL} AND cost IS NULL)",
+    "without_tokens": f"count(*) FILTER ({_CALL} AND NOT sized)",
+    "nano": "sum(cost)",
+    "priced": "count(cost) FILTER (status <> 'refused')",
+    "priced_nano": "sum(cost) FILTER (sized OR target IS NOT NULL)",
+    "priced_tokens": f"sum({_SIZE}) FILTER (cost IS NOT NULL)",
+    "estimate_nano": f"sum(estimate) FILTER ({_CALL})",
+    "tokens_in": "sum(tokens_in)",
+    "tokens_out": "sum(tokens_out)",
+    "tokens_cached": "sum(tokens_cached)",
+    "tokens_cache_write": "sum(tokens_cache_write)",
+    "tokens_reasoning": "sum(tokens_reasoning)",
+    "answers": f"count(*) FILTER ({_ANSWER})",
+    "answers_ms": f"sum(duration_ms) FILTER ({_ANSWER})",
+    "first": f"min(ms) FILTER ({_CALL})",
+    "last": f"max(ms) FILTER ({_CALL})",
+}
+SUMS = ", ".join(f"{value} AS {name}" for name, value in _SUMS.items())
+# What a correction of an unknown cost settles.
+SETTLED = f"count(*) FILTER ({_CALL} AND cost IS NULL), sum({_SIZE}) FILTER (sized AND cost IS NULL)"
+
+
+class Query:
+    """The parts of a query over `rows`, the relation of all lines that count, and the parameters they need."""
+
+    def __init__(self, has_corrections: Callable[[], bool]) -> None:
+        self._has_corrections = has_corrections
+        self.conditions: list[str] = []
+        self.joins: list[str] = []
+        self.given: dict[str, object] = {}
+        self.units: list[str] = []
+        self.needs_fixed = False
+
+    def bind(self, value: object) -> str:
+        """A parameter with a value."""
+        name = f"p{len(self.given)}"
+        self.given[name] = value
+        return f"${name}"
+
+    def name(self, name: str) -> str:
+        """What a group is called by a grouping in its one form."""
+        if name in UNITS:
+            if name not in self.units:
+                self.units.append(name)
+                self.joins.append(
+                    f"JOIN by_{name} ON by_{name}.slot = {_SLOT} AND ms >= by_{name}.begins AND ms < by_{name}.ends"
+                )
+            return f"by_{name}.label"
+        if name == "origin":
+            self.needs_fixed = self._has_corrections()
+            value = "coalesce(fixed.origin, cost_source)" if self.needs_fixed else "cost_source"
+        elif name in FIELDS:
+            value = f'rows."{name}"'
+        elif name in BUILT_IN:
+            value = f"tag_{name}"
+        else:
+            value = f"more[{self.bind(name)}]"
+        return f"coalesce(nullif({value}, ''), '{NONE}')"
+
+    def within(self, period: Period, as_of: datetime | None) -> None:
+        """Only lines of the period that were known."""
+        if as_of is not None:
+            self.conditions.append(f"(recorded IS NULL OR recorded <= {self.bind(microseconds(as_of))})")
+            self.conditions.append(f"ms <= {self.bind(milliseconds(as_of))}")
+        if period.start is not None:
+            self.conditions.append(f"ms >= {self.bind(_first_ms(period.start))}")
+        if period.end is not None:
+            self.conditions.append(f"ms < {self.bind(_first_ms(period.end))}")
+
+    def having(self, patterns: dict[str, list[str]]) -> None:
+        """Only lines whose values match; of several values for one name, one has to."""
+        for name, values in patterns.items():
+            value = self.name(name)
+            tests = [f"list_contains({self.bind([each for each in values if '*' not in each])}::VARCHAR[], {value})"]
+            tests += [f"{value} LIKE {self.bind(_like(each))} ESCAPE '\\'" for each in values if "*" in each]
+            self.conditions.append(f"({' OR '.join(tests)})")
+
+    def source(self, rows: str = "rows") -> str:
+        """FROM and WHERE."""
+        joins = list(self.joins)
+        if self.needs_fixed:
+            joins.append("LEFT JOIN fixed ON fixed.source = rows.source AND fixed.line = rows.line")
+        where = f"WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
+        return f"FROM {rows} AS rows {' '.join(joins)} {where}"
+
+
+def make_buckets(connection: DuckDBPyConnection, unit: str, zone: tzinfo) -> None:
+    """The table `by_UNIT`, which says in which bucket the milliseconds of each hour of the index lie.
+
+    DuckDB's own calendar needs an extension; and these are the same buckets as everywhere else.
+    """
+    found = connection.execute(f"SELECT DISTINCT {_SLOT} AS slot FROM rows ORDER BY slot").fetchall()
+    slots: list[int] = []
+    starts: list[int] = []
+    stops: list[int] = []
+    labels: list[str] = []
+    begins = ends = 0
+    label = ""
+    for (slot,) in found:
+        at = slot * _HOUR - _YEAR_1
+        stop = at + _HOUR
+        while at < stop:
+            if not begins <= at < ends:
+                start, end = bucket(instant_at(at), unit, zone)
+                begins, ends, label = _first_ms(start), _first_ms(end), bucket_label(start, unit, zone)
+                if end.year == 9999:
+                    ends = max(ends, stop)
+            slots.append(slot)
+            starts.append(at)
+            at = min(stop, ends)
+            stops.append(at)
+            labels.append(label)
+    connection.execute(
+        f"CREATE OR REPLACE TABLE by_{unit} AS SELECT unnest($slots::BIGINT[]) AS slot,"
+        " unnest($begins::BIGINT[]) AS begins, unnest($ends::BIGINT[]) AS ends, unnest($labels::VARCHAR[]) AS label",
+        {"slots": slots, "begins": starts, "ends": stops, "labels": labels},
+    )
+
+
+def figures_of(values: Sequence[int | None]) -> Figures:
+    """Figures from a row of `SUMS`."""
+    figures = Figures()
+    for name, value in zip(_SUMS, values, strict=True):
+        if name in ("first", "last"):
+            setattr(figures, name, None if value is None else text_of(instant_at(value)))
+        else:
+            setattr(figures, name, value or 0)
+    return figures
+
+
+def quantiles(value: str, condition: str, percentiles: Sequence[int]) -> str:
+    """Percentiles by nearest rank."""
+    return f"quantile_disc({value}, [{', '.join(str(each / 100) for each in percentiles)}]) FILTER ({condition})"
+
+
+LATENCY = ("duration_ms", _ANSWER)
+COST = ("cost", f"{_CALL} AND cost IS NOT NULL")
+WHOLE_COST = (
+    "coalesce(cost, 0) + coalesce(fixed.change, 0)",
+    f"{_CALL} AND (cost IS NOT NULL OR fixed.change IS NOT NULL)",
+)
+
+
+def _first_ms(bound: datetime) -> int:
+    """The first millisecond that is not before an instant."""
+    return (
+        milliseconds(bound + timedelta(microseconds=999))
+        if bound.microsecond % 1000 and bound.year < 9999
+        else (milliseconds(bound))
+    )
+
+
+def _like(pattern: str) -> str:
+    for special in ("\\", "%", "_"):
+        pattern = pattern.replace(special, f"\\{special}")
+    return pattern.replace("*", "%")

@@ -1,0 +1,185 @@
+"""Rows for the usage index from pieces of a log's text: plain lines at once, in SQL, all others one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from callmeter.store.index_columns import COLUMNS, json_columns, plain_rows, row_of
+from callmeter.store.index_text import BOM, LONGEST, Piece, memory_file
+from callmeter.words.record import UsageRecord, parse_record
+from callmeter.words.usage import MAX_LINE
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_TOO_LONG = f"longer than {MAX_LINE} bytes"
+_FORMAT = "(FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2)"
+# Neither byte is in a plain line, nor is a line empty, when SQL gets to see it.
+_CSV = f"""header = false, auto_detect = false, delim = '\1', quote = '', escape = '', nullstr = '\2', new_line = '\\n',
+    strict_mode = false, max_line_size = {2 * LONGEST}"""
+_COUNTED = (
+    f"read_csv($path, columns = {{'text': 'VARCHAR'}}, {_CSV})",
+    """place AS n, strlen(text) AS size,
+        sum(strlen(text) + 1) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - strlen(text) - 1 AS start""",
+)
+_NUMBERED = (
+    f"""read_csv($path, {_CSV},
+        columns = {{'at': 'BIGINT', 'begin': 'BIGINT', 'length': 'BIGINT', 'text': 'VARCHAR'}})""",
+    'at AS n, "begin" AS start, length AS size',
+)
+_GAPS = """
+    SELECT stop, last, start FROM (
+        SELECT line, start, lag(line, 1, $line) OVER () AS last, lag(start + size + 1, 1, $start) OVER () AS stop
+        FROM (SELECT line, start, size FROM read_parquet($path) UNION ALL SELECT $lines + 1, $stop, 0)
+    ) WHERE line > last + 1
+"""
+
+
+class Rows:
+    """What a piece came to: files of rows that were written, how many, and the faults (line number, reason).
+
+    `torn` counts last lines that are half a record, `long` whether a piece was one overlong line.
+    """
+
+    def __init__(self) -> None:
+        self.files: list[tuple[str, int]] = []
+        self.faults: list[tuple[int, str]] = []
+
+
+def write_rows(connection: DuckDBPyConnection, piece: Piece, source: int, name: str) -> Rows:
+    """Write the rows of a piece to `name`.parquet and, of lines that are not plain, to `name`-odd.parquet."""
+    import duckdb
+
+    rows = Rows()
+    if piece.skipped:
+        rows.faults.append((piece.line + 1, _TOO_LONG))
+        return rows
+    plain = 0
+    path = f"{name}.parquet"
+    if piece.lines and not piece.unfinished:
+        try:
+            plain = _write_plain(connection, piece, source, path)
+        except duckdb.Error:
+            # Bytes that are no text, or an overlong line: DuckDB gives up the whole file.
+            piece.plain = False
+            try:
+                plain = _write_plain(connection, piece, source, path)
+            except duckdb.Error:
+                plain = 0
+    if plain:
+        rows.files.append((path, plain))
+    elif os.path.exists(path):
+        os.unlink(path)
+    if plain < piece.lines:
+        _write_others(connection, piece, source, f"{name}-odd.parquet", path if plain else None, rows)
+    return rows
+
+
+def meanings(line: bytes, number: int, finished: bool) -> Iterator[UsageRecord | str]:
+    """What is in a line: the record, and what is wrong with it; as `LogReader` sees it."""
+    if len(line) > LONGEST:
+        yield _TOO_LONG
+        return
+    if number == 1:
+        line = line.removeprefix(BOM)
+    if b"\0" in line:
+        yield "NUL bytes, as a power failure leaves them"
+        line = line.strip(b"\0")
+    line = line.removesuffix(b"\r")
+    if not line.strip():
+        return
+    try:
+        yield parse_record(line)
+    except ValueError as error:
+        if finished:
+            yield str(error)
+
+
+def _write_plain(connection: DuckDBPyConnection, piece: Piece, source: int, path: str) -> int:
+    lines = _COUNTED
+    text = piece.path()
+    descriptor = -1
+    if not piece.plain:
+        lines = _NUMBERED
+        descriptor = _numbered(piece)
+        text = f"/dev/fd/{descriptor}"
+    try:
+        query = f"COPY ({plain_rows(*lines)}) TO $file {_FORMAT}"
+        given = {"path": text, "file": path, "source": source, "line": piece.line, "start": piece.start}
+        (count,) = connection.execute(query, given).fetchall()[0]
+        return int(count)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _numbered(piece: Piece) -> int:
+    """A file of the lines that may be plain, each with its number and place."""
+    descriptor = memory_file()
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        start = 0
+        text = piece.read(piece.start, piece.stop)
+        for number, line in enumerate(text.removesuffix(b"\n").split(b"\n"), 1):
+            size = len(line)
+            if number + piece.line == 1:
+                line = line.removeprefix(BOM)
+            line = line.removesuffix(b"\r")
+            if 0 < len(line) <= MAX_LINE and line[:2] == b'{"' and not _is_odd(line):
+                file.write(b"%d\1%d\1%d\1%b\n" % (number, start, size, line))
+            start += size + 1
+    return descriptor
+
+
+def _is_odd(line: bytes) -> bool:
+    if b"\0" in line or b"\r" in line or b"\1" in line or b"\2" in line:
+        return True
+    if line.isascii():
+        return False
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _write_others(
+    connection: DuckDBPyConnection, piece: Piece, source: int, path: str, plain: str | None, rows: Rows
+) -> None:
+    """Write the rows of the lines that are not in the file `plain`."""
+    gaps = [(piece.start, piece.line, piece.stop)]
+    if plain is not None:
+        given = {
+            "path": plain,
+            "line": piece.line,
+            "lines": piece.line + piece.lines,
+            "start": piece.start,
+            "stop": piece.stop,
+        }
+        gaps = connection.execute(_GAPS, given).fetchall()
+    descriptor = memory_file()
+    count = 0
+    try:
+        with os.fdopen(os.dup(descriptor), "w", encoding="ascii") as file:
+            for start, number, stop in gaps:
+                for line in piece.read(start, stop).removesuffix(b"\n").split(b"\n"):
+                    number += 1
+                    for found in meanings(line, number, not piece.unfinished):
+                        if isinstance(found, str):
+                            rows.faults.append((number, found))
+                        else:
+                            count += 1
+                            json.dump(row_of(found, source, number, start, len(line)), file)
+                            file.write("\n")
+                    start += len(line) + 1
+        if count:
+            query = f"""
+                COPY (SELECT {", ".join(COLUMNS)} FROM read_json($path, format = 'newline_delimited',
+                    columns = {json_columns()}, maximum_object_size = {1 << 24})) TO $file {_FORMAT}
+            """
+            connection.execute(query, {"path": f"/dev/fd/{descriptor}", "file": path})
+            rows.files.append((path, count))
+    finally:
+        os.close(descriptor)

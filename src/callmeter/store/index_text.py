@@ -1,0 +1,118 @@
+"""A log's text in pieces of whole lines, each in a file in memory that DuckDB can read while the log grows."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+
+from callmeter.words.usage import MAX_LINE
+
+BOM = b"\xef\xbb\xbf"
+LONGEST = MAX_LINE + len(BOM)
+_PIECE = 64 << 20
+_NEVER_IN_PLAIN = (b"\0", b"\r", b"\1", b"\2", b"\n\n")
+
+
+class Piece:
+    """Whole lines of a source: `lines` of them after `line` others, in `size` bytes from `start` of its text.
+
+    `plain` is False if something is in it that no plain line has. A piece with `skipped` bytes stands for one line that
+    is too long to be a record, and holds nothing. An `unfinished` piece is a last line without newline.
+    """
+
+    def __init__(self, start: int, line: int) -> None:
+        self.start = start
+        self.line = line
+        self.lines = 0
+        self.size = 0
+        self.skipped = 0
+        self.plain = True
+        self.unfinished = False
+        self._file = memory_file()
+
+    @property
+    def stop(self) -> int:
+        """Where the text after this piece begins."""
+        return self.start + self.size + self.skipped
+
+    def add(self, data: bytes) -> None:
+        """Append whole lines."""
+        if self.plain and (any(odd in data for odd in _NEVER_IN_PLAIN) or data.startswith((b"\n", BOM))):
+            self.plain = False
+        self.lines += data.count(b"\n")
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+
+    def path(self) -> str:
+        """A name under which this process can open it."""
+        return f"/dev/fd/{self._file}"
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The text between two places of the source."""
+        data = b""
+        while len(data) < stop - start:
+            more = os.pread(self._file, stop - start - len(data), start - self.start + len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    def after(self, skipped: int = 0) -> Piece:
+        """The next piece, empty; or the line of `skipped` bytes that is too long to be one."""
+        piece = Piece(self.stop, self.line + self.lines)
+        piece.skipped = skipped
+        piece.lines = 1 if skipped else 0
+        return piece
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self._file)
+
+
+def pieces(chunks: Iterable[bytes], start: int, line: int) -> Iterator[Piece]:
+    """The text of `chunks`, which begin at `start` after `line` lines, as pieces; who takes one closes it."""
+    piece = Piece(start, line)
+    rest = b""
+    skipped = 0
+    for chunk in chunks:
+        if skipped:
+            cut = chunk.find(b"\n") + 1
+            skipped += cut or len(chunk)
+            if not cut:
+                continue
+            chunk = chunk[cut:]
+            yield (piece := piece.after(skipped))
+            piece, skipped = piece.after(), 0
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            piece.add(rest + chunk[:cut])
+            rest = chunk[cut:]
+        else:
+            rest += chunk
+        if len(rest) > LONGEST:
+            yield piece
+            rest, skipped = b"", len(rest)
+        elif piece.size >= _PIECE:
+            yield piece
+            piece = piece.after()
+    if skipped:
+        yield (piece := piece.after(skipped))
+        piece.unfinished = True
+    else:
+        yield piece
+        if rest:
+            piece = piece.after()
+            piece.add(rest)
+            piece.lines, piece.unfinished = 1, True
+            yield piece
+
+
+def memory_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("callmeter", os.MFD_CLOEXEC)
+    descriptor, path = tempfile.mkstemp()
+    os.unlink(path)
+    return descriptor

@@ -1,0 +1,313 @@
+"""The usage index says what a plain loop over the log says, whatever is in the log and however it came there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from callmeter.reports.plain_usage import PlainUsage
+from callmeter.reports.usage import Usage
+from callmeter.store.index import UsageIndex
+from callmeter.store.usage_log import read_records
+from callmeter.words.period import Period
+
+IDS = [f"01a0c450-6c00-7aa0-81e1-{number:012x}" for number in range(30)]
+HOSTILE_TEXTS = [
+    "",
+    "a",
+    "code",
+    "Ünï",
+    'qu"ote',
+    "back\\slash",
+    "a\nb",
+    "\x00",
+    "\x1b[31m",
+    "'; DROP",
+    "%_*",
+    "(none)",
+    "😀",
+    "x" * 300,
+    "=1+1",
+    "\u202e",
+    " ",
+]
+TIMES = [
+    "2026-11-21T09:30:01.123Z",
+    "2026-11-21T23:59:59.999Z",
+    "2026-11-22T00:00:00.000Z",
+    "2026-03-29T01:30:00.000Z",
+    "2026-10-25T00:30:00.000Z",
+    "2026-10-25T01:30:00.000Z",
+    "2026-11-21T09:30:01,123Z",
+    "2026-11-21T09:30:01Z",
+    "2026-11-21",
+    "2026-11-21T10:30:01.123456+01:00",
+    "0001-01-01T00:00:00.000Z",
+    "0999-12-31T00:00:00.000Z",
+    "9999-12-31T23:59:59.999Z",
+    "1890-06-01T12:00:00.000Z",
+    "2026-W47-6",
+    "20261121T093001Z",
+    "not a time",
+    "2026-02-30T00:00:00.000Z",
+    "2026-11-21T24:00:00.000Z",
+    "1969-12-31T23:59:59.999Z",
+]
+NUMBERS = [
+    "0",
+    "1",
+    "0.0096",
+    "0.000001979964",
+    "0.00960",
+    "1e-5",
+    "12.5",
+    "999.999999999999",
+    "1000000",
+    "0.1234567890123",
+    "1.0000000000000000001",
+    "123456789.987654321",
+    "-0.5",
+    "1e30",
+    '"0.5"',
+    "null",
+    "0.000000000001",
+    "-1e-12",
+    "99999999999999999999",
+    "NaN",
+]
+COUNTS = [
+    "0",
+    "1",
+    "1200",
+    "9007199254740992",
+    "9007199254740993",
+    "-1",
+    "1.0",
+    "1.5",
+    "1e3",
+    "null",
+    '"7"',
+    "007",
+    "123456789012345678901234567890",
+]
+
+
+def text(value: str) -> str:
+    return json.dumps(value)
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """A usage line: as callmeter writes it, or a bit or wholly off."""
+    kind = draw(st.integers(0, 9))
+    if kind == 0:
+        return draw(
+            st.sampled_from(
+                [
+                    b"",
+                    b" ",
+                    b"{}",
+                    b"null",
+                    b"[]",
+                    b"{",
+                    b'{"v":1',
+                    b"\0\0\0",
+                    b"\xff\xfe",
+                    b"x" * 70000,
+                    b"\xef\xbb\xbf",
+                    b"\r",
+                    b"\1",
+                    b'{"v":1}{"v":1}',
+                    b"nonsense\2",
+                ]
+            )
+        )
+    cost = draw(st.sampled_from(NUMBERS)) if draw(st.booleans()) else draw(st.sampled_from(["0.01", "0.5", "null"]))
+    strange = draw(st.booleans())
+    some = st.sampled_from(HOSTILE_TEXTS if strange else ["code", "triage", "review"])
+    fields = [
+        ("v", draw(st.sampled_from(["1", "1", "1", "1", "2", '"1"', "1.0"])) if strange else "1"),
+        (
+            "id",
+            text(
+                draw(
+                    st.sampled_from([*IDS, IDS[3].upper(), "x", "", "call-7", "0" * 36])
+                    if strange
+                    else st.sampled_from(IDS)
+                )
+            ),
+        ),
+        ("timestamp", text(draw(st.sampled_from(TIMES if strange else TIMES[:6])))),
+        ("tags", draw(_tags(some, strange))),
+        ("provider", text(draw(some))),
+        ("model", text(draw(some))),
+    ]
+    tokens = [
+        (name, draw(st.sampled_from(COUNTS if strange else COUNTS[:4])))
+        for name in ("in", "out", "cached", "cache_write", "cache_write_1h", "reasoning")
+        if draw(st.booleans())
+    ]
+    if draw(st.booleans()):
+        fields.append(("tokens", "{" + ",".join(f"{text(name)}:{count}" for name, count in tokens) + "}"))
+    fields.append(("cost", cost))
+    sources = ["provider", "price", "estimate", "unknown", *(["guess"] if strange else [])]
+    fields.append(("cost_source", text(draw(st.sampled_from(sources)))))
+    if draw(st.booleans()):
+        fields.append(("estimate", draw(st.sampled_from(NUMBERS if strange else NUMBERS[:4]))))
+    fields.append(
+        (
+            "status",
+            text(draw(st.sampled_from(["ok", "ok", "error", "refused", "truncated", *(["bad"] if strange else [])]))),
+        )
+    )
+    for name in ("finish_reason", "error", "key", "host", "generation_id", "pool", "note"):
+        if draw(st.integers(0, 3)) == 0:
+            fields.append(
+                (name, text(draw(some)) if draw(st.integers(0, 9)) else draw(st.sampled_from(["null", "5", "{}"])))
+            )
+    for name in ("duration_ms", "first_token_ms", "attempts"):
+        if draw(st.booleans()):
+            fields.append((name, draw(st.sampled_from(COUNTS if strange else COUNTS[:4]))))
+    if draw(st.integers(0, 3)) == 0:
+        fields.append(("corrects", text(draw(st.sampled_from([*IDS, "x", "call-7", IDS[3].upper()])))))
+    if draw(st.integers(0, 3)) == 0:
+        fields.append(("recorded_at", text(draw(st.sampled_from(TIMES)))))
+    if strange and draw(st.integers(0, 4)) == 0:
+        fields.append(("unheard_of", draw(st.sampled_from(['{"cost":1}', '"x"', "[1,2]"]))))
+    if strange and draw(st.integers(0, 4)) == 0:
+        fields = draw(st.permutations(fields))
+    if strange and draw(st.integers(0, 4)) == 0:
+        fields.append(draw(st.sampled_from(fields)))
+    comma, colon = draw(st.sampled_from([(",", ":"), (", ", ": ")])) if strange else (",", ":")
+    line = "{" + comma.join(f"{text(name)}{colon}{value}" for name, value in fields) + "}"
+    if strange:
+        change = draw(st.integers(0, 9))
+        if change == 0:
+            line = line.replace("\\u00dc", "Ü").replace("\\ud83d\\ude00", "😀")
+        if change == 1:
+            line = line.replace("\\ude00", "")
+        if change == 2:
+            line = line[: draw(st.integers(0, len(line)))]
+        if change == 3:
+            return b"\0\0" + line.encode()
+        if change == 4:
+            return line.encode() + b"\r"
+        if change == 5:
+            return line.encode("latin-1", "replace").replace(b"a", b"\xe4")
+    return line.encode("utf-8", "surrogatepass")
+
+
+@st.composite
+def _tags(draw: st.DrawFn, some: st.SearchStrategy[str], strange: bool) -> str:
+    names = [
+        "agent",
+        "purpose",
+        "session",
+        "team",
+        "work_item",
+        *(["Agent", "a b", "user", "pool", "$x"] if strange else []),
+    ]
+    chosen = draw(st.lists(st.sampled_from(names), max_size=4, unique=not strange))
+    values = [
+        text(draw(some))
+        if not strange or draw(st.integers(0, 9))
+        else draw(st.sampled_from(["5", "null", '{"a":"b"}', "[]"]))
+        for _ in chosen
+    ]
+    return "{" + ",".join(f"{text(name)}:{value}" for name, value in zip(chosen, values, strict=True)) + "}"
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"by": ()},
+    {"by": ("agent", "purpose")},
+    {"by": ("origin", "status")},
+    {"by": ("team", "model")},
+    {"by": ("day",)},
+    {"by": ("hour", "cost_source")},
+    {"by": ("month", "week")},
+    {"by": ("session", "pool", "key", "host", "error", "user")},
+    {"by": ("agent",), "where": ["agent=co*", "agent=(none)", "purpose=*e*"]},
+    {"by": ("model",), "where": ["status=ok", "model=%_*", "model='; DROP", "model=code"]},
+    {"by": ("agent",), "where": ["day=2026-11-21"]},
+    {"by": ("agent",), "where": ["origin=price", "team=code"]},
+]
+SOME_TIME = Period(datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 11, 21, 12, 0, 0, 500, tzinfo=UTC), "")
+
+
+def assert_same(
+    index: Usage, plain: Usage, question: dict[str, Any], percentiles: Sequence[int] = (1, 50, 95, 100)
+) -> None:
+    assert index.groups(**question, percentiles=percentiles) == plain.groups(**question, percentiles=percentiles)
+    assert index.levels(**question, percentiles=percentiles) == plain.levels(**question, percentiles=percentiles)
+
+
+def assert_agree(
+    paths: Sequence[str],
+    directory: Path,
+    zone: tzinfo = UTC,
+    as_of: datetime | None = None,
+    aliases: dict[str, str] | None = None,
+    questions: Sequence[dict[str, Any]] = QUESTIONS,
+) -> UsageIndex:
+    """The index and the plain loop say the same of everything."""
+    reader = read_records(list(paths))
+    plain = PlainUsage(reader, zone, as_of, aliases)
+    index = UsageIndex(list(paths), str(directory), zone, as_of, aliases)
+    found = index.reading
+    assert (found.lines, found.bad_lines, found.duplicates) == (reader.lines, reader.bad_count, reader.duplicates)
+    assert list(found.files) == reader.files
+    assert [(file, line, reason) for file, line, reason in found.bad] == [
+        (bad.file, bad.line, bad.reason) for bad in reader.bad
+    ]
+    assert found.first == plain.reading.first
+    for question in questions:
+        assert_same(index, plain, question)
+    assert list(index.calls()) == list(plain.calls())
+    conditions = {"period": SOME_TIME, "where": ["agent=*"]}
+    assert list(index.calls(**conditions)) == list(plain.calls(**conditions))
+    assert index.groups(("agent", "day"), period=SOME_TIME) == plain.groups(("agent", "day"), period=SOME_TIME)
+    return index
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(
+    st.lists(st.lists(lines(), max_size=25), min_size=1, max_size=3),
+    st.sampled_from([b"\n", b"\n", b"\r\n"]),
+    st.sampled_from([UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns"), ZoneInfo("Australia/Lord_Howe")]),
+    st.sampled_from([None, None, datetime(2026, 11, 21, 9, 30, 1, 123456, tzinfo=UTC)]),
+    st.booleans(),
+    st.data(),
+)
+def test_index_and_plain_loop_agree_on_any_log(
+    parts: list[list[bytes]], newline: bytes, zone: tzinfo, as_of: datetime | None, finished: bool, data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        names = ["usage-2026-10.jsonl.zst", "usage-2026-09.jsonl.gz", "usage.jsonl"][-len(parts) :]
+        for name, part in zip(names, parts, strict=True):
+            body = newline.join(part) + (newline if finished else b"")
+            if data.draw(st.integers(0, 9)) == 0:
+                body = b"\xef\xbb\xbf" + body
+            if name.endswith(".zst"):
+                body = zstandard.ZstdCompressor(write_checksum=True).compress(body)
+            if name.endswith(".gz"):
+                body = gzip.compress(body)
+            if name != "usage.jsonl" and data.draw(st.integers(0, 9)) == 0:
+                body = body[: len(body) // 2]
+            (directory / name).write_bytes(body)
+        log = str(directory / "usage.jsonl")
+        questions = data.draw(st.lists(st.sampled_from(QUESTIONS), min_size=1, max_size=2))
+        assert_agree([log], directory / "index", zone, as_of, {"squad": "team"}, questions)
+        with open(log, "ab") as file:
+            file.write(newline + newline.join(data.draw(st.lists(lines(), max_size=5))))
+        assert_agree([log], directory / "index", zone, as_of, questions=questions)
