@@ -144,3 +144,79 @@ def test_a_renamed_key_goes_on_working(owner: Owner) -> None:
 def test_a_wrong_ceiling_is_told_before_anything_is_minted(owner: Owner, words: list[str]) -> None:
     owner("keys", "create", *words, status=2)
     assert not owner.router.requests
+
+
+def quotas(owner: Owner, *quotas: dict[str, object]) -> None:
+    (owner.home / "budget.json").write_text(json.dumps({"quotas": list(quotas)}))
+
+
+def test_quotas_become_ceilings_at_the_provider_the_difference_is_shown_first(owner: Owner) -> None:
+    owner("keys", "create", "code", "5")
+    quotas(
+        owner,
+        {"subject": "agent:code", "limit": 3, "period": "week", "enforcement": "hard"},
+        {"subject": "agent:code", "limit": 100, "period": "month", "enforcement": "hard"},
+    )
+    done = owner("quota", "sync", "--check", status=3)
+    assert "$5.00" in done.stdout and "$3.00" in done.stdout
+    assert owner.router.keys[0].limit == 5
+    owner("quota", "sync", "--apply")
+    assert (owner.router.keys[0].limit, owner.router.keys[0].limit_reset) == (3, "weekly")
+    owner("quota", "sync", "--check")
+    assert owner.entry("code@openrouter")["budget"] == "3"
+
+
+def test_a_key_that_is_being_rotated_keeps_the_ceiling_of_its_rotation(owner: Owner) -> None:
+    owner("keys", "create", "code", "5")
+    quotas(owner, {"subject": "agent:code", "limit": 3, "period": "month"})
+    owner("rotate-key", "code@openrouter", status=3)
+    before = [record.limit for record in owner.router.keys]
+    assert "being rotated" in owner("quota", "sync", "--apply").stdout
+    assert [record.limit for record in owner.router.keys] == before
+
+
+def findings(owner: Owner, status: int = 0, *options: str) -> dict[str, list[str]]:
+    rows = json.loads(owner("keys", "audit", "--format", "json", *options, status=status).stdout)["rows"]
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["label"], []).append(row["kind"])
+    return found
+
+
+def test_the_audit_finds_what_is_wrong_with_each_key(owner: Owner) -> None:
+    owner("keys", "create", "good", "5", "--owner", "ann", "--expires", "80d")
+    owner.router.give_key("a stray")
+    quotas(owner, {"subject": "agent:good", "limit": 5, "period": "month", "enforcement": "hard"})
+    assert findings(owner) == {"a stray": ["stray"]}
+    bare = owner.router.give_key("bare")
+    owner("keys", "add", "bare", input=bare)
+    registry = owner.home / "keys.toml"
+    registry.write_text(registry.read_text().replace('agent = "bare"', 'agent = "bare"\nlast_rotated = 2025-01-01'))
+    found = findings(owner)
+    assert sorted(found["bare@openrouter"]) == ["no_expiry", "no_limit", "no_owner", "old"]
+    (owner.home / "secrets" / "bare@openrouter").chmod(0o644)
+    assert "unsafe" in findings(owner)["bare@openrouter"]
+    owner("keys", "audit", "--fail-if-any", status=3)
+
+
+def test_the_audit_finds_keys_that_are_gone_disabled_used_without_tags_or_by_others(owner: Owner) -> None:
+    owner("keys", "create", "one", "5")
+    owner("keys", "create", "two", "5")
+    one, two = owner.router.keys
+    owner.call("--agent", "one", "--key", "two@openrouter")
+    owner.call("--agent", "two", "--key", "two@openrouter")
+    owner.call("--key", "one@openrouter")
+    found = findings(owner)
+    assert "shared_by_agents" in found["two@openrouter"]
+    assert "untagged" in found["one@openrouter"]
+    one.disabled = True
+    del owner.router._records[two.hash]
+    found = findings(owner)
+    assert "disabled" in found["one@openrouter"] and "gone" in found["two@openrouter"]
+
+
+def test_without_a_terminal_the_audit_only_proposes(owner: Owner) -> None:
+    owner("keys", "create", "one", "5")
+    done = owner("keys", "audit", "--fix")
+    assert "`callmeter budget rotate-key one@openrouter`" in done.stderr
+    assert len(owner.router.keys) == 1

@@ -84,6 +84,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "quota_suggest",
         "Quotas that would fit what is used, and on what evidence; --apply sets them.",
     ),
+    "budget quota sync": (
+        "quota_sync",
+        "Write quotas as ceilings, and model lists, to the provider: a second wall behind this one.",
+    ),
     "budget quota unset": ("quota_unset", "Remove a quota from the policy; nothing else in the file changes."),
     "budget request": ("request", "Ask for headroom over a quota's limit; prints the request's id."),
     "budget requests": ("requests", "What waits for approval, and what is frozen."),
@@ -106,9 +110,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "keys_create",
         "Mint a key with a ceiling of its own at the provider, store and register it.",
     ),
+    "budget keys audit": (
+        "keys_audit",
+        "Review the keys: what nobody owns, uses, limits or rotates, and what lies or spends where it should not.",
+    ),
     "budget keys retire": ("keys_retire", "Disable a key at the provider and use it no more; its entry is kept."),
     "budget keys rename": ("keys_rename", "Give a key another label."),
-    "budget keys import": ("keys_import", "Match the account's keys with the registry, and learn what it says of them."),
+    "budget keys import": (
+        "keys_import",
+        "Match the account's keys with the registry, and learn what it says of them.",
+    ),
     "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
     "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
     "budget keys show": ("keys_show", "One key's registry entry; never the key."),

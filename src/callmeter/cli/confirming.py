@@ -16,3 +16,11 @@ def require_yes(world: World, question: str, yes: bool) -> None:
     if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
         raise UsageError("nobody is there to confirm the change", "add `--yes`")
     typer.confirm(question, abort=True, err=True)
+
+
+def confirmed(world: World, question: str) -> bool:
+    """Whether a person at a terminal says yes; no where nobody is there."""
+    stdin = world.stdin
+    if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
+        return False
+    return bool(typer.confirm(question, err=True))

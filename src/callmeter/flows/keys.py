@@ -22,7 +22,6 @@ from callmeter.secrets.store import SecretStore
 from callmeter.store.audit import Audit
 from callmeter.words.errors import CallmeterError, NoKey, UsageError
 
-
 # What a replacement has from the entry that it replaces: not its dates, nor what the provider calls it.
 _INHERITED = (
     "provider",
