@@ -3,6 +3,7 @@ written, a log that is deleted. Calls say what to do, and nothing is lost."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -144,3 +145,21 @@ def test_a_log_deleted_under_a_call_gives_no_money_back(
     assert run_llm_call(*CALL, "hello", env=env).returncode == 3, "the ledger remembers what was deleted"
     checked = run_callmeter("budget", "recover", "--check")
     assert checked.returncode == 3 and "`callmeter budget recover --rebuild`" in checked.stderr
+
+
+def test_a_ledger_out_of_reach_stops_only_what_a_hard_quota_counts(
+    home: Path, model: CountingServer, run_llm_call: Run
+) -> None:
+    if importlib.util.find_spec("psycopg") is None:
+        lacking("psycopg is not installed")
+    env = {**KEY, "CALLMETER_BASE_URL": model.base_url, "CALLMETER_LEDGER": "postgresql://callmeter@127.0.0.1:9/x"}
+    quotas = [
+        {"subject": "agent:code", "limit": 1, "period": "month", "enforcement": "hard"},
+        {"subject": "total", "limit": 5, "period": "month", "enforcement": "soft"},
+    ]
+    (home / "budget.json").write_text(json.dumps({"enforcement": "soft", "quotas": quotas}))
+    stopped = run_llm_call(*CALL, "hello", env=env)
+    assert stopped.returncode == 7 and "`unreachable`" in stopped.stderr
+    passed = run_llm_call(*CALL[:-1], "docs", "hello", env=env)
+    assert (passed.returncode, passed.stdout) == (0, "answer to hello\n")
+    assert "as the policy says" in passed.stderr

@@ -152,7 +152,7 @@ class Books:
         except Uncounted:
             return None
         except LedgerProblem:
-            return None if self._needs_ledger() else admission
+            return None if self._needs_ledger(asked) else admission
 
     def settle(self, record: dict[str, object], append: Callable[[], None], now: datetime) -> None:
         """Write the line and turn the hold into what the record says, in one step where there is a hold."""
@@ -189,14 +189,18 @@ class Books:
         try:
             self._admit(asked, admission, desk)
         except LedgerProblem as problem:
-            if self._needs_ledger():
+            if self._needs_ledger(asked):
                 raise
             admission.unbooked = True
             admission.warnings.append(f"{problem.message}; the call goes ahead, as the policy says")
         return admission
 
-    def _needs_ledger(self) -> bool:
-        return self.policy.unreachable == "fail_closed" and any(q.enforcement == "hard" for q in self.policy.quotas)
+    def _needs_ledger(self, asked: Asked) -> bool:
+        """Whether the call stops when the ledger is out of reach: when it may fall under a hard quota."""
+        facts = self._facts(asked, asked.model)
+        buckets = candidate_buckets(self.policy.quotas, facts, asked.at, zone_named(self.policy.time_zone))
+        hard = any(bucket.quota.enforcement == "hard" for bucket in buckets)
+        return hard and self.policy.unreachable == "fail_closed"
 
     def _readmit(self, asked: Asked, admission: Admission) -> bool:
         """Decide again, as if the call held nothing yet, and move its hold. Nothing of the call may change: an attempt
