@@ -7,7 +7,7 @@ _callmeter_spec() {
     commands='' options='' operands=''
     case $1 in
     'callmeter')
-        commands='llm-call budget prices config local demo'
+        commands='llm-call budget prices config local doctor demo'
         options='--version -h --help'
         ;;
     'callmeter llm-call')
@@ -46,7 +46,7 @@ _callmeter_spec() {
         options='--work-item:@work_item --since: --until: --last: --month: --this-week --last-week --this-month --last-month --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget forecast')
-        options='--next-week --next-month --days: --to-period-end --by-agent --by-purpose --by-model --by:@tag --fail-if-over: --backtest --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--next-week --next-month --days: --to-period-end --by-agent --by-purpose --by-model --by:@tag --top: --fail-if-over: --backtest --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget anomalies')
         options='--by:@tag --floor: --fail-if-any --record --no-record --where: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
@@ -69,7 +69,7 @@ _callmeter_spec() {
         options='--agent:@agent --session:@session --purpose:@purpose --user:@user --tag: --model:@model --key:@key --provider:@provider --schema --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota')
-        commands='allocate check explain guarantees left set show suggest unset'
+        commands='allocate check explain guarantees left set show suggest sync unset'
         options='-h --help'
         ;;
     'callmeter budget quota allocate')
@@ -95,6 +95,9 @@ _callmeter_spec() {
         ;;
     'callmeter budget quota suggest')
         options='--by:@tag --period:day,week,month --unit:usd,tokens,calls --apply -y --yes --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota sync')
+        options='--apply --check --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota unset')
         options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls -q --quiet -v --verbose -h --help'
@@ -125,11 +128,29 @@ _callmeter_spec() {
         operands='@key'
         ;;
     'callmeter budget keys')
-        commands='add list show move remove'
+        commands='create audit retire rename import add list show exec move remove'
         options='-h --help'
         ;;
+    'callmeter budget keys create')
+        options='--user:@user --tier: --reset:daily,weekly,monthly,never --label:@key --provider:@provider --environment:@environment --owner: --purpose:@purpose --models: --expires: --store: -q --quiet -v --verbose -h --help'
+        operands='@agent'
+        ;;
+    'callmeter budget keys audit')
+        options='--fix --fail-if-any --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget keys retire')
+        options='-q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
+    'callmeter budget keys rename')
+        options='-q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
+    'callmeter budget keys import')
+        options='--provider:@provider --base-url: --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
     'callmeter budget keys add')
-        options='--label:@key --provider:@provider --base-url: --environment:@environment --owner: --purpose:@purpose --models: --expires: --default --replace --shared --store: --existing --stdin --fd: -q --quiet -v --verbose -h --help'
+        options='--label:@key --provider:@provider --base-url: --environment:@environment --owner: --purpose:@purpose --models: --expires: --default --user:@user --rotate-every: --management --replace --shared --store: --existing --stdin --fd: -q --quiet -v --verbose -h --help'
         operands='@agent'
         ;;
     'callmeter budget keys list')
@@ -138,6 +159,10 @@ _callmeter_spec() {
     'callmeter budget keys show')
         options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         operands='@key'
+        ;;
+    'callmeter budget keys exec')
+        options='--provider:@provider --environment:@environment --session:@session --purpose:@purpose -q --quiet -v --verbose -h --help'
+        operands='@agent'
         ;;
     'callmeter budget keys move')
         options='-q --quiet -v --verbose -h --help'
@@ -210,6 +235,9 @@ _callmeter_spec() {
         ;;
     'callmeter local stop')
         options='-q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter doctor')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter demo')
         options='-h --help'

@@ -21,7 +21,7 @@ from callmeter.cli.templates import KEYS as TEMPLATE_KEYS
 from callmeter.policy.document import KEYS, TAG_KEYS, parse_policy
 from callmeter.policy.quota_rules import QUOTA_KEYS
 from callmeter.store.places import Places
-from callmeter.store.settings import KNOWN, PROVIDER_KEYS, Settings, variable_of
+from callmeter.store.settings import HELPER_KEYS, KNOWN, PROVIDER_KEYS, VAULT_KEYS, Settings, variable_of
 from callmeter.words.errors import Exit
 from callmeter.words.record import parse_record
 from callmeter.words.tags import BUILT_IN
@@ -146,7 +146,7 @@ def test_every_file_has_its_place_on_the_page() -> None:
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        ("callmeter-config.5", [*KNOWN, *PROVIDER_KEYS]),
+        ("callmeter-config.5", [*KNOWN, *PROVIDER_KEYS, *VAULT_KEYS, *HELPER_KEYS]),
         ("callmeter-usage-log.5", FIELDS),
         ("budget.json.5", [*KEYS, *TAG_KEYS, *QUOTA_KEYS]),
         ("llm-call.1", TEMPLATE_KEYS),

@@ -1,8 +1,8 @@
 """`callmeter budget keys exec`: run a command with an agent's key and tags.
 
-callmeter budget keys exec code -- aider --model openrouter/anthropic/claude-3.5-sonnet
+callmeter budget keys exec code -- aider
 callmeter budget keys exec code --session s-12 --purpose refactoring -- ./agent.py
-callmeter budget keys exec code --provider openai -- sh -c 'curl -H "Authorization: Bearer $OPENAI_API_KEY" …'
+callmeter budget keys exec code --provider openai -- ./old-script.sh
 """
 
 from __future__ import annotations
