@@ -36,7 +36,7 @@ from callmeter.words.sketch import NEAR
 # What is usual is what was in 28 days; what runs away may have begun before the period.
 _USUAL, _BEGAN = timedelta(28), 14
 # A zombie is open for so long, is never silent for longer than that, and outlives other sessions of its agent so far.
-_ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=72), timedelta(hours=6), 3
+_ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=48), timedelta(hours=6), 3
 # So many calls are compared; of more, those of the sessions that cost most in a day.
 _MOST_LINES = 50_000
 _HOUR, _DAY = timedelta(hours=1), timedelta(1)
@@ -194,15 +194,14 @@ def _too_dear(scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, list
         ((part.first, name, day) for name, session in sessions.items() for day, part in session.days.items())
     )
     found: dict[Name, list[Dear]] = {}
-    usual: dict[str, deque[tuple[datetime, int]]] = {}
+    usual: dict[str, _Usual] = {}
     for first, name, day in every:
         part = sessions[name].days[day]
-        others = usual.setdefault(name[0], deque())
-        while others and first - others[0][0] > _USUAL:
-            others.popleft()
+        others = usual.setdefault(name[0], _Usual())
+        others.forget(first)
         floor = max(scope.floors.of("agent", name[0]), rules.session_floor)
-        if part.nano > floor and len(others) >= LEAST_SESSIONS:
-            largest = max(nano for _, nano in others)
+        if part.nano > floor and others.count >= LEAST_SESSIONS:
+            largest = others.largest
             if part.nano > int(largest * rules.times_largest_session):
                 before = found.setdefault(name, [])
                 if before and before[-1].days[-1] == day - _DAY:
@@ -211,12 +210,43 @@ def _too_dear(scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, list
                 else:
                     before.append(Dear(replace(part), largest, [day]))
                 continue
-        others.append((first, part.nano))
+        others.add(first, part.nano)
     return {
         name: kept
         for name, parts in found.items()
         if (kept := [each for each in parts if scope.touches(str(each.days[0]), str(each.days[-1]))])
     }
+
+
+class _Usual:
+    """How many sessions an agent had in the last 28 days, and what the dearest of them cost."""
+
+    def __init__(self) -> None:
+        self._began: deque[datetime] = deque()
+        # Only those that no later one exceeds, the dearest first.
+        self._dearest: deque[tuple[datetime, int]] = deque()
+
+    @property
+    def count(self) -> int:
+        return len(self._began)
+
+    @property
+    def largest(self) -> int:
+        return self._dearest[0][1] if self._dearest else 0
+
+    def add(self, first: datetime, nano: int) -> None:
+        """One more, later than those before."""
+        self._began.append(first)
+        while self._dearest and self._dearest[-1][1] <= nano:
+            self._dearest.pop()
+        self._dearest.append((first, nano))
+
+    def forget(self, now: datetime) -> None:
+        """Leave out what is too long ago."""
+        while self._began and now - self._began[0] > _USUAL:
+            self._began.popleft()
+        while self._dearest and now - self._dearest[0][0] > _USUAL:
+            self._dearest.popleft()
 
 
 def _loops(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[Name, list[Loop]], int]:

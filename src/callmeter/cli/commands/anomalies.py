@@ -34,9 +34,7 @@ def anomalies(
     ctx: typer.Context,
     by: Annotated[
         list[str] | None,
-        typer.Option(
-            "--by", metavar="TAG", help="Look at each value of this tag. Repeatable; agent, purpose, model, key."
-        ),
+        typer.Option("--by", metavar="TAG", help="Look at this tag, not at agent, purpose, model and key. Repeatable."),
     ] = None,
     floor: Annotated[
         str | None,
