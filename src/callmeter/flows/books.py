@@ -137,7 +137,10 @@ class Books:
 
                 self.policy = self._reread()
                 self._basis = None
-                ensure(self.policy, self.ledger, self.log, asked.at)
+                try:
+                    ensure(self.policy, self.ledger, self.log, asked.at)
+                except LedgerProblem as problem:
+                    return self._unbooked(asked, Admission(asked.model, asked.ceiling), problem)
         raise Busy("the policy changes all the while", "try again", retry_after=1)
 
     def again(self, asked: Asked) -> Admission | None:
@@ -189,10 +192,15 @@ class Books:
         try:
             self._admit(asked, admission, desk)
         except LedgerProblem as problem:
-            if self._needs_ledger(asked):
-                raise
-            admission.unbooked = True
-            admission.warnings.append(f"{problem.message}; the call goes ahead, as the policy says")
+            return self._unbooked(asked, admission, problem)
+        return admission
+
+    def _unbooked(self, asked: Asked, admission: Admission, problem: LedgerProblem) -> Admission:
+        """Let a call go ahead without the ledger, if the policy says so. Raises the problem."""
+        if self._needs_ledger(asked):
+            raise problem
+        admission.unbooked = True
+        admission.warnings.append(f"{problem.message}; the call goes ahead, as the policy says")
         return admission
 
     def _needs_ledger(self, asked: Asked) -> bool:
