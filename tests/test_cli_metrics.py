@@ -220,11 +220,22 @@ def test_the_whole_page_is_read_by_both_parsers(call: Callable[..., Result]) -> 
     assert [each.name for each in openmetrics(call("--format", "openmetrics").stdout)] == plain
 
 
-def test_another_log_has_no_quotas(call: Callable[..., Result], home: Path) -> None:
+def test_another_log_has_no_quotas_and_must_be_there(call: Callable[..., Result], home: Path) -> None:
     other = home / "other.jsonl"
     other.write_bytes(log_lines(LOG))
     assert "callmeter_quota_limit" in call().stdout
     assert "callmeter_quota_limit" not in call("--log", str(other)).stdout
+    missing = call("--log", str(home / "missing.jsonl"))
+    assert (missing.exit_code, missing.stdout) == (2, "")
+
+
+def test_lines_that_are_no_records_are_counted(call: Callable[..., Result], home: Path) -> None:
+    (home / "usage.jsonl").write_bytes(log_lines(LOG) * 2 + b'{"torn\nnonsense\n')
+    page = call().stdout
+    assert "callmeter_log_lines 6\n" in page
+    assert "callmeter_log_bad_lines 2\n" in page
+    assert "callmeter_log_duplicate_lines 2\n" in page
+    assert "callmeter_cost_usd 9\n" in page
 
 
 def test_quotas_of_many_sessions_stay_within_bounds(call: Callable[..., Result], home: Path) -> None:
