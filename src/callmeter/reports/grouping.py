@@ -68,7 +68,7 @@ def condition_of(
     `*` stands for any text, `(none)` for a missing value; of several values for one name, one has to match.
     Raises UsageError for text without `=` and for bad names.
     """
-    tests = [(reader_of(name, zone), _matcher(values)) for name, values in patterns_of(where, aliases).items()]
+    tests = [(reader_of(name, zone), matcher_of(values)) for name, values in patterns_of(where, aliases).items()]
     if not tests:
         return None
     return lambda record: all(matches(read(record)) for read, matches in tests)
@@ -129,7 +129,8 @@ def _instant(text: str, default: datetime) -> datetime:
         return default
 
 
-def _matcher(values: Sequence[str]) -> Callable[[str], bool]:
+def matcher_of(values: Sequence[str]) -> Callable[[str], bool]:
+    """What tells whether a text is one of the values, in which `*` stands for any text."""
     exact = frozenset(value for value in values if "*" not in value)
     patterns = [value for value in values if "*" in value]
     if not patterns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 
-from callmeter.reports.grouping import NONE, condition_of, key_name, reader_of, time_text, within
+from callmeter.reports.grouping import NONE, key_name, matcher_of, patterns_of, reader_of, time_text, within
 from callmeter.reports.sums import FAILED
 from callmeter.reports.usage import Figures, Group, Reading
 from callmeter.words.instant import parse_instant
@@ -66,9 +66,10 @@ class PlainUsage:
     def calls(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
         inside = within(period, self.as_of)
-        satisfies = condition_of(where, self.zone, self._aliases)
+        patterns = patterns_of(where, self._aliases)
+        tests = [(self._reader(name), matcher_of(values)) for name, values in patterns.items()]
         for record in self._records:
-            if (inside is None or inside(record)) and (satisfies is None or satisfies(record)):
+            if (inside is None or inside(record)) and all(matches(read(record)) for read, matches in tests):
                 yield record
 
     def _grouped(
