@@ -1,96 +1,36 @@
-"""Sessions out of control: runaway loops, by their prompts or by their cost, and zombies, open and spending for days.
-
-Prompts are compared by their sketches in the log, as the loop breaker does it live (`policy.loop_rule`); so the
-thresholds are the policy's `loop_breaker`. The lines of the log are read only for sessions that cost enough to matter.
-"""
+"""Sessions out of control: runaways, by their prompts or by their cost, and zombies, open and spending for days."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import cached_property
 from statistics import median
 
-from callmeter.policy.controls import LoopBreaker
-from callmeter.policy.loop_rule import CLOSE, LEAST_SESSIONS, Seen, one_thing
+from callmeter.policy.loop_rule import LEAST_SESSIONS
 from callmeter.reports.anomaly_finding import (
     RUNAWAY,
     ZOMBIE,
     Finding,
     Scope,
     breakdown,
-    days_period,
     freeze,
     many,
     times,
 )
+from callmeter.reports.anomaly_loops import Loop, find_loops
 from callmeter.reports.grouping import NONE
+from callmeter.reports.session_days import Name, Part, Session, only, read_sessions
 from callmeter.reports.usage import Usage
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import shown
-from callmeter.words.record import UsageRecord
-from callmeter.words.sketch import NEAR
 
 # What is usual is what was in 28 days; what runs away may have begun before the period.
 _USUAL, _BEGAN = timedelta(28), 14
 # A zombie is open for so long, is never silent for longer than that, and outlives other sessions of its agent so far.
 _ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=48), timedelta(hours=6), 3
-# So many calls are compared; of more, those of the sessions that cost most in a day.
-_MOST_LINES = 50_000
 _HOUR, _DAY = timedelta(hours=1), timedelta(1)
-Name = tuple[str, str]  # agent, session
-
-
-@dataclass
-class Part:
-    """A session's calls of some days."""
-
-    first: datetime
-    last: datetime
-    nano: int
-    calls: int
-
-    @property
-    def open(self) -> timedelta:
-        return self.last - self.first
-
-    def add(self, other: Part) -> None:
-        """Its calls as well."""
-        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
-        self.nano += other.nano
-        self.calls += other.calls
-
-
-@dataclass
-class Session:
-    """A session as far as it was read."""
-
-    agent: str
-    name: str
-    days: dict[date, Part] = field(default_factory=dict)
-
-    @cached_property
-    def whole(self) -> Part:
-        """All its days together."""
-        parts = list(self.days.values())
-        whole = replace(parts[0])
-        for each in parts[1:]:
-            whole.add(each)
-        return whole
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Near-identical prompts of one session, from the first to the last of them. `sizes` are the tokens of the first
-    and the last prompt."""
-
-    first: datetime
-    last: datetime
-    calls: int
-    nano: int
-    sizes: tuple[int, int]
 
 
 @dataclass
@@ -104,12 +44,12 @@ class Dear:
 
 def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int]:
     """Runaway loops and zombies; and how many calls were too many to be compared."""
-    sessions = _sessions(usage, scope)
+    sessions = read_sessions(usage, scope, _USUAL.days + _BEGAN)
     named = {name: each for name, each in sessions.items() if each.name != NONE}
     zombies = _zombies(usage, scope, named)
     found = [_zombie(scope, named, name, part) for name, part in zombies.items()]
     dear = {name: parts for name, parts in _too_dear(scope, named).items() if name not in zombies}
-    loops, unread = _loops(usage, scope, sessions)
+    loops, unread = find_loops(usage, scope, sessions)
     for name, runs in loops.items():
         for loop in runs:
             # The loop is why its session is dear.
@@ -125,19 +65,10 @@ def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int]:
 
 def zombie_sessions(usage: Usage, scope: Scope) -> dict[Name, Part]:
     """The zombies alone, each with its calls while it was never silent for long."""
-    named = {name: each for name, each in _sessions(usage, scope).items() if each.name != NONE}
+    named = {
+        name: each for name, each in read_sessions(usage, scope, _USUAL.days + _BEGAN).items() if each.name != NONE
+    }
     return _zombies(usage, scope, named)
-
-
-def _sessions(usage: Usage, scope: Scope) -> dict[Name, Session]:
-    found: dict[Name, Session] = {}
-    names, period = ("agent", "session", "day"), scope.back(_USUAL.days + _BEGAN)
-    for (agent, name, day), figures in usage.groups(names, period=period, where=scope.where):
-        if figures.first is not None and figures.last is not None:
-            session = found.setdefault((agent, name), Session(agent, name))
-            part = Part(parse_instant(figures.first), parse_instant(figures.last), figures.nano, figures.calls)
-            session.days[date.fromisoformat(day)] = part
-    return found
 
 
 def _zombies(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, Part]:
@@ -155,7 +86,7 @@ def _zombies(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> di
     hours: dict[Name, list[Part]] = {}
     # From the beginning of the log: a zombie may have been open for long.
     for (agent, session, _), figures in usage.groups(
-        ("agent", "session", "hour"), period=scope.history, where=_only(scope, suspects)
+        ("agent", "session", "hour"), period=scope.history, where=only(scope, suspects)
     ):
         if (agent, session) in suspects and figures.first and figures.last:
             part = Part(parse_instant(figures.first), parse_instant(figures.last), figures.nano, figures.calls)
@@ -247,115 +178,6 @@ class _Usual:
             self._began.popleft()
         while self._dearest and now - self._dearest[0][0] > _USUAL:
             self._dearest.popleft()
-
-
-def _loops(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[Name, list[Loop]], int]:
-    """The sessions whose prompts repeat themselves."""
-    chosen, unread = _suspects(scope, sessions)
-    found: dict[Name, _Repeats] = {}
-    for day in sorted(chosen):
-        names = chosen[day]
-        for record in usage.calls(period=days_period(day, day, usage.zone), where=_only(scope, names)):
-            name = record.tags.get("agent") or NONE, record.tags.get("session") or NONE
-            if name in names:
-                found.setdefault(name, _Repeats(scope.rules)).add(record)
-    loops = {
-        name: [
-            loop
-            for loop in repeats.loops()
-            if loop.nano > scope.floors.of("agent", name[0])
-            and scope.touches(scope.minute(loop.first), scope.minute(loop.last))
-        ]
-        for name, repeats in found.items()
-    }
-    return {name: runs for name, runs in loops.items() if runs}, unread
-
-
-def _suspects(scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[date, set[Name]], int]:
-    """The sessions whose lines of a day are worth reading, and how many calls of others were too many. A loop may have
-    begun the day before the period, and one over midnight has a half on each day."""
-    start = scope.back(1).start
-    first = date.min if start is None else scope.day(start)
-    parts = [
-        (part, day, name)
-        for name, session in sessions.items()
-        for day, part in session.days.items()
-        if day >= first and 2 * part.nano > scope.floors.of("agent", name[0]) and 2 * part.calls >= scope.rules.similar
-    ]
-    parts.sort(key=lambda each: (-each[0].nano, each[1:]))
-    chosen: dict[date, set[Name]] = {}
-    lines = unread = 0
-    for part, day, name in parts:
-        if lines + part.calls > _MOST_LINES:
-            unread += part.calls
-            continue
-        lines += part.calls
-        chosen.setdefault(day, set()).add(name)
-    return chosen, unread
-
-
-class _Repeats:
-    """The near-identical prompts of one session, call by call in order of time."""
-
-    def __init__(self, rules: LoopBreaker) -> None:
-        self._rules = rules
-        self._last: deque[tuple[float, int, UsageRecord]] = deque(maxlen=rules.of_last)
-        self._costs: dict[str, int] = {}
-        self._loops: list[list[UsageRecord]] = []
-        self._ids: set[str] = set()
-        self._until = 0.0
-
-    def add(self, record: UsageRecord) -> None:
-        """A line, corrections included."""
-        if record.corrects is not None or record.cost_nano is not None:
-            about = record.corrects or record.id
-            self._costs[about] = self._costs.get(about, 0) + (record.cost_nano or 0)
-        if record.corrects is not None or record.status == "refused" or record.prompt_sketch is None:
-            return
-        try:
-            sketch = int(record.prompt_sketch, 16)
-        except ValueError:
-            return
-        at = record.instant.timestamp()
-        self._last.append((at, sketch, record))
-        # As `loop_rule` does it, on numbers: this is done for every line.
-        alike = [seen for seen in self._last if at - seen[0] <= CLOSE and (seen[1] ^ sketch).bit_count() <= NEAR]
-        if len(alike) < self._rules.similar:
-            return
-        if not one_thing([Seen(int(seen[0]), f"{seen[1]:x}", 0) for seen in alike]):
-            return
-        if not self._loops or at - self._until > CLOSE:
-            self._loops.append([])
-            self._ids = set()
-        for _, _, each in alike:
-            if each.id not in self._ids:
-                self._ids.add(each.id)
-                self._loops[-1].append(each)
-        self._until = at
-
-    def loops(self) -> list[Loop]:
-        """The loops, in order of time."""
-        return [
-            Loop(
-                records[0].instant,
-                records[-1].instant,
-                len(records),
-                sum(self._costs.get(each.id, 0) for each in records),
-                (_prompt(records[0]), _prompt(records[-1])),
-            )
-            for records in self._loops
-        ]
-
-
-def _prompt(record: UsageRecord) -> int:
-    return record.tokens.in_ if record.tokens else 0
-
-
-def _only(scope: Scope, names: Collection[Name]) -> list[str]:
-    """Conditions for these sessions. They let through others of the same names, which the reader leaves out."""
-    where = [each for each in scope.where if each.partition("=")[0].strip() not in ("agent", "session")]
-    agents, sessions = {agent for agent, _ in names}, {session for _, session in names}
-    return [*where, *(f"agent={agent}" for agent in sorted(agents)), *(f"session={name}" for name in sorted(sessions))]
 
 
 def _zombie(scope: Scope, sessions: Mapping[Name, Session], name: Name, part: Part) -> Finding:
