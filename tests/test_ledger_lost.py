@@ -1,5 +1,5 @@
 """A ledger in PostgreSQL that goes away for good after any message of a call, under each policy."""
-# ruff: noqa: F401 - fixtures are imported, and then asked for by name
+# ruff: noqa: F401, F811 - fixtures are imported, and then asked for by name
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
+from ledger_engines import new_database, server  # noqa: F401 - a fixture, asked for by name
 
 CALL = ("-m", "gpt-4o-mini", "--provider", "mine", "--max-tokens", "96", "--agent", "code")
 MONTH = {"subject": "agent:code", "period": "month"}
@@ -64,13 +65,13 @@ def failing(*statuses: int, together: int = 1) -> Iterator[tuple[Failing, str]]:
     class Server(ThreadingHTTPServer):
         request_queue_size = 128
 
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    serving = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
     thread.start()
-    yield said, f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
+    yield said, f"http://127.0.0.1:{serving.server_port}/v1"
+    serving.shutdown()
     thread.join()
-    server.server_close()
+    serving.server_close()
 
 
 def prepare(home: Path, base_url: str, *quotas: dict[str, object]) -> None:
@@ -93,11 +94,11 @@ def worst(run_llm_call: Run, home: Path) -> Decimal:
 def test_an_attempt_that_does_not_fit_beside_a_charged_one_is_not_made(
     home: Path, run_llm_call: Run, run_callmeter: Run, worst: Decimal
 ) -> None:
-    with failing(500, 500, 500) as (server, base_url):
+    with failing(500, 500, 500) as (endpoint, base_url):
         prepare(home, base_url, {**MONTH, "limit": str(worst * 2)})
         done = run_llm_call(*CALL, "--retries", "5", "hello")
     assert done.returncode == 7
-    assert len(server.models) == 2, "a third would cost more than the quota has, if all are charged"
+    assert len(endpoint.models) == 2, "a third would cost more than the quota has, if all are charged"
     assert "no further attempt with gpt-4o-mini: the quotas do not let it pass" in done.stderr
     (line,) = lines(home)
     assert (line["attempts"], line["cost"]) == (2, worst * 2)
@@ -117,22 +118,22 @@ def test_an_attempt_that_fits_is_made_and_all_are_counted(
 
 
 def test_attempts_that_cost_nothing_need_no_further_room(home: Path, run_llm_call: Run, worst: Decimal) -> None:
-    with failing(429, 429) as (server, base_url):
+    with failing(429, 429) as (endpoint, base_url):
         prepare(home, base_url, {**MONTH, "limit": str(worst)})
         done = run_llm_call(*CALL, "--retries", "5", "hello")
-    assert (done.returncode, len(server.models)) == (0, 3), done.stderr
+    assert (done.returncode, len(endpoint.models)) == (0, 3), done.stderr
 
 
 def test_many_that_fail_at_once_never_hold_or_cost_more_than_the_cap(
     home: Path, start: Callable[..., subprocess.Popen[bytes]], run_callmeter: Run, worst: Decimal
 ) -> None:
     """All have asked before the first fails: four attempts are held, and the cap has room for seven."""
-    with failing(*[500] * 40, together=4) as (server, base_url):
+    with failing(*[500] * 40, together=4) as (endpoint, base_url):
         prepare(home, base_url, {**MONTH, "limit": str(worst * 7)})
         running = [start("llm-call", "-q", *CALL, "--retries", "9", "hello") for _ in range(4)]
         for process in running:
             process.communicate(timeout=60)
-    assert len(server.models) == 7
+    assert len(endpoint.models) == 7
     assert sum(line["cost"] for line in lines(home)) == worst * 7
     with sqlite3.connect(home / "ledger.db") as ledger:
         found = ledger.execute("SELECT settled_usd, held_usd FROM windows WHERE bucket = 'agent:code'").fetchall()
@@ -144,10 +145,10 @@ def test_a_fallback_model_is_booked_under_its_own_quota(
     home: Path, run_llm_call: Run, run_callmeter: Run, worst: Decimal
 ) -> None:
     models = {"subject": "model:*", "period": "month", "limit": str(worst * 20)}
-    with failing(404) as (server, base_url):
+    with failing(404) as (endpoint, base_url):
         prepare(home, base_url, models)
         done = run_llm_call(*CALL, "--fallback-model", "gpt-4.1-nano", "hello")
-    assert (done.returncode, server.models) == (0, ["gpt-4o-mini", "gpt-4.1-nano"])
+    assert (done.returncode, endpoint.models) == (0, ["gpt-4o-mini", "gpt-4.1-nano"])
     checked = run_callmeter("budget", "recover", "--check")
     assert checked.returncode == 0, checked.stdout
     shown = json.loads(run_callmeter("budget", "quota", "show", "--format", "json").stdout)
@@ -155,11 +156,26 @@ def test_a_fallback_model_is_booked_under_its_own_quota(
     assert used == {"model:gpt-4.1-nano": 0.000002, "model:gpt-4o-mini": 0}
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_a_fallback_model_without_a_quota_is_booked_in_none(
+    engine: str, home: Path, run_llm_call: Run, run_callmeter: Run, worst: Decimal, request: pytest.FixtureRequest
+) -> None:
+    env = {"CALLMETER_LEDGER": new_database(request.getfixturevalue("server"))} if engine == "postgres" else {}
+    with failing(404) as (_, base_url):
+        prepare(home, base_url, {"subject": "model:gpt-4o-mini", "period": "month", "limit": str(worst)})
+        done = run_llm_call(*CALL, "--fallback-model", "gpt-4.1-nano", "hello", env=env)
+    assert done.returncode == 0, done.stderr
+    checked = run_callmeter("budget", "recover", "--check", env=env)
+    assert checked.returncode == 0, checked.stdout
+    left = json.loads(run_callmeter("budget", "quota", "show", "--format", "json", env=env).stdout)
+    assert [(row["used"], row["held"]) for row in left["sections"]["usd"]["rows"]] == [(0, 0)]
+
+
 def test_a_fallback_model_whose_own_quota_is_used_up_is_not_asked(
     home: Path, run_llm_call: Run, worst: Decimal
 ) -> None:
-    with failing(404) as (server, base_url):
+    with failing(404) as (endpoint, base_url):
         prepare(home, base_url, {"subject": "model:gpt-4.1-nano", "period": "month", "limit": "0.000001"})
         done = run_llm_call(*CALL, "--fallback-model", "gpt-4.1-nano", "hello")
-    assert (done.returncode, server.models) == (7, ["gpt-4o-mini"])
+    assert (done.returncode, endpoint.models) == (7, ["gpt-4o-mini"])
     assert "no further attempt with gpt-4.1-nano" in done.stderr
