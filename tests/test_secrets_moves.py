@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from callmeter.words.errors import Busy, CallmeterError, NoKey, Unavailable, Usa
 from conftest import Run, lacking
 from kill_points import every_kill
 from servers import vault
+from servers.misbehaving import MisbehavingServer
 
 KEY, OLD = Secret("sk-or-v1-" + "5e" * 32), Secret("sk-or-v1-" + "7" * 64)
 URL = "https://openrouter.ai/api/v1"
@@ -341,3 +343,39 @@ delete = ["rm", "{folder}/{{name}}"]
     assert again.stderr == f"callmeter: the key {LABEL} lies at command:mine/code\n"
     audited = run_callmeter("budget", "audit", "show", "--format", "json").stdout
     assert "key.move" in audited and KEY.reveal() not in audited
+
+
+def test_calls_go_on_while_their_key_moves_to_and_fro(
+    run_callmeter: Run, run_llm_call: Run, home: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (home / "config.toml").write_text(f"""
+model = "openai/gpt-4o-mini"
+[helpers.mine]
+read = ["sh", "-c", 'test -e "$0" || exit 1; cat "$0"', "{folder}/{{name}}"]
+write = ["sh", "-c", 'umask 77; cat >"$0"', "{folder}/{{name}}"]
+delete = ["rm", "{folder}/{{name}}"]
+""")
+    stop, failed, done = threading.Event(), [], []
+
+    def call(address: str) -> None:
+        while not stop.is_set():
+            called = run_llm_call("-q", "--base-url", address, "--agent", "code", "Hi")
+            (failed if called.returncode else done).append(called.stderr)
+
+    with MisbehavingServer() as server:
+        address = server.base_url("ok")
+        added = run_callmeter(
+            "budget", "keys", "add", "code", "--base-url", address, "--label", LABEL, input=KEY.reveal()
+        )
+        assert added.returncode == 0, added.stderr
+        callers = [threading.Thread(target=call, args=(address,)) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        for place in ("command:mine/code", "file") * 4:
+            assert run_callmeter("budget", "keys", "move", LABEL, place).returncode == 0
+        stop.set()
+        for caller in callers:
+            caller.join()
+    assert failed == [] and len(done) > 10
