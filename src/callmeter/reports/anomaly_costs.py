@@ -143,7 +143,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
 
 def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str]) -> str:
     """What made the difference to as many of the days before, the largest causes first."""
-    names, conditions = ("provider", "model"), [*scope.where, *where]
+    names, conditions = ("provider", "model"), scope.narrowed(where)
     period = days_period(earlier(event.first, _BEFORE), earlier(event.first, 1), usage.zone)
     # Whole numbers: so many times the one period against so many times the other.
     before = _scaled(usage.groups(names, period=period, where=conditions), event.days)
@@ -177,7 +177,7 @@ def _scaled(groups: Sequence[tuple[tuple[str, ...], Figures]], factor: int) -> d
 def _largest_session(usage: Usage, scope: Scope, seen: Seen[Event]) -> tuple[str, Figures | None]:
     names = list(dict.fromkeys(name for name in (seen.kind, "session") if name != "total"))
     period = days_period(seen.what.first, seen.what.last, usage.zone)
-    groups = usage.groups(names, period=period, where=[*scope.where, *condition(seen.kind, seen.value)])
+    groups = usage.groups(names, period=period, where=scope.narrowed(condition(seen.kind, seen.value)))
     named = [
         (labels[-1], figures)
         for labels, figures in groups

@@ -84,8 +84,7 @@ def _hours(
 ) -> dict[str, dict[str, Figures]]:
     every = sorted({day for days in suspects.values() for day in days})
     period = days_period(date.fromisoformat(every[0]), date.fromisoformat(every[-1]), usage.zone)
-    others = [each for each in scope.where if each.partition("=")[0].strip() != kind]
-    where = [*others, *(f"{kind}={value}" for value in suspects)]
+    where = scope.narrowed([f"{kind}={value}" for value in suspects])
     found: dict[str, dict[str, Figures]] = {}
     for (value, hour), figures in usage.groups((kind, "hour"), period=period, where=where):
         if hour[:10] in suspects.get(value, {}):
@@ -129,7 +128,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[_Storm]) -> Finding:
     storm, subject = seen.what, subject_of(seen.kind, seen.value)
     first, last = storm.hours[0], storm.hours[-1]
     share = storm.errors * 100 // storm.calls
-    parts = [f"{storm.errors:,} of {many(storm.calls, 'call')} failed, {share}%; usually {storm.usual:.1%}"]
+    parts = [f"{storm.errors:,} of {many(storm.calls, 'call')} failed, {share}%; usually {_share(storm.usual)}"]
     cost, reasons = _failures(usage, scope, seen)
     if reasons:
         parts.append(", ".join(f"{name} {count:,}" for name, count in reasons))
@@ -154,13 +153,16 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[_Storm]) -> Finding:
     )
 
 
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else "under 0.1%"
+
+
 def _failures(usage: Usage, scope: Scope, seen: Seen[_Storm]) -> tuple[int, Sequence[tuple[str, int]]]:
     """What the failed calls cost, and the most frequent reasons."""
     storm = seen.what
     period = days_period(date.fromisoformat(seen.first[:10]), date.fromisoformat(seen.last[:10]), usage.zone)
     names = (seen.kind, "hour", "status", "error")
-    others = [each for each in scope.where if each.partition("=")[0].strip() != seen.kind]
-    where = [*others, *condition(seen.kind, seen.value)]
+    where = scope.narrowed(condition(seen.kind, seen.value))
     cost, reasons = 0, dict[str, int]()
     for (value, hour, status, error), figures in usage.groups(names, period=period, where=where):
         if value == seen.value and hour in storm.hours and status in FAILED:

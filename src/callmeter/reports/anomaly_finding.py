@@ -121,6 +121,12 @@ class Scope:
         """`2026-11-21 09:30`."""
         return instant.astimezone(self.zone).replace(tzinfo=None).isoformat(" ", "minutes")
 
+    def narrowed(self, where: Sequence[str]) -> list[str]:
+        """The scope's conditions and further ones. Of two on one name either would do, so the further one stands for
+        both: it is about a value that the first let through."""
+        names = {_name(each) for each in where}
+        return [*(each for each in self.where if _name(each) not in names), *where]
+
     def touches(self, first: str, last: str) -> bool:
         """Whether something from `first` to `last` (days, hours or minutes) lies in the period, if only in part."""
         start = "" if self.period.start is None else self.day(self.period.start).isoformat()
@@ -146,6 +152,10 @@ def earlier(day: date, days: int) -> date:
     return date.fromordinal(max(1, day.toordinal() - days))
 
 
+def _name(condition: str) -> str:
+    return condition.partition("=")[0].strip()
+
+
 def subject_of(kind: str, value: str) -> str:
     """`agent:code`; `total` for everything."""
     return f"{kind}:{value}" if kind != "total" else "total"
@@ -164,7 +174,7 @@ def breakdown(scope: Scope, by: Sequence[str], where: Sequence[str], first: str,
     words = ["callmeter", "budget", "breakdown"]
     for name in by:
         words += ["--by", name]
-    for condition in dict.fromkeys((*scope.where, *where)):
+    for condition in scope.narrowed(where):
         words += ["--where", shlex.quote(condition)]
     end = date.fromisoformat(last[:10]) + timedelta(1)
     return " ".join([*words, "--since", first[:10], "--until", end.isoformat()])

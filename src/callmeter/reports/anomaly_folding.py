@@ -61,19 +61,14 @@ class Overlaps(Generic[_What]):
 
     def _read(self, one: str, other: str) -> Joint:
         names = [name for name in (one, other) if name != "total"]
-        where = [f"{name}={value}" for name in names for value in self._values[name]]
+        where = self._scope.narrowed([f"{name}={value}" for name in names for value in self._values[name]])
         found: Joint = {}
         by = (*names, self._unit, "origin")
-        conditions = [*self._conditions(names), *where]
-        for (*labels, unit, origin), figures in self._usage.groups(by, period=self._period, where=conditions):
+        for (*labels, unit, origin), figures in self._usage.groups(by, period=self._period, where=where):
             values = dict(zip(names, labels, strict=True))
             pair = values.get(one, ""), values.get(other, "")
             found.setdefault(pair, {}).setdefault(unit, Day()).add(figures, origin)
         return found
-
-    def _conditions(self, names: Sequence[str]) -> list[str]:
-        # A second condition on one name would widen the first.
-        return [each for each in self._scope.where if each.partition("=")[0].strip() not in names]
 
 
 def folded(

@@ -102,11 +102,10 @@ def _new_models(usage: Usage, scope: Scope, whole: Mapping[Model, Figures]) -> l
 def _new_model(usage: Usage, scope: Scope, model: str, first: datetime, of_it: Figures) -> Finding:
     """Its excess is all that it cost: nobody expected it."""
     day = scope.day(first).isoformat()
-    others = [each for each in scope.where if each.partition("=")[0].strip() != "model"]
     callers = [
         (agent, figures)
         for (name, agent), figures in usage.groups(
-            ("model", "agent"), period=scope.history, where=[*others, f"model={model}"]
+            ("model", "agent"), period=scope.history, where=scope.narrowed([f"model={model}"])
         )
         if name == model
     ]

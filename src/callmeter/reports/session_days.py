@@ -66,6 +66,7 @@ def read_sessions(usage: Usage, scope: Scope, before: int) -> dict[Name, Session
 
 def only(scope: Scope, names: Collection[Name]) -> list[str]:
     """Conditions for these sessions. They let through others of the same names, which the reader leaves out."""
-    where = [each for each in scope.where if each.partition("=")[0].strip() not in ("agent", "session")]
     agents, sessions = {agent for agent, _ in names}, {session for _, session in names}
-    return [*where, *(f"agent={agent}" for agent in sorted(agents)), *(f"session={name}" for name in sorted(sessions))]
+    return scope.narrowed(
+        [*(f"agent={each}" for each in sorted(agents)), *(f"session={each}" for each in sorted(sessions))]
+    )

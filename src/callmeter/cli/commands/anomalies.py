@@ -84,7 +84,7 @@ def anomalies(
         clock.zone,
         period,
         tuple(dict.fromkeys(_grouping(name, policy.aliases) for name in by or BY)),
-        tuple(where or ()),
+        tuple(_condition(text, policy.aliases) for text in where or ()),
         Floors(None if floor is None else _amount(floor), policy.quotas),
         policy.loop_breaker,
         rates_from(world.paths.prices, world.paths.cache),
@@ -114,6 +114,12 @@ def _grouping(text: str, aliases: dict[str, str]) -> str:
     if name in UNITS:
         raise UsageError(f"--by {text}: a unit of time cannot be out of the ordinary", "write `--by agent`")
     return name
+
+
+def _condition(text: str, aliases: dict[str, str]) -> str:
+    """`NAME=VALUE` with the name as it stands in the log."""
+    name, equals, value = text.partition("=")
+    return f"{key_name(name, aliases)}={value.strip()}" if equals else text
 
 
 def _amount(text: str) -> int:
