@@ -4,6 +4,7 @@ forecasts did."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 from callmeter.policy.document import Policy
@@ -16,6 +17,7 @@ from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.words.instant import text_of
 
 _MOST = 6
+_MANY = 50
 _SECTIONS = {"quotas": "outlook_usd", "quotas_tokens": "outlook_tokens", "quotas_calls": "outlook_calls"}
 
 
@@ -37,7 +39,7 @@ def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outloo
     sections: dict[str, Report] = {}
     if forecasts[0].total.fit is not None:
         pasts = Pasts(now)
-        quotas = exhaustions(limits_by_log(policy, pasts), pasts) if policy.quotas else []
+        quotas = exhaustions(limits_by_log(_lasting(policy, pasts), pasts), pasts)
         page = forecast_page(forecasts, (), quotas, now, stopped=stopped_days(now))
         sections["forecast"] = replace(page.sections["forecast"], title="What will probably be spent", notes=page.notes)
         for name, renamed in _SECTIONS.items():
@@ -47,6 +49,18 @@ def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outloo
     if graded:
         sections["grades"] = _graded(graded)
     return Outlook(sections, _sentences(forecasts, graded), _to_keep(forecasts, now))
+
+
+def _lasting(policy: Policy, pasts: Pasts) -> Policy:
+    """The policy with the quotas that are worth foreseeing: not those of thousands of sessions, each soon over."""
+    kept = copy(policy)
+    kept.quotas = tuple(
+        quota
+        for quota in policy.quotas
+        if not quota.subject.each
+        or (quota.period != "life" and quota.subject.kind != "session" and len(pasts.of(quota.subject.kind)) <= _MANY)
+    )
+    return kept
 
 
 def _horizons(unit: str, now: Now) -> list[Horizon]:

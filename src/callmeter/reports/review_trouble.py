@@ -40,8 +40,8 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
         for each in (span, span.before)
     )
     kinds, earlier = _kinds(now), _kinds(before if compared else {})
-    kinds |= _retried(usage, span, now)
-    earlier |= _retried(usage, span.before, before) if compared else {}
+    kinds[_RETRIED] = _retried(usage, span, now)
+    earlier[_RETRIED] = Figures(calls=sum(figures.retried for figures in before.values()))
     rows = [
         Row(
             {
@@ -113,11 +113,11 @@ def _kinds(found: _Found) -> dict[str, Figures]:
     return sums
 
 
-def _retried(usage: Usage, span: Span, found: _Found) -> dict[str, Figures]:
+def _retried(usage: Usage, span: Span, found: _Found) -> Figures:
     """The calls that took several attempts, with what corrections made of their cost. No sum tells it, so that the
     lines are read where there are any."""
     if not any(figures.retried for figures in found.values()):
-        return {}
+        return Figures()
     several, ids = Figures(), set()
     corrections: dict[str, int] = {}
     for record in usage.calls(period=span.period):
@@ -130,7 +130,7 @@ def _retried(usage: Usage, span: Span, found: _Found) -> dict[str, Figures]:
             several.unknown += record.cost is None
             several.nano += record.cost_nano or 0
     several.nano += sum(amount for id, amount in corrections.items() if id in ids)
-    return {_RETRIED: several}
+    return several
 
 
 def _errors(found: _Found) -> Report | None:
