@@ -102,7 +102,9 @@ class Breaker:
             minutes = self.rules.freeze_minutes
             stopped = f"would be frozen for {minutes} min" if minutes else "would be frozen until it is thawed"
             subject = _subject(agent)
-            raise _refused(subject, session, verdict, f"; it {stopped}" if subject else "", "")
+            refusal = _refused(subject, session, verdict, f"; it {stopped}" if subject else "", "")
+            refusal.hint = "see what it does; nothing is frozen by this question"
+            raise refusal
         return []
 
     def _judge(self, recent: RecentCalls, session: str, *, batch: bool = False) -> Verdict:
