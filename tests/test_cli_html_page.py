@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -146,3 +147,22 @@ def test_the_page_is_well_formed() -> None:
     page = html_page(Board("Review", {"course": course([1, 2])}, facts=FACTS, lead=["a", "b"], notes=["c"]))
     body = page[page.index("<body>") : page.index("</html>")]
     xml.etree.ElementTree.fromstring(body)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.2."""
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_text_can_be_read_on_its_ground_in_light_and_dark_and_on_paper() -> None:
+    page = html_page(Board("Review", {}, facts=FACTS))
+    palettes = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", part)) for part in re.split(r"@media", page)]
+    palettes = [palette for palette in palettes if palette]
+    assert len(palettes) == 3
+    for palette in palettes:
+        for ground in ("page", "card"):
+            for text in ("text", "quiet", "more", "less"):
+                dark, light = sorted((luminance(palette[text]), luminance(palette[ground])))
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground, palette)

@@ -8,6 +8,8 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from callmeter.policy.document import parse_policy
 from callmeter.policy.grants import Allowances, Grant
@@ -331,3 +333,50 @@ def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:
     board = of([], keys=keys)
     assert cells(board.sections["keys"], "key") == ["over", "soon", "often", "old", "odd"]
     assert "5 keys to rotate: over, soon, often and 2 more." in board.lead
+
+
+# Whatever the log holds
+
+
+ODD = st.builds(
+    lambda day, second, agent, model, cost, tokens, status, attempts, source: call(
+        MONDAY - 21 * DAY + timedelta(days=day, seconds=second),
+        tags={"agent": agent} if agent else {},
+        model=model,
+        cost=None if cost is None else Decimal(cost).scaleb(-9),
+        cost_source="unknown" if cost is None else source,
+        tokens=tokens,
+        status=status,
+        attempts=attempts,
+        error="odd" if status != "ok" else None,
+    ),
+    st.integers(0, 34),
+    st.integers(0, 86_399),
+    st.sampled_from(["", "a", "b", "\x1b[31m", "<b>", "日本"]),
+    st.sampled_from(["gpt-4o", "claude", ""]),
+    st.none() | st.integers(0, 10**13),
+    st.none() | st.fixed_dictionaries({"in": st.integers(0, 10**6), "out": st.integers(0, 10**5)}),
+    st.sampled_from(["ok", "error", "refused", "truncated", "unknown", "cancelled", "timeout"]),
+    st.integers(0, 4),
+    st.sampled_from(["provider", "price", "estimate"]),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(ODD, max_size=30), st.sampled_from(["day", "week", "month"]))
+def test_every_review_can_be_made_and_its_parts_add_up(lines: list[bytes], unit: str) -> None:
+    span = last_span(NOW, unit, ZoneInfo("Europe/Berlin"))
+    found = usage(lines)
+    found.zone = span.zone
+    board = review(found, span, Sources(now=NOW, rates=no_rates, quotas=quotas({"subject": "agent:*", "limit": 1})))
+    records = [parse_record(line.rstrip()) for line in lines]
+    whole = sum(each.cost_nano or 0 for each in records if each.instant in span.period)
+    assert (board.facts["cost"] or 0) == Decimal(whole).scaleb(-9)
+    for name in ("agents", "models", "parts"):
+        if name in board.sections:
+            assert sum(cost or 0 for cost in cells(board.sections[name], "cost")) == whole  # type: ignore[misc]
+    if "why" in board.sections:
+        before = sum(each.cost_nano or 0 for each in records if each.instant in span.before.period)
+        assert sum(cells(board.sections["why"], "difference")) == whole - before  # type: ignore[arg-type]
+    assert board.lead
+    assert subject_line(board)
