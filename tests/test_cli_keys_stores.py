@@ -218,3 +218,42 @@ def test_importing_the_package_costs_nothing() -> None:
     code = "import sys; before = set(sys.modules); import callmeter; print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "['callmeter']\n"
+
+
+def test_a_key_in_a_file_or_variable_is_read_without_the_libraries_of_other_stores(
+    run_callmeter: Run, home: Path, environment: dict[str, str]
+) -> None:
+    add(run_callmeter, "code", "--provider", "openrouter")
+    code = """
+import json, sys
+from callmeter.secrets.lookup import readings
+from callmeter.secrets.open_store import Stores
+from callmeter.secrets.registry import Entry
+for where in ("file:code@openrouter", "env:SOME_KEY"):
+    entry = Entry("x", provider="p", base_url="https://example.org", secret=where)
+    assert next(readings(entry, Stores(sys.argv[1], {"SOME_KEY": "k"})))
+print(json.dumps(sorted(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code, home / "secrets"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert not loaded & {"hvac", "boto3", "botocore", "keyring", "secretstorage", "requests", "subprocess", "threading"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('[vault]\nadress = "x"', "[vault]: unknown setting 'adress'"),
+        ("[vault]\naddress = 5", "`vault.address` is not text"),
+        ("[helpers]\nmine = 5", "`helpers.mine` is not a table"),
+        ('[helpers.mine]\nwrite = ["x"]', "[helpers.mine]: `read` is missing"),
+        ('[helpers.mine]\nread = "cat {name}"', "[helpers.mine]: `read` is not a list of text"),
+        ('[helpers.mine]\nread = ["cat"]\nlist = ["ls"]', "[helpers.mine]: unknown setting 'list'"),
+    ],
+)
+def test_settings_of_stores_that_are_wrong_are_named(
+    run_callmeter: Run, home: Path, settings: str, message: str
+) -> None:
+    (home / "config.toml").write_text(settings)
+    done = run_callmeter("budget", "keys", "list")
+    assert done.returncode == 5 and message in done.stderr

@@ -116,7 +116,7 @@ CASES = {
     # commands
     "callmeter bud": "callmeter budget",
     "callmeter budget bre": "callmeter budget breakdown",
-    "callmeter budget keys a": "callmeter budget keys add",
+    "callmeter budget keys ad": "callmeter budget keys add",
     "callmeter pri": "callmeter prices",
     # options
     "llm-call --fallb": "llm-call --fallback-model",

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import callmeter
 from callmeter.flows.key_moves import move_key
 from callmeter.flows.keys import add_key, remove_key
 from callmeter.secrets.open_store import Stores
 from callmeter.secrets.places import reference_for
-from callmeter.secrets.registry import Entry, read_registry
+from callmeter.secrets.registry import Entry, read_registry, reference_fault
 from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
 from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS
@@ -316,6 +319,19 @@ def test_what_names_no_place_is_refused_without_being_read_as_one(store: str) ->
     assert KEY.reveal() not in str(caught.value)
 
 
+@given(
+    st.text(max_size=40), st.sampled_from(["", "file:", "vault:a/", "command:pass/", "aws-sm:", "keychain:", "env:"])
+)
+def test_whatever_is_asked_for_is_a_good_reference_or_an_error(text: str, store: str) -> None:
+    try:
+        reference = reference_for(store + text, LABEL)
+    except UsageError:
+        return
+    assert reference_fault(reference) == ""
+    assert reference_for(reference, LABEL) == reference
+    assert "\n" not in reference and "/../" not in reference
+
+
 @pytest.mark.parametrize("name", ["secret", "copy"])
 def test_a_registry_with_a_key_in_the_place_of_a_reference_does_not_show_it(name: str) -> None:
     table = {"provider": "openrouter", "base_url": URL, "secret": FILE, name: KEY.reveal()}
@@ -379,3 +395,27 @@ delete = ["rm", "{folder}/{{name}}"]
         for caller in callers:
             caller.join()
     assert failed == [] and len(done) > 10
+
+
+def test_a_call_that_looked_before_the_move_and_reads_after_it_finds_the_key(
+    run_callmeter: Run, run_llm_call: Run, home: Path
+) -> None:
+    """The old store's own read command makes the rest of the move happen, and then has nothing."""
+    (home / "config.toml").write_text(f"""
+model = "openai/gpt-4o-mini"
+[helpers.old]
+read = ["sh", "-c", 'cp "$0/after.toml" "$0/keys.toml"; exit 1', "{home}"]
+""")
+    with MisbehavingServer() as server:
+        address = server.base_url("ok")
+        run_callmeter("budget", "keys", "add", "code", "--base-url", address, "--label", LABEL, input=KEY.reveal())
+        after = (home / "keys.toml").read_text()
+        (home / "after.toml").write_text(after)
+        before = after.replace(FILE, "command:old/code")
+        assert before != after
+        (home / "keys.toml").write_text(before)
+        called = run_llm_call("-q", "--base-url", address, "--agent", "code", "Hi")
+        assert (called.returncode, called.stderr) == (0, "")
+    (home / "keys.toml").write_text(before.replace(address, "https://openrouter.ai/api/v1"))
+    (home / "after.toml").write_text(after.replace(address, "https://openrouter.ai/api/v1"))
+    assert callmeter.get_secret("code") == KEY.reveal()
