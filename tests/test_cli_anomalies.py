@@ -261,6 +261,7 @@ def test_other_tags_and_aliases_are_looked_at(call: Call, home: Path, quiet: Mad
         (("--floor", "much"), "--floor 'much' is not an amount in USD"),
         (("--floor", "-1"), "--floor '-1' is below 0"),
         (("--by", "day"), "--by day: a unit of time cannot be out of the ordinary"),
+        (("--log", "missing.jsonl"), "there is no usage log missing.jsonl"),
         (("--last", "7d", "--yesterday"), "contradict each other"),
     ],
 )
