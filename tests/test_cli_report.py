@@ -141,7 +141,8 @@ def test_nothing_at_all_reads_well(run_callmeter: Run, home: Path) -> None:
 
 def test_a_log_that_is_not_there_is_an_error(run_callmeter: Run, home: Path) -> None:
     done = run_callmeter("budget", "report", "--log", str(home / "other.jsonl"), *AS_OF)
-    assert done.returncode == 2 or "No calls" in done.stdout
+    assert done.returncode == 2
+    assert "there is no usage log" in done.stderr
 
 
 def test_json_has_every_section_and_sums_that_add_up(run_callmeter: Run, log: str) -> None:
