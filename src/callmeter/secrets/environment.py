@@ -29,8 +29,8 @@ _VARIABLES = {
 KEY_VARIABLES = (OWN_VARIABLE, MANAGEMENT_VARIABLE, *_VARIABLES)
 
 HINT = (
-    "the key comes from {variable}, the weakest place: all that runs here shares it; a key of its own lets each agent be "
-    "capped and rotated: `callmeter budget keys add AGENT --provider {provider}` (said once)"
+    "the key comes from {variable}, the weakest place: all that runs here shares it; a key of its own lets each agent "
+    "be capped and rotated: `callmeter budget keys add AGENT --provider {provider}` (said once)"
 )
 
 
