@@ -311,14 +311,23 @@ def test_decisions_of_the_week_are_listed_and_counted() -> None:
         {"event": "approval.deny", "at": at, "by": "ann", "subject": "agent:code", "reason": "too much"},
         {"event": "subject.freeze", "at": at, "by": "loop breaker", "subject": "session:s-1", "automatic": True},
         {"event": "key.add", "at": at, "by": "ann", "key": "code@openrouter"},
+        {"event": "key.rotate", "at": at, "by": "cron", "key": "code@openrouter", "step": "minted"},
+        {"event": "key.rotate", "at": at, "by": "cron", "key": "code@openrouter", "step": "swapped"},
+        {"event": "anomaly", "at": at, "by": "ann", "subject": "agent:code"},
         {"event": "subject.thaw", "at": "never", "by": "x"},
     ]
     board = of([], events=events)
     report = board.sections["decisions"]
-    assert cells(report, "what") == ["asked for", "denied", "stopped by the loop breaker", "key added"]
-    assert cells(report, "subject") == ["agent:code", "agent:code", "session:s-1", "code@openrouter"]
+    assert cells(report, "what") == ["asked for", "denied", "stopped by the loop breaker", "key added", "key rotated"]
+    assert cells(report, "subject") == ["agent:code"] * 2 + ["session:s-1"] + ["code@openrouter"] * 2
     assert cells(report, "amount")[0] == "$5.00"
-    assert board.facts["events"] == {"approval.request": 1, "approval.deny": 1, "subject.freeze": 1, "key.add": 1}
+    assert board.facts["events"] == {
+        "approval.request": 1,
+        "approval.deny": 1,
+        "subject.freeze": 1,
+        "key.add": 1,
+        "key.rotate": 1,
+    }
 
 
 def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:

@@ -25,9 +25,19 @@ _WORDS = {
     "key.add": "key added",
     "key.replace": "key replaced",
     "key.remove": "key removed",
+    "key.ceiling": "key's ceiling set",
+    "key.import": "key imported",
+    "key.move": "key moved",
+    "key.rename": "key renamed",
+    "key.retire": "key retired",
+    "log.close": "log closed",
+    "log.prune": "log pruned",
     "quota.set": "quota set",
     "quota.unset": "quota removed",
 }
+# Of a rotation's many steps, those that people want to know of.
+_STEPS = {"swapped": "key rotated", "rolled_back": "rotation taken back", "conflict": "rotation found a foreign key"}
+_TOLD_ELSEWHERE = ("anomaly",)
 _SUBJECTS = ("subject", "key", "label", "quota", "model", "log")
 
 
@@ -44,6 +54,8 @@ def decisions(events: Iterable[Mapping[str, object]], span: Span) -> tuple[Repor
         except ValueError:
             continue
         name = str(event.get("event", ""))
+        if name in _TOLD_ELSEWHERE or (name == "key.rotate" and event.get("step") not in _STEPS):
+            continue
         counts[name] = counts.get(name, 0) + 1
         found.append((at, event))
     rows = [
@@ -135,6 +147,8 @@ def _what(event: Mapping[str, object]) -> str:
     name = str(event.get("event", ""))
     if name == "subject.freeze" and event.get("automatic"):
         return "stopped by the loop breaker"
+    if name == "key.rotate":
+        return _STEPS[str(event.get("step"))]
     return _WORDS.get(name, name.replace(".", " "))
 
 
