@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from callmeter.cli.app import app
 from callmeter.cli.world import World
+from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.quota_suggestion import suggestions
 from conftest import Run
 from log_text import log_lines, log_records
@@ -320,7 +321,7 @@ def test_without_a_log_nothing_is_suggested(quota: Quota) -> None:
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 500)), max_size=30), st.sampled_from(["day", "week"]))
 def test_no_suggestion_is_below_what_nine_in_ten_periods_took(days: list[tuple[int, int]], period: str) -> None:
     text = "\n".join(f"{NOW.date() - timedelta(days=ago)}T01:00Z agent=a cost={cents / 100}" for ago, cents in days)
-    for each in suggestions(log_records(text), "agent", period, "usd", NOW, UTC):
+    for each in suggestions(PlainUsage(log_records(text)), "agent", period, "usd", NOW, UTC):
         if each.suggested is not None and each.periods:
             assert each.above * 10 <= each.periods
             assert each.quantile is None or each.suggested >= each.quantile

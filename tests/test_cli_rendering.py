@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from callmeter.cli.rendering import render
 from callmeter.reports.breakdown import Question, breakdown
+from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Column, Kind, Report, Row
 from callmeter.words.jsontext import loads
 from callmeter.words.period import Period
@@ -48,7 +49,7 @@ class Stream(io.StringIO):
 
 def tree() -> Report:
     period = Period(at("2026-11-20T00:00Z"), at("2026-11-21T00:00Z"), "2026-11-20")
-    return breakdown(log_records(LOG), Question(by=["agent", "purpose"], period=period))
+    return breakdown(PlainUsage(log_records(LOG)), Question(by=["agent", "purpose"], period=period))
 
 
 def text(report: Report | Board, width: int = 100, env: Mapping[str, str] | None = None, **stream: object) -> str:
@@ -179,7 +180,7 @@ def test_control_and_invisible_characters_become_escapes() -> None:
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     long = "agent=0192f0c1-aaaa-7bbb-8ccc-1234567890ab-and-more purpose=漢字漢字漢字漢字漢字漢字漢字"
     log = f"{LOG}2026-11-20T09:04Z {long} cost=123456"
-    report = breakdown(log_records(log), Question(by=["agent", "purpose"]))
+    report = breakdown(PlainUsage(log_records(log)), Question(by=["agent", "purpose"]))
     lines = text(report, width).splitlines()
     assert max(map(cell_len, lines)) <= width
     table = [line for line in lines[3:] if "$" in line and "Of the cost" not in line]
@@ -191,7 +192,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 def test_a_narrow_terminal_loses_optional_columns_first_and_then_the_middle_of_names() -> None:
     log = "2026-11-20T09:00Z agent=anthropic/claude-3.5-sonnet-20241022 cost=1 in=1 out=1 ms=1"
-    report = breakdown(log_records(log), Question())
+    report = breakdown(PlainUsage(log_records(log)), Question())
     assert "anthropic/claude-3.5-sonnet-20241022" in text(report, 110)
     narrow = text(report, 60).splitlines()
     assert narrow[3].split() == ["agent", "cost", "share", "calls", "errors"]
@@ -238,7 +239,8 @@ def test_bars_and_rules_are_ascii_where_nothing_else_can_be_shown() -> None:
 
 def test_bars_are_as_long_as_their_shares() -> None:
     log = "2026-11-20T09:00Z agent=a cost=4\n2026-11-20T09:00Z agent=b cost=2\n2026-11-20T09:00Z agent=c cost=0.01\n"
-    lines = text(breakdown(log_records(log + "2026-11-20T09:00Z agent=d cost=0"), Question()), 160).splitlines()
+    usage = PlainUsage(log_records(log + "2026-11-20T09:00Z agent=d cost=0"))
+    lines = text(breakdown(usage, Question()), 160).splitlines()
     bars = {line[0]: line.count("█") for line in lines if line[:1] in "abcd" and "$" in line}
     assert bars == {"a": 20, "b": 10, "c": 0, "d": 0}
     assert sum("▏" in line for line in lines) == 1, "the smallest share that is not zero shows"
@@ -293,6 +295,6 @@ def test_a_board_is_one_object_one_page_or_one_table() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_report_without_rows_has_every_shape(shape: str) -> None:
-    report = breakdown([], Question())
+    report = breakdown(PlainUsage([]), Question())
     assert render(report, shape, None, {}).endswith("\n")
     assert ("No calls." in render(report, shape, None, {})) == (shape in ("text", "json", "markdown"))

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from callmeter.reports.advice import Budget, Figures, advice, variation_of
+from callmeter.reports.advice import Basis, Budget, advice, variation_of
 from callmeter.words.money import NANO
 
 STAY, MOVE = "stay with showback", "move on to hard quotas"
@@ -24,12 +24,12 @@ def figures(
     agents: dict[str, int] = EVEN,
     month: int = 100 * NANO,
     enforced: bool = False,
-) -> Figures:
+) -> Basis:
     budget = Budget("total per month", Decimal(used), Decimal(elapsed))
-    return Figures([budget], days, agents, month, "at some pace", enforced)
+    return Basis([budget], days, agents, month, "at some pace", enforced)
 
 
-def said(given: Figures) -> tuple[str, str]:
+def said(given: Basis) -> tuple[str, str]:
     row = advice(given).rows[0].cells
     return str(row["advice"]), str(row["because"])
 
@@ -114,7 +114,7 @@ def test_what_fits_depends_on_what_a_month_comes_to(month: int, expected: str) -
 
 
 def test_without_budget_and_spend_there_is_advice_all_the_same() -> None:
-    nothing = Figures([], [], {}, 0, "at the pace of the month so far", False)
+    nothing = Basis([], [], {}, 0, "at the pace of the month so far", False)
     assert said(nothing) == (STAY, "no budget is set")
     assert advice(nothing).facts["variation"] is None
 

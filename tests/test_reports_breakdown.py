@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callmeter.reports.breakdown import SORTS, Question, breakdown
+from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Report, Row
-from callmeter.reports.sums import Sums, apportion
+from callmeter.reports.sums import apportion
 from callmeter.words.errors import UsageError
 from callmeter.words.period import Period, zone_named
 from callmeter.words.record import UsageRecord
@@ -23,7 +27,12 @@ from log_text import at, log_records
 def ask(request: pytest.FixtureRequest) -> Callable[..., Report]:
     """`ask(by=["agent"])`: the breakdown of the log in the test's docstring."""
     records = log_records(request.function.__doc__)
-    return lambda **question: breakdown(iter(records), Question(**question))
+
+    def answer(*, zone: tzinfo = UTC, as_of: datetime | None = None, **question: Any) -> Report:
+        usage = PlainUsage(records, zone, as_of, question.get("aliases"))
+        return breakdown(usage, Question(**question))
+
+    return answer
 
 
 def table(report: Report, *names: str) -> list[tuple[object, ...]]:
@@ -122,7 +131,7 @@ def test_a_correction_changes_the_cost_and_is_no_call_wherever_it_stands(order: 
     2026-11-20T09:00Z id=c agent=code corrects=a cost=-0.004 cost_source=reconciled recorded_at=2026-11-20T10:00:00Z
     2026-11-20T09:00Z id=d agent=code corrects=b cost=0.001 cost_source=reconciled recorded_at=2026-11-20T10:00:00Z
     """)
-    report = breakdown([records[place] for place in order], Question(by=["agent"]))
+    report = breakdown(PlainUsage(records[place] for place in order), Question(by=["agent"]))
     assert table(report, "cost", "calls", "unknown", "cost_per_1k_tokens") == [(7_000_000, 2, 0, 31_818_182)]
     sources = report.facts["cost_sources"]
     assert isinstance(sources, dict)
@@ -191,7 +200,7 @@ def test_aliases_of_the_policy_are_names_too(ask: Callable[..., Report]) -> None
 @pytest.mark.parametrize("question", [{"where": ["agent"]}, {"where": ["=x"]}, {"by": ["a b"]}, {"by": [""]}])
 def test_malformed_questions_are_usage_errors(question: dict[str, list[str]]) -> None:
     with pytest.raises(UsageError):
-        breakdown([], Question(**question))  # type: ignore[arg-type]
+        breakdown(PlainUsage([]), Question(**question))  # type: ignore[arg-type]
 
 
 def test_the_rest_beyond_top_is_one_row_of_each_level(ask: Callable[..., Report]) -> None:
@@ -291,7 +300,8 @@ def test_times_written_in_other_ways_fall_into_the_same_periods() -> None:
     times = ["2026-11-20T00:30:00+01:00", "2026-11-20 23:00:00.000Z", "2026-W47-5T12:00:00.000Z", "2026-11-20T12:00"]
     records = [UsageRecord(v=1, id=str(number), timestamp=time) for number, time in enumerate(times)]
     period = Period(at("2026-11-20T00:00Z"), at("2026-11-21T00:00Z"), "one day")
-    assert table(breakdown(records, Question(by=["day"], period=period)), "day", "calls") == [("2026-11-20", 3)]
+    report = breakdown(PlainUsage(records), Question(by=["day"], period=period))
+    assert table(report, "day", "calls") == [("2026-11-20", 3)]
 
 
 def test_as_of_gives_the_report_as_it_was_then(ask: Callable[..., Report]) -> None:
@@ -309,7 +319,7 @@ def test_as_of_gives_the_report_as_it_was_then(ask: Callable[..., Report]) -> No
 
 
 def test_an_empty_log_makes_an_empty_report() -> None:
-    report = breakdown([], Question())
+    report = breakdown(PlainUsage([]), Question())
     assert not report.rows
     assert report.total is not None
     assert (report.total["cost"], report.total["calls"]) == (0, 0)
@@ -329,9 +339,10 @@ def test_latency_is_that_of_answered_calls(ask: Callable[..., Report]) -> None:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=300))
 def test_p95_is_the_smallest_latency_that_95_per_cent_stay_within(latencies: list[int]) -> None:
-    sums = Sums()
-    sums.answers.extend(latencies)
-    p95 = sums.p95_ms()
+    record = UsageRecord(v=1, id="a", timestamp="2026-11-20T09:00:00.000Z")
+    records = [msgspec.structs.replace(record, id=str(place), duration_ms=each) for place, each in enumerate(latencies)]
+    p95 = table(breakdown(PlainUsage(records), Question()), "latency_p95_ms")[0][0]
+    assert isinstance(p95, int)
     assert p95 in latencies
     assert sum(each <= p95 for each in latencies) >= Fraction(95, 100) * len(latencies)
     below = [each for each in latencies if each < p95]
@@ -359,7 +370,7 @@ KEYS = st.lists(st.sampled_from(["agent", "purpose", "day", "model"]), min_size=
 def test_parts_add_up_to_their_subtotals_and_to_the_total(
     records: list[UsageRecord], keys: list[str], top: int, sort: str
 ) -> None:
-    report = breakdown(records, Question(by=keys, top=top, sort=sort))
+    report = breakdown(PlainUsage(records), Question(by=keys, top=top, sort=sort))
     assert report.total is not None
     for name in ("calls", "refused", "errors", "unknown", "tokens_in", "cost", "share"):
         _add_up([Row(report.total, depth=-1, subtotal=True), *report.rows], name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Bucket, Quota, Stage, window_of
+from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.quota_bars import Burn, budgets, quota_reports, thresholds
 from callmeter.reports.report import Report
 from callmeter.words.money import NANO
@@ -24,8 +25,7 @@ def stand(subject: str, limit: int, settled: int, held: int = 0, **options: Any)
 
 
 def bars(stands: list[Stand], log: str | None = None) -> dict[str, Report]:
-    burn = Burn([each.quota for each in stands], NOW)
-    list(burn.watched(log_records(log)))
+    burn = Burn([each.quota for each in stands], PlainUsage(log_records(log)), NOW)
     return quota_reports(stands, burn, NOW, UTC)
 
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Report
 from callmeter.reports.status import Spans, status
 from callmeter.words.period import zone_named
@@ -21,7 +22,8 @@ def stand(request: pytest.FixtureRequest) -> Callable[..., Board]:
     records = log_records(request.function.__doc__)
 
     def at_time(now: str = NOW, zone: str = "UTC", as_of: str | None = None) -> Board:
-        return status(iter(records), Spans(at(now), zone_named(zone)), None if as_of is None else at(as_of))
+        usage = PlainUsage(records, zone_named(zone), None if as_of is None else at(as_of))
+        return status(usage, Spans(at(now), zone_named(zone)))
 
     return at_time
 
@@ -107,7 +109,7 @@ def test_agents_come_by_what_they_cost_this_month(stand: Callable[..., Board]) -
 
 def test_agents_beyond_the_tenth_are_one_row() -> None:
     log = "\n".join(f"2026-11-21T10:00Z agent=a{number:02} cost={20 - number}" for number in range(13))
-    board = status(log_records(log), Spans(at(NOW), zone_named("UTC")))
+    board = status(PlainUsage(log_records(log)), Spans(at(NOW), zone_named("UTC")))
     rows = board.sections["agents"].rows
     assert [row.rest for row in rows] == [False] * 10 + [True]
     assert rows[-1].cells["agent"] == "other (3)"
@@ -169,7 +171,7 @@ def test_of_many_failures_five_are_shown() -> None:
     log = "\n".join(
         f"2026-11-21T{minute // 60:02}:{minute % 60:02}Z agent=a status=error cost=0" for minute in range(200)
     )
-    errors = status(log_records(log), Spans(at(NOW), zone_named("UTC"))).sections["errors"]
+    errors = status(PlainUsage(log_records(log)), Spans(at(NOW), zone_named("UTC"))).sections["errors"]
     assert [str(row.cells["time"])[11:16] for row in errors.rows] == ["03:19", "03:18", "03:17", "03:16", "03:15"]
 
 
@@ -206,7 +208,7 @@ def test_as_of_leaves_out_what_came_later(stand: Callable[..., Board]) -> None:
 
 
 def test_an_empty_log_is_a_status_too() -> None:
-    board = status([], Spans(at(NOW), zone_named("UTC")))
+    board = status(PlainUsage([]), Spans(at(NOW), zone_named("UTC")))
     assert table(board.sections["spend"], "cost", "calls") == [(0, 0)] * 3
     assert not board.sections["agents"].rows
     assert board.notes == []
@@ -216,6 +218,6 @@ def test_an_empty_log_is_a_status_too() -> None:
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia"])
 def test_every_moment_has_a_status(now: str, zone: str) -> None:
     record = log_records(f"{now} agent=a cost=1")
-    board = status(record, Spans(at(now), zone_named(zone)))
+    board = status(PlainUsage(record, zone_named(zone)), Spans(at(now), zone_named(zone)))
     assert table(board.sections["spend"], "cost") == [(10**9,)] * 3
     assert table(board.sections["rate"], "spent")[-1] == (10**9,)

@@ -273,8 +273,15 @@ def assert_agree(
     for question in questions:
         assert_same(index, plain, question)
     assert list(index.calls()) == list(plain.calls())
+    assert list(index.calls(last=3)) == list(plain.calls(last=3))
     conditions = {"period": SOME_TIME, "where": ["agent=*"]}
     assert list(index.calls(**conditions)) == list(plain.calls(**conditions))
+    for rest in [
+        {"outer": (), "kept": ["code"]},
+        {"outer": ("code",), "kept": ["triage", "(none)"], "percentiles": (50,)},
+    ]:
+        assert index.rest(("agent", "purpose"), **rest) == plain.rest(("agent", "purpose"), **rest)
+    assert index.taggings({"agent", "team"}) == plain.taggings({"agent", "team"})
     assert index.groups(("agent", "day"), period=SOME_TIME) == plain.groups(("agent", "day"), period=SOME_TIME)
     return index
 

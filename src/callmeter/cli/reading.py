@@ -33,8 +33,7 @@ def open_log(world: World, log: str | None, period: Period, clock: Clock) -> Log
     Calls whose processes died are finished first, so that their cost is in the report.
     """
     if log is None and clock.as_of is None:
-        for problem in recover(world.paths.inflight, world.now(), recent=world.paths.recent).problems:
-            world.out.warn(problem)
+        _finish_dead_calls(world)
     end = period.end
     if clock.as_of is not None:
         after = clock.as_of + timedelta(microseconds=1)
@@ -48,8 +47,7 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
     Calls whose processes died are finished first, so that their cost is in the report.
     """
     if log is None and clock.as_of is None:
-        for problem in recover(world.paths.inflight, world.now(), recent=world.paths.recent).problems:
-            world.out.warn(problem)
+        _finish_dead_calls(world)
     from callmeter.store.index import UsageIndex
 
     path = log or world.paths.log
@@ -74,10 +72,6 @@ def page_of(world: World, page: _Page, usage: Usage, log: str | None) -> _Page:
     return with_reading(page, reading.bad_lines, reading.duplicates)
 
 
-def show(world: World, page: _Page, reader: LogReader, log: str | None) -> None:
-    """Show what was made of a log that has been read to its end. Raises UsageError when `--log` names no file."""
-    if log is not None and not reader.files:
-        raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
-    if not reader.files or not reader.lines:
-        world.out.note("the usage log is empty: make a call with `callmeter llm-call`, or run `callmeter demo`")
-    world.out.report(with_reading(page, reader.bad_count, reader.duplicates))
+def _finish_dead_calls(world: World) -> None:
+    for problem in recover(world.paths.inflight, world.now(), recent=world.paths.recent).problems:
+        world.out.warn(problem)

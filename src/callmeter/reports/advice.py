@@ -34,7 +34,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Basis:
     """What the advice rests on, in nano-dollars. `days` are complete days since the log begins; `agents` what each
     spent this month; `month` what a month comes to, and `basis` from what; `enforced` whether a hard quota holds."""
 
@@ -46,7 +46,7 @@ class Figures:
     enforced: bool
 
 
-def advice(figures: Figures) -> Report:
+def advice(figures: Basis) -> Report:
     """Two rows: how to control the spend, and what of callmeter fits it, each with its reason."""
     controls, why, signs = _controls(figures)
     rows = [
@@ -73,7 +73,7 @@ def variation_of(days: Sequence[int]) -> Decimal | None:
     return Decimal(squares).sqrt() / total
 
 
-def _controls(figures: Figures) -> tuple[str, str, list[str]]:
+def _controls(figures: Basis) -> tuple[str, str, list[str]]:
     fast = [each for each in figures.budgets if each.used > HALF_SPENT and each.elapsed < EARLY]
     signs: dict[str, str] = {}
     quiet: list[str] = []

@@ -6,17 +6,16 @@ cost, the dearest first; units of time by time. Names break ties, so that the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
 
-from callmeter.reports.grouping import condition_of, is_time, key_name, reader_of, title_of, within
+from callmeter.reports.grouping import is_time, key_name, title_of
+from callmeter.reports.origins import Origins
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
-from callmeter.reports.sums import Sums, apportion, merged, share_of
-from callmeter.reports.tally import Group, Tally
+from callmeter.reports.sums import apportion, share_of
+from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import text_of
 from callmeter.words.period import EVER, Period
-from callmeter.words.record import UsageRecord
 
 SORTS = ("cost", "calls", "tokens", "name", "latency", "errors")
 _FIGURES = (
@@ -33,7 +32,9 @@ _FIGURES = (
     Column("latency_mean_ms", "mean", Kind.MILLISECONDS, optional=6),
     Column("latency_p95_ms", "p95", Kind.MILLISECONDS, optional=5),
 )
-_Named = tuple[str, Sums]
+_P95 = (95,)
+_Path = tuple[str, ...]
+_Named = tuple[str, Figures]
 
 
 @dataclass(frozen=True)
@@ -48,71 +49,78 @@ class Question:
     top: int = 0
     sort: str = ""
     period: Period = EVER
-    zone: tzinfo = UTC
-    as_of: datetime | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
-def breakdown(records: Iterable[UsageRecord], question: Question) -> Report:
-    """The lines of the period that satisfy the conditions, in groups. Memory grows with the groups and by eight
-    bytes a call, not with the lines."""
+def breakdown(usage: Usage, question: Question) -> Report:
+    """The lines of the period that satisfy the conditions, in groups."""
+    by = {key_name(name, question.aliases): name for name in reversed(question.by)}
     keys = list(dict.fromkeys(key_name(name, question.aliases) for name in question.by))
-    tally = Tally()
-    groups = tally.count(chosen(records, question), [reader_of(name, question.zone) for name in keys])
-    total = merged([sums for _, sums in groups])
+    names = [by[key] for key in keys]
+    levels = usage.levels(names, period=question.period, where=question.where, percentiles=_P95)
+    origins = Origins(usage, question.period, question.where)
+    total = levels[()]
     units = 1000 if total.nano else None
     columns = [*(Column(name, title_of(name), Kind.TEXT) for name in keys), *_FIGURES]
-    facts = tally.facts()
+    facts = origins.facts()
     if question.where:
         facts["where"] = list(question.where)
-    if question.as_of is not None:
-        facts["as_of"] = text_of(question.as_of)
+    if usage.as_of is not None:
+        facts["as_of"] = text_of(usage.as_of)
+
+    def rest(outer: _Path, kept: Sequence[str]) -> Figures:
+        return usage.rest(names, outer, kept, period=question.period, where=question.where, percentiles=_P95)
+
     return Report(
         title="Cost by " + ", ".join(title_of(name).removesuffix(" from") for name in keys),
         columns=columns,
-        rows=list(_Tree(keys, question.top, question.sort).rows(groups, units)) if groups else [],
+        rows=list(_Tree(keys, question.top, question.sort, levels, rest).rows(units)),
         total=_figures(total, units),
-        notes=tally.notes(total),
+        notes=origins.notes(total),
         facts=facts,
         tree=len(keys),
         period=question.period,
-        zone=str(question.zone),
+        zone=str(usage.zone),
     )
 
 
-def chosen(records: Iterable[UsageRecord], question: Question) -> Iterator[UsageRecord]:
-    """The records of the period, known at `as_of`, that satisfy the conditions. Raises UsageError."""
-    inside = within(question.period, question.as_of)
-    satisfies = condition_of(question.where, question.zone, question.aliases)
-    if inside is not None:
-        records = filter(inside, records)
-    return iter(records if satisfies is None else filter(satisfies, records))
-
-
-@dataclass(frozen=True)
 class _Tree:
-    """How groups become rows."""
+    """How the figures of groups, by their paths, become rows."""
 
-    keys: Sequence[str]
-    top: int
-    sort: str
+    def __init__(
+        self,
+        keys: Sequence[str],
+        top: int,
+        sort: str,
+        levels: Mapping[_Path, Figures],
+        rest: Callable[[_Path, Sequence[str]], Figures],
+    ) -> None:
+        self.keys = keys
+        self.top = top
+        self.sort = sort
+        self._rest = rest
+        self._below: dict[_Path, list[_Named]] = {}
+        for path, figures in levels.items():
+            if path:
+                self._below.setdefault(path[:-1], []).append((path[-1], figures))
 
-    def rows(self, groups: Sequence[Group], units: int | None, outer: tuple[str, ...] = ()) -> Iterator[Row]:
+    def rows(self, units: int | None, outer: _Path = ()) -> Iterator[Row]:
         """One level and all below it. Its rows share `units` tenths of a per cent; None when there is no cost."""
         depth = len(outer)
-        below: dict[str, list[Group]] = {}
-        for group in groups:
-            below.setdefault(group[0][depth], []).append(group)
-        level = [(name, merged([sums for _, sums in inner])) for name, inner in below.items()]
+        level = self._below.get(outer, [])
+        if not level:
+            return
         kept, rest = self._cut(level, self.keys[depth])
-        parts = [sums for _, sums in kept] + ([merged([sums for _, sums in rest])] if rest else [])
+        parts = [figures for _, figures in kept]
+        if rest:
+            parts.append(self._rest(outer, [name for name, _ in kept]))
         shares = _shares(parts, units)
         is_inner = depth + 1 < len(self.keys)
-        for (name, sums), share in zip(kept, shares, strict=False):
+        for (name, figures), share in zip(kept, shares, strict=False):
             path = (*outer, name)
-            yield Row(self._names(path) | _figures(sums, share), depth, subtotal=is_inner)
+            yield Row(self._names(path) | _figures(figures, share), depth, subtotal=is_inner)
             if is_inner:
-                yield from self.rows(below[name], share, path)
+                yield from self.rows(share, path)
         if rest:
             names = self._names((*outer, f"other ({len(rest)})"))
             yield Row(names | _figures(parts[-1], shares[-1]), depth, rest=True)
@@ -137,30 +145,30 @@ _ORDERS: dict[str, Callable[[_Named], tuple[object, ...]]] = {
     "calls": lambda group: (-group[1].calls, -group[1].nano, group[0]),
     "tokens": lambda group: (-group[1].tokens_in - group[1].tokens_out, group[0]),
     "name": lambda group: (group[0],),
-    "latency": lambda group: (-(group[1].p95_ms() or 0), group[0]),
+    "latency": lambda group: (-(group[1].latency.get(95, 0)), group[0]),
     "errors": lambda group: (-group[1].errors, -group[1].calls, group[0]),
 }
 
 
-def _shares(parts: Sequence[Sums], units: int | None) -> Sequence[int | None]:
+def _shares(parts: Sequence[Figures], units: int | None) -> Sequence[int | None]:
     total = sum(part.nano for part in parts)
     if units is None or total == 0:
         return [units and 0 for _ in parts]
     return apportion([part.nano for part in parts], total, units)
 
 
-def _figures(sums: Sums, units: int | None) -> dict[str, Cell]:
+def _figures(figures: Figures, units: int | None) -> dict[str, Cell]:
     return {
-        "cost": sums.cost,
-        "unknown": sums.unknown,
-        "share": None if units is None or sums.cost is None else share_of(units),
-        "calls": sums.calls,
-        "errors": sums.errors,
-        "refused": sums.refused,
-        "tokens_in": sums.tokens_in,
-        "tokens_out": sums.tokens_out,
-        "tokens_cached": sums.tokens_cached,
-        "cost_per_1k_tokens": sums.per_1k,
-        "latency_mean_ms": sums.mean_ms,
-        "latency_p95_ms": sums.p95_ms(),
+        "cost": figures.cost,
+        "unknown": figures.unknown,
+        "share": None if units is None or figures.cost is None else share_of(units),
+        "calls": figures.calls,
+        "errors": figures.errors,
+        "refused": figures.refused,
+        "tokens_in": figures.tokens_in,
+        "tokens_out": figures.tokens_out,
+        "tokens_cached": figures.tokens_cached,
+        "cost_per_1k_tokens": figures.per_1k,
+        "latency_mean_ms": figures.mean_ms,
+        "latency_p95_ms": figures.latency.get(95),
     }

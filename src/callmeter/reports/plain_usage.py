@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 
 from callmeter.reports.grouping import NONE, key_name, matcher_of, patterns_of, reader_of, time_text, within
@@ -63,8 +64,12 @@ class PlainUsage:
         """See `Usage.levels`."""
         return {(): Figures()} | self._grouped(by, period, where, percentiles, whole_only=False)
 
-    def calls(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[UsageRecord]:
+    def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
+        found = self._chosen(period, where)
+        return iter(deque(found, maxlen=last)) if last else found
+
+    def _chosen(self, period: Period, where: Sequence[str]) -> Iterator[UsageRecord]:
         inside = within(period, self.as_of)
         patterns = patterns_of(where, self._aliases)
         tests = [(self._reader(name), matcher_of(values)) for name, values in patterns.items()]
@@ -72,14 +77,54 @@ class PlainUsage:
             if (inside is None or inside(record)) and all(matches(read(record)) for read, matches in tests):
                 yield record
 
+    def rest(
+        self,
+        by: Sequence[str],
+        outer: tuple[str, ...],
+        kept: Sequence[str],
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        percentiles: Sequence[int] = (),
+    ) -> Figures:
+        """See `Usage.rest`."""
+        readers = [self._reader(key_name(name, self._aliases)) for name in by]
+
+        def is_rest(record: UsageRecord) -> bool:
+            names = tuple(read(record) for read in readers[: len(outer) + 1])
+            return names[:-1] == outer and names[-1] not in kept
+
+        found = self._grouped((), period, where, percentiles, whole_only=True, only=is_rest)
+        return found.get((), Figures())
+
+    def taggings(
+        self, compared: Collection[str], *, period: Period = EVER, where: Sequence[str] = ()
+    ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
+        """See `Usage.taggings`."""
+        found: dict[tuple[tuple[str, str], ...], Figures] = {}
+        for record in self._chosen(period, where):
+            if record.status != "refused":
+                tags = sorted((name, value if name in compared else "") for name, value in record.tags.items())
+                self._add(found.setdefault(tuple(tags), Figures()), record)
+        return sorted(found.items())
+
     def _grouped(
-        self, by: Sequence[str], period: Period, where: Sequence[str], percentiles: Sequence[int], *, whole_only: bool
+        self,
+        by: Sequence[str],
+        period: Period,
+        where: Sequence[str],
+        percentiles: Sequence[int],
+        *,
+        whole_only: bool,
+        only: Callable[[UsageRecord], bool] | None = None,
     ) -> dict[tuple[str, ...], Figures]:
         readers = [self._reader(key_name(name, self._aliases)) for name in by]
         found: dict[tuple[str, ...], Figures] = {}
         latencies: dict[tuple[str, ...], list[int]] = {}
         costs: dict[tuple[str, ...], list[int]] = {}
-        for record in self.calls(period=period, where=where):
+        for record in self._chosen(period, where):
+            if only is not None and not only(record):
+                continue
             names = tuple(read(record) for read in readers)
             for depth in [len(names)] if whole_only else range(len(names) + 1):
                 figures = found.setdefault(names[:depth], Figures())
@@ -126,6 +171,7 @@ class PlainUsage:
             figures.priced_tokens += size
         if cost is not None and (tokens is not None or record.corrects is not None):
             figures.priced_nano += cost
+        figures.sent += record.corrects is None and record.attempts > 0
         if record.status == "refused":
             figures.refused += record.corrects is None
             figures.corrections += record.corrects is not None

@@ -13,16 +13,16 @@ from decimal import Decimal
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Quota
 from callmeter.reports.advice import Budget
-from callmeter.reports.grouping import bound_text, time_text
+from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
+from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import parse_instant
-from callmeter.words.record import UsageRecord
-from callmeter.words.subject import facts_of
+from callmeter.words.period import Period
 
 _RECENT = 7
 _DAY = 86_400
+_TICK = timedelta(microseconds=1)
 _MOST = 10
-_MOST_FACTS = 10_000
 _TENTH = Decimal("0.1")
 _LONG = ("week", "month", "year", "life")
 _UNITS = {
@@ -33,86 +33,47 @@ _UNITS = {
 
 
 class Burn:
-    """What quotas' buckets took in the last seven days, counted while a log is read by somebody else."""
+    """What quotas' buckets took in the last seven days."""
 
-    def __init__(self, quotas: Iterable[Quota], now: datetime) -> None:
-        self._quotas = list(quotas)
+    def __init__(self, quotas: Iterable[Quota], usage: Usage, now: datetime) -> None:
         self._now = now
-        self._since = bound_text(now - timedelta(days=_RECENT))
-        # By the facts of calls, of which a log has few combinations for its length; then by bucket.
-        self._facts: dict[tuple[object, ...], _Taken] = {}
-        self._buckets: dict[str, _Taken] = {}
-
-    def watched(self, records: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
-        """The same records, each counted as it passes."""
-        return self._watched(records) if self._quotas else iter(records)
+        self._quotas = list(quotas)
+        self._taken: dict[str, Figures] = {}
+        self._older: set[str] = set()
+        if self._quotas:
+            since = now - timedelta(days=_RECENT)
+            for bucket, figures in self._buckets(usage, Period(since, now + _TICK, "")):
+                self._taken.setdefault(bucket, Figures()).merge(figures)
+            self._older.update(bucket for bucket, _ in self._buckets(usage, Period(None, since, "")))
 
     def a_day(self, bucket: str, unit: str) -> Decimal:
         """What a bucket takes in a day."""
-        self._sort()
-        found = self._buckets.get(bucket)
-        taken = 0 if found is None else found.amounts[unit]
-        if found is None or taken <= 0:
+        figures = self._taken.get(bucket)
+        taken = 0 if figures is None else _amount(figures, unit)
+        if figures is None or taken <= 0:
             return Decimal(0)
-        age = Decimal((self._now - parse_instant(found.first)) // timedelta(seconds=1)) / _DAY
+        if bucket in self._older or figures.first is None:
+            return Decimal(taken) / _RECENT
+        age = Decimal((self._now - parse_instant(figures.first)) // timedelta(seconds=1)) / _DAY
         return taken / min(max(age, Decimal(1)), Decimal(_RECENT))
 
-    def _watched(self, records: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
-        since, facts = self._since, self._facts
-        for record in records:
-            if record.status != "refused":
-                place = (*record.tags.items(), record.key, record.model, record.provider, record.pool)
-                taken = facts.get(place)
-                if taken is None:
-                    if len(facts) >= _MOST_FACTS:
-                        self._sort()
-                    taken = facts[place] = _Taken(record)
-                time = time_text(record)
-                if time < taken.first:
-                    taken.first = time
-                if time >= since:
-                    taken.add(record)
-            yield record
-
-    def _sort(self) -> None:
-        """Put what was counted by facts into the buckets of those."""
-        for taken in self._facts.values():
-            record = taken.record
-            facts = facts_of(
-                record.tags,
-                key=record.key or "",
-                model=record.model,
-                provider=record.provider,
-                pool=record.pool or "",
-            )
+    def _buckets(self, usage: Usage, period: Period) -> Iterator[tuple[str, Figures]]:
+        """What each bucket took in a period, by the facts that decide in which bucket a call falls."""
+        names = {quota.subject.kind for quota in self._quotas} - {"total"}
+        if any(quota.pools for quota in self._quotas):
+            names.add("pool")
+        by = sorted(names)
+        for values, figures in usage.groups(by, period=period):
+            facts = {name: value for name, value in zip(by, values, strict=True) if value != NONE}
             for bucket in {quota.bucket(facts) for quota in self._quotas}:
                 if bucket is not None:
-                    self._buckets.setdefault(bucket, _Taken(record)).merge(taken)
-        self._facts.clear()
+                    yield bucket, figures
 
 
-class _Taken:
-    """What calls like `record` took, in each unit, and when the first of them was."""
-
-    __slots__ = ("amounts", "first", "record")
-
-    def __init__(self, record: UsageRecord) -> None:
-        self.record = record
-        self.first = "~"
-        self.amounts = {"usd": 0, "tokens": 0, "calls": 0}
-
-    def add(self, record: UsageRecord) -> None:
-        amounts, tokens = self.amounts, record.tokens
-        amounts["usd"] += record.cost_nano or 0
-        if tokens is not None:
-            amounts["tokens"] += tokens.in_ + tokens.out
-        if record.corrects is None and record.attempts > 0:
-            amounts["calls"] += 1
-
-    def merge(self, other: _Taken) -> None:
-        self.first = min(self.first, other.first)
-        for unit, amount in other.amounts.items():
-            self.amounts[unit] += amount
+def _amount(figures: Figures, unit: str) -> int:
+    if unit == "usd":
+        return figures.nano
+    return figures.tokens_in + figures.tokens_out if unit == "tokens" else figures.sent
 
 
 def quota_reports(stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Report]:

@@ -8,14 +8,14 @@ periods or more the quantile is suggested, otherwise the larger of the two; roun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
-from callmeter.reports.grouping import NONE, reader_of
+from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
-from callmeter.words.period import bucket
-from callmeter.words.record import UsageRecord
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.period import Period, bucket
 
 PERIODS = ("day", "week", "month")
 RECENT = 28
@@ -39,15 +39,12 @@ class Suggestion:
     suggested: int | None
 
 
-def suggestions(
-    records: Iterable[UsageRecord], tag: str, period: str, unit: str, now: datetime, zone: tzinfo
-) -> list[Suggestion]:
+def suggestions(usage: Usage, tag: str, period: str, unit: str, now: datetime, zone: tzinfo) -> list[Suggestion]:
     """One for each value of a tag, the dearest first, and one for all calls together."""
     used: dict[str, Counter[str]] = {}
-    read_tag, read_day, amount = reader_of(tag, zone), reader_of("day", zone), _amount_of(unit)
-    for record in records:
-        day, taken = read_day(record), amount(record)
-        value = read_tag(record)
+    past = Period(now - timedelta(days=HISTORY), now, "the past")
+    for (value, day), figures in usage.groups((tag, "day"), period=past):
+        taken = _amount_of(figures, unit)
         used.setdefault(TOTAL, Counter())[day] += taken
         if value != NONE:
             used.setdefault(f"{tag}:{value}", Counter())[day] += taken
@@ -132,9 +129,7 @@ def _rounded(amount: int) -> int:
     return -(-amount // unit) * unit
 
 
-def _amount_of(unit: str) -> Callable[[UsageRecord], int]:
+def _amount_of(figures: Figures, unit: str) -> int:
     if unit == "usd":
-        return lambda record: record.cost_nano or 0
-    if unit == "tokens":
-        return lambda record: record.tokens.in_ + record.tokens.out if record.tokens else 0
-    return lambda record: 1 if record.attempts > 0 and record.corrects is None else 0
+        return figures.nano
+    return figures.tokens_in + figures.tokens_out if unit == "tokens" else figures.sent

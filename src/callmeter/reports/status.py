@@ -7,30 +7,28 @@ day and time last month. The straight line to the month's end takes the month so
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.grants import Allowances
-from callmeter.reports.advice import Figures, advice
-from callmeter.reports.grouping import bound_text, reader_of, time_text, within
+from callmeter.reports.advice import Basis, advice
+from callmeter.reports.grouping import bound_text, time_text
 from callmeter.reports.quota_bars import Burn, budgets, quota_reports, thresholds
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.requests import requests
-from callmeter.reports.sums import FAILED, Sums, apportion, merged, share_of
-from callmeter.reports.tally import Group, Tally
+from callmeter.reports.sums import FAILED, apportion, share_of
+from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import parse_instant, text_of
-from callmeter.words.period import Period, bucket
+from callmeter.words.period import Period, bucket, bucket_label
 from callmeter.words.record import UsageRecord
 
 _TICK = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
 _AGENTS = 10
 _ERRORS = 5
-_Error = tuple[str, str, UsageRecord]  # when, id, the line
 _SPANS = {"today": "day", "this week": "week", "this month": "month"}
 
 
@@ -66,24 +64,20 @@ class Spans:
 
 
 def status(
-    records: Iterable[UsageRecord],
+    usage: Usage,
     spans: Spans,
-    as_of: datetime | None = None,
     *,
     stands: Sequence[Stand] = (),
     allowances: Allowances | None = None,
     enforced: bool = False,
     notes: Sequence[str] = (),
 ) -> Board:
-    """The status at `spans.now`, from records of at least `spans.whole`, in one pass; where quotas stand (`stands`),
-    what was asked and frozen (`allowances`), and whether any quota is hard (`enforced`), as they are then."""
-    inside = within(spans.whole, as_of)
-    errors: list[_Error] = []
-    burn = Burn({stand.quota: None for stand in stands}, spans.now)
-    sums = _Stretches(burn.watched(filter(inside, records)), spans, errors)
+    """The status at `spans.now`; where quotas stand (`stands`), what was asked and frozen (`allowances`), and whether
+    any quota is hard (`enforced`), as they are then."""
+    burn = Burn({stand.quota: None for stand in stands}, usage, spans.now)
+    sums = _Stretches(usage, spans)
     month = sums.of(spans.named["this month"])
-    died = [group for group in sums.groups if group[0][2] == "unknown"]
-    recovered = sums.of(spans.named["this month"], died).calls
+    recovered = sums.of(spans.named["this month"], "status=unknown").calls
     said = [*notes]
     if month.unknown:
         said.append(f"This month the cost of {_calls(month.unknown)} is unknown and in no sum.")
@@ -100,7 +94,7 @@ def status(
             **({"thresholds": passed} if (passed := thresholds(stands)) else {}),
             "agents": _agents(sums, spans),
             "rate": _rate(sums, spans),
-            "errors": _errors(errors, spans.zone),
+            "errors": _errors(_failed(usage, spans), spans.zone),
             "advice": advice(_figures(sums, spans, stands, enforced)),
         },
         notes=said,
@@ -115,55 +109,50 @@ def status(
 
 
 class _Stretches:
-    """Sums for any stretch whose ends are among the spans': the log is counted between neighbouring ends.
+    """Figures of any stretch, each asked for once. `first` is when the first call of all that matter here began."""
 
-    `groups` are by that piece of time, agent and status; `first` is when the first call of all began.
-    """
+    def __init__(self, usage: Usage, spans: Spans) -> None:
+        self._usage = usage
+        self._zone = spans.zone
+        self._known: dict[object, Figures] = {}
+        self.first = self.of((spans.whole.start or spans.now, spans.whole.end or spans.now)).first
+        weeks = Period(spans.weeks[0], spans.weeks[-1], "")
+        self._days = {day: figures for (day,), figures in usage.groups(("day",), period=weeks)}
+        self._agents = {
+            span: {agent: figures for (agent,), figures in usage.groups(("agent",), period=Period(*span, ""))}
+            for span in spans.named.values()
+        }
 
-    def __init__(self, records: Iterable[UsageRecord], spans: Spans, errors: list[_Error]) -> None:
-        self._ends = sorted({end for span in spans.all for end in span})
-        bounds = [bound_text(end) for end in self._ends]
-        self.first: str | None = None
+    def of(self, span: tuple[datetime, datetime], *where: str) -> Figures:
+        """A stretch, or what in it satisfies the conditions."""
+        key = (span, where)
+        if key not in self._known:
+            groups = self._usage.groups((), period=Period(*span, ""), where=where)
+            self._known[key] = groups[0][1] if groups else Figures()
+        return self._known[key]
 
-        def piece(record: UsageRecord) -> str:
-            return str(bisect_right(bounds, time_text(record)) - 1)
+    def day(self, start: datetime) -> Figures:
+        """One of the complete days."""
+        return self._days.get(bucket_label(start, "day", self._zone), Figures())
 
-        readers = [piece, reader_of("agent", UTC), reader_of("status", UTC)]
-        self.groups: list[Group] = Tally().count(self._watched(records, errors), readers)
+    def agent(self, name: str, span: tuple[datetime, datetime]) -> Figures:
+        """What an agent did in one of the named stretches."""
+        return self._agents[span].get(name, Figures())
 
-    def of(self, span: tuple[datetime, datetime], groups: Sequence[Group] | None = None) -> Sums:
-        """The sums of a stretch, over all groups or some of them."""
-        first, last = self._ends.index(span[0]), self._ends.index(span[1])
-        chosen = self.groups if groups is None else groups
-        return merged([sums for (piece, _, _), sums in chosen if first <= int(piece) < last])
-
-    def nano(self, span: tuple[datetime, datetime], groups: Sequence[Group] | None = None) -> int:
-        """What a stretch is known to have cost."""
-        first, last = self._ends.index(span[0]), self._ends.index(span[1])
-        chosen = self.groups if groups is None else groups
-        return sum(sums.nano for (piece, _, _), sums in chosen if first <= int(piece) < last)
-
-    def by_agent(self) -> dict[str, list[Group]]:
-        """The groups of each agent."""
-        found: dict[str, list[Group]] = {}
-        for group in self.groups:
-            found.setdefault(group[0][1], []).append(group)
-        return found
-
-    def _watched(self, records: Iterable[UsageRecord], errors: list[_Error]) -> Iterator[UsageRecord]:
-        for record in records:
-            time = time_text(record)
-            if self.first is None or time < self.first:
-                self.first = time
-            if record.status in FAILED and record.corrects is None:
-                errors.append((time, record.id, record))
-                if len(errors) > 10 * _ERRORS:
-                    errors[:] = _newest(errors)
-            yield record
+    def agents(self) -> list[str]:
+        """Every agent of the named stretches."""
+        return sorted({name for agents in self._agents.values() for name in agents})
 
 
-def _newest(errors: Sequence[_Error]) -> list[_Error]:
-    return sorted(errors, key=lambda error: error[:2], reverse=True)[:_ERRORS]
+def _failed(usage: Usage, spans: Spans) -> list[UsageRecord]:
+    """The newest calls that failed, the newest first."""
+    where = [f"status={status}" for status in sorted(FAILED)]
+    for last in (10 * _ERRORS, 0):  # corrections among them are no calls
+        lines = list(usage.calls(period=spans.whole, where=where, last=last))
+        found = [record for record in lines if record.corrects is None][: -_ERRORS - 1 : -1]
+        if len(found) == _ERRORS or len(lines) < last:
+            break
+    return found
 
 
 def _spend(sums: _Stretches, spans: Spans) -> Report:
@@ -197,16 +186,14 @@ def _spend(sums: _Stretches, spans: Spans) -> Report:
 
 
 def _agents(sums: _Stretches, spans: Spans) -> Report:
-    every = [
-        (agent, [sums.of(span, groups) for span in spans.named.values()]) for agent, groups in sums.by_agent().items()
-    ]
+    every = [(agent, [sums.agent(agent, span) for span in spans.named.values()]) for agent in sums.agents()]
     found = sorted(
         ((agent, each) for agent, each in every if any(part.calls or part.nano for part in each)),
         key=lambda group: (-group[1][2].nano, -group[1][1].nano, -group[1][2].calls, group[0]),
     )
     shown, rest = found[:_AGENTS], found[_AGENTS:]
     if rest:
-        parts = [merged([each[index] for _, each in rest]) for index in range(len(_SPANS))]
+        parts = [_merged([each[index] for _, each in rest]) for index in range(len(_SPANS))]
         shown.append((f"other ({len(rest)})", parts))
     whole = sum(each[2].nano for _, each in shown)
     shares = apportion([each[2].nano for _, each in shown], whole, 1000) if whole else [None] * len(shown)
@@ -227,7 +214,7 @@ def _agents(sums: _Stretches, spans: Spans) -> Report:
     return Report("By agent", columns, rows, total=total)
 
 
-def _agent_cells(each: Sequence[Sums], share: int | None) -> dict[str, Cell]:
+def _agent_cells(each: Sequence[Figures], share: int | None) -> dict[str, Cell]:
     today, week, month = each
     return {
         "today": today.cost,
@@ -248,7 +235,7 @@ def _rate(sums: _Stretches, spans: Spans) -> Report:
     ]
     if days:
         name = "last complete day" if len(days) == 1 else f"last {len(days)} complete days"
-        rows.append(_rate_row(name, sums.of((days[0], spans.days[-1])), Decimal(1) / len(days), "day"))
+        rows.append(_rate_row(name, _merged([sums.day(start) for start in days]), Decimal(1) / len(days), "day"))
     start, end = spans.named["this month"]
     month = sums.of((start, end))
     gone, length = spans.now - start + _TICK, end - start
@@ -266,7 +253,7 @@ def _rate(sums: _Stretches, spans: Spans) -> Report:
     return Report("Burn rate", columns, rows, notes=[note])
 
 
-def _rate_row(basis: str, sums: Sums, factor: Decimal, per: str) -> Row:
+def _rate_row(basis: str, sums: Figures, factor: Decimal, per: str) -> Row:
     rate = None if sums.cost is None else int((sums.nano * factor).to_integral_value())
     return Row({"basis": basis, "spent": sums.cost, "rate": rate, "per": per})
 
@@ -284,19 +271,19 @@ def _pending(allowances: Allowances | None, notes: list[str]) -> dict[str, Repor
     return found
 
 
-def _figures(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bool) -> Figures:
+def _figures(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bool) -> Basis:
     spans_of_days = zip(spans.weeks, spans.weeks[1:], strict=False)
     days = [span for span in spans_of_days if (sums.first or "~") < bound_text(span[1])]
-    spent = [sums.nano(span) for span in days]
+    spent = [sums.day(start).nano for start, _ in days]
     start, end = month = spans.named["this month"]
     if days:
         pace = Decimal(sum(spent)) / len(days) * ((end - start) // _TICK) / (_DAY // _TICK)
         basis = "at the pace of the last " + ("complete day" if len(days) == 1 else f"{len(days)} complete days")
     else:
-        pace = Decimal(sums.nano(month)) * ((end - start) // _TICK) / ((spans.now - start + _TICK) // _TICK)
+        pace = Decimal(sums.of(month).nano) * ((end - start) // _TICK) / ((spans.now - start + _TICK) // _TICK)
         basis = "at the pace of the month so far"
-    agents = {agent: sums.nano(month, groups) for agent, groups in sums.by_agent().items()}
-    return Figures(
+    agents = {agent: sums.agent(agent, month).nano for agent in sums.agents()}
+    return Basis(
         budgets=budgets(stands, spans.now),
         days=spent,
         agents={agent: nano for agent, nano in agents.items() if nano > 0},
@@ -306,18 +293,20 @@ def _figures(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: 
     )
 
 
-def _errors(errors: Sequence[_Error], zone: tzinfo) -> Report:
+def _errors(errors: Sequence[UsageRecord], zone: tzinfo) -> Report:
     rows = [
         Row(
             {
-                "time": _local(parse_instant(time), zone).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "time": _local(parse_instant(time_text(record)), zone)
+                .isoformat(timespec="milliseconds")
+                .replace("+00:00", "Z"),
                 "agent": record.tags.get("agent"),
                 "model": record.model,
                 "status": record.status,
                 "error": record.error,
             }
         )
-        for time, _, record in _newest(errors)
+        for record in errors
     ]
     columns = [
         Column("time", "time", Kind.INSTANT),
@@ -335,3 +324,10 @@ def _local(instant: datetime, zone: tzinfo) -> datetime:
 
 def _calls(count: int) -> str:
     return f"{count:,} call{'s' * (count != 1)}"
+
+
+def _merged(parts: Sequence[Figures]) -> Figures:
+    whole = Figures()
+    for part in parts:
+        whole.merge(part)
+    return whole

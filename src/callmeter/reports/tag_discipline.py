@@ -7,17 +7,17 @@ first; a call with several findings stands in several rows, and once in the tota
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from callmeter.policy.document import Policy
-from callmeter.reports.breakdown import Question, chosen
+from callmeter.reports.breakdown import Question
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.sums import apportion, share_of
+from callmeter.reports.usage import Usage
 from callmeter.words.money import shown
-from callmeter.words.record import UsageRecord
 from callmeter.words.tags import BUILT_IN, MAX_TAGS
 
 # What a call lacks is told of these in any case: without them nobody knows who spent it, and on what.
@@ -82,25 +82,16 @@ class _Finding:
     instead: str = ""
 
 
-@dataclass
 class _Log:
     """The calls by the tags that matter here: names, and the values of those tags that have few."""
 
-    policy: Policy
-    parts: dict[_Tags, _Part] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._compared = {*FEW_VALUES, *self.policy.allowed}
-
-    def add(self, record: UsageRecord) -> None:
-        tags = tuple(sorted((name, value if name in self._compared else "") for name, value in record.tags.items()))
-        part = self.parts.setdefault(tags, _Part())
-        part.calls += record.corrects is None
-        nano = record.cost_nano
-        if nano is None:
-            part.unknown += record.corrects is None
-        else:
-            part.nano += nano
+    def __init__(self, usage: Usage, question: Question, policy: Policy) -> None:
+        self.policy = policy
+        self._compared = {*FEW_VALUES, *policy.allowed}
+        self.parts = {
+            tags: _Part(figures.calls, figures.nano, figures.unknown)
+            for tags, figures in usage.taggings(self._compared, period=question.period, where=question.where)
+        }
 
     def names(self) -> Counter[str]:
         """The calls of each name."""
@@ -120,13 +111,10 @@ class _Log:
         return found
 
 
-def tag_discipline(records: Iterable[UsageRecord], question: Question, policy: Policy, known: Sequence[str]) -> Report:
+def tag_discipline(usage: Usage, question: Question, policy: Policy, known: Sequence[str]) -> Report:
     """The findings of the period, as a report whose `facts` say how many there are. Names in `known` are in order,
     besides those that are built in or in the policy. Calls that were refused are left out: they cost nothing."""
-    log = _Log(policy)
-    for record in chosen(records, question):
-        if record.status != "refused":
-            log.add(record)
+    log = _Log(usage, question, policy)
     find = _finder(log, {*BUILT_IN, *policy.required, *policy.allowed, *known})
     rows: dict[tuple[str, _Finding], _Part] = {}
     agents: Counter[str] = Counter()
@@ -158,7 +146,7 @@ def tag_discipline(records: Iterable[UsageRecord], question: Question, policy: P
             "kinds": dict(sorted(Counter(finding.kind for _, finding, _ in counted).items())),
         },
         period=question.period,
-        zone=str(question.zone),
+        zone=str(usage.zone),
     )
 
 

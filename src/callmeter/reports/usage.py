@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Protocol
@@ -23,6 +23,7 @@ class Figures:
     refused: int = 0
     errors: int = 0  # calls that brought no whole answer, though nobody asked for their end
     retried: int = 0  # calls that took more than one attempt
+    sent: int = 0  # calls, and refused ones, of which anything was sent: what quotas of calls count
     corrections: int = 0
     unknown: int = 0  # calls whose cost nobody knows: in no sum of money
     without_tokens: int = 0  # calls
@@ -125,5 +126,23 @@ class Usage(Protocol):
     ) -> dict[tuple[str, ...], Figures]:
         """The figures of every group and of every group of groups; the total under `()`."""
 
-    def calls(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[UsageRecord]:
-        """The lines themselves in order of time (corrections too), for what sums cannot tell."""
+    def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
+        """The lines themselves in order of time (corrections too), for what sums cannot tell; or the `last` so many."""
+
+    def rest(
+        self,
+        by: Sequence[str],
+        outer: tuple[str, ...],
+        kept: Sequence[str],
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        percentiles: Sequence[int] = (),
+    ) -> Figures:
+        """The group `outer` of `levels` without those of its own groups that are `kept`, as one group."""
+
+    def taggings(
+        self, compared: Collection[str], *, period: Period = EVER, where: Sequence[str] = ()
+    ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
+        """The lines by the names of all their tags, in order, each with its value if it is `compared` and else an
+        empty one. Lines that were refused are left out: nobody paid for them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
@@ -89,15 +89,44 @@ class UsageIndex:
         except duckdb.Error:
             return self._renewed().levels(by, period, where, percentiles)
 
-    def calls(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[UsageRecord]:
+    def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
         import duckdb
 
         try:
-            places = self._answers.places(period, where)
+            places = self._answers.places(period, where, last)
         except duckdb.Error:
-            places = self._renewed().places(period, where)
+            places = self._renewed().places(period, where, last)
         return self._answers.records(places)
+
+    def rest(
+        self,
+        by: Sequence[str],
+        outer: tuple[str, ...],
+        kept: Sequence[str],
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        percentiles: Sequence[int] = (),
+    ) -> Figures:
+        """See `Usage.rest`."""
+        import duckdb
+
+        try:
+            return self._answers.rest(by, outer, kept, period, where, percentiles)
+        except duckdb.Error:
+            return self._renewed().rest(by, outer, kept, period, where, percentiles)
+
+    def taggings(
+        self, compared: Collection[str], *, period: Period = EVER, where: Sequence[str] = ()
+    ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
+        """See `Usage.taggings`."""
+        import duckdb
+
+        try:
+            return self._answers.taggings(compared, period, where)
+        except duckdb.Error:
+            return self._renewed().taggings(compared, period, where)
 
     def _renewed(self) -> Answers:
         """After a file of the index turned out to be damaged: the index, made anew."""

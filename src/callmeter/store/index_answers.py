@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from callmeter.store.index_query import (
 )
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
+from callmeter.words.tags import BUILT_IN
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -88,9 +89,51 @@ class Answers:
             self._add_percentiles(found, names[:depth], period, where, percentiles)
         return found
 
-    def places(self, period: Period, where: Sequence[str]) -> Iterator[Place]:
-        """Where the lines stand, in order of time."""
+    def rest(
+        self,
+        by: Sequence[str],
+        outer: tuple[str, ...],
+        kept: Sequence[str],
+        period: Period,
+        where: Sequence[str],
+        percentiles: Sequence[int],
+    ) -> Figures:
+        """See `Usage.rest`."""
+        names = [key_name(name, self._aliases) for name in by[: len(outer) + 1]]
+
+        def narrow(query: Query) -> None:
+            query.only(names, outer, kept)
+
+        found = self._sums((), period, where, narrow)
+        self._add_percentiles(found, (), period, where, percentiles, narrow)
+        return found.get((), Figures())
+
+    def taggings(
+        self, compared: Collection[str], period: Period, where: Sequence[str]
+    ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
+        """See `Usage.taggings`."""
         query = self._query(period, where)
+        query.conditions.append("rows.status <> 'refused'")
+        columns = query.tags(compared)
+        names = [f"name{place}" for place in range(len(columns))]
+        listed = ", ".join(f"{column} AS {name}" for column, name in zip(columns, names, strict=True))
+        found: dict[tuple[tuple[str, str], ...], Figures] = {}
+        for row in self._all(f"SELECT {listed}, {SUMS} {self._source(query)} GROUP BY {', '.join(names)}", query.given):
+            found.setdefault(_tags(row), Figures()).merge(figures_of(row[len(names) :]))
+        if found and self._has_corrections():
+            sql = f"SELECT {listed}, {SETTLED} {self._source(query, 'corrected')} GROUP BY {', '.join(names)}"
+            for row in self._all(sql, query.given):
+                _settle(found[_tags(row)], row)
+        return sorted(found.items())
+
+    def places(self, period: Period, where: Sequence[str], last: int) -> Iterator[Place]:
+        """Where the lines stand, in order of time; the last so many, or all."""
+        query = self._query(period, where)
+        if last:
+            order = "rows.ms DESC, coalesce(rows.id, rows.ident::VARCHAR) DESC"
+            sql = f"SELECT rows.source, rows.line, rows.start, rows.size {self._source(query)} ORDER BY {order}"
+            yield from reversed(self._all(f"{sql} LIMIT {int(last)}", query.given))
+            return
         found = self._run(
             f"""SELECT rows.source, rows.line, rows.start, rows.size {self._source(query)}
                 ORDER BY rows.ms, coalesce(rows.id, rows.ident::VARCHAR)""",
@@ -104,8 +147,16 @@ class Answers:
         """The records of lines."""
         return (self._lines.record(*place) for place in places)
 
-    def _sums(self, names: Sequence[str], period: Period, where: Sequence[str]) -> dict[tuple[str, ...], Figures]:
+    def _sums(
+        self,
+        names: Sequence[str],
+        period: Period,
+        where: Sequence[str],
+        narrow: Callable[[Query], None] | None = None,
+    ) -> dict[tuple[str, ...], Figures]:
         query = self._query(period, where)
+        if narrow is not None:
+            narrow(query)
         columns = self._columns(query, names)
         found: dict[tuple[str, ...], Figures] = {}
         sql = f"SELECT {columns} count(*), {SUMS} {self._source(query)} {_grouped(names)}"
@@ -116,9 +167,7 @@ class Answers:
             sql = f"SELECT {columns} {SETTLED} {self._source(query, 'corrected')} {_grouped(names)}"
             for row in self._all(sql, query.given):
                 if row[: len(names)] in found:
-                    figures = found[row[: len(names)]]
-                    figures.unknown -= row[-2] or 0
-                    figures.priced_tokens += row[-1] or 0
+                    _settle(found[row[: len(names)]], row)
         return found
 
     def _add_percentiles(
@@ -128,10 +177,13 @@ class Answers:
         period: Period,
         where: Sequence[str],
         percentiles: Sequence[int],
+        narrow: Callable[[Query], None] | None = None,
     ) -> None:
         if not percentiles:
             return
         query = self._query(period, where)
+        if narrow is not None:
+            narrow(query)
         columns = self._columns(query, names)
         cost = COST
         if self._has_corrections():
@@ -224,3 +276,15 @@ class Answers:
 
 def _grouped(names: Sequence[str]) -> str:
     return "GROUP BY " + ", ".join(f"name{place}" for place in range(len(names))) if names else ""
+
+
+def _settle(figures: Figures, row: Sequence[Any]) -> None:
+    """What corrections make known, in the last columns of a row."""
+    figures.unknown -= row[-2] or 0
+    figures.priced_tokens += row[-1] or 0
+
+
+def _tags(row: Sequence[Any]) -> tuple[tuple[str, str], ...]:
+    """All tags, from the columns of the built-in ones and the map of the others."""
+    tags = {name: value for name, value in zip(BUILT_IN, row, strict=False) if value is not None}
+    return tuple(sorted({**tags, **(row[len(BUILT_IN)] or {})}.items()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ _SUMS = {
     "refused": "count(*) FILTER (target IS NULL AND status = 'refused')",
     "errors": f"count(*) FILTER ({_CALL} AND status IN ({', '.join(repr(status) for status in sorted(FAILED))}))",
     "retried": f"count(*) FILTER ({_CALL} AND attempts > 1)",
+    "sent": "count(*) FILTER (target IS NULL AND attempts > 0)",
     "corrections": "count(target)",
     "unknown": f"count(*) FILTER ({_CALL} AND cost IS NULL)",
     "without_tokens": f"count(*) FILTER ({_CALL} AND NOT sized)",
@@ -106,6 +107,21 @@ class Query:
             tests = [f"list_contains({self.bind([each for each in values if '*' not in each])}::VARCHAR[], {value})"]
             tests += [f"{value} LIKE {self.bind(_like(each))} ESCAPE '\\'" for each in values if "*" in each]
             self.conditions.append(f"({' OR '.join(tests)})")
+
+    def only(self, names: Sequence[str], outer: Sequence[str], kept: Sequence[str]) -> None:
+        """Only the group `outer`, without those of its groups that are `kept`."""
+        for name, value in zip(names, outer, strict=False):
+            self.conditions.append(f"{self.name(name)} = {self.bind(value)}")
+        name = self.name(names[len(outer)])
+        self.conditions.append(f"NOT list_contains({self.bind(list(kept))}::VARCHAR[], {name})")
+
+    def tags(self, compared: Collection[str]) -> list[str]:
+        """Columns for the built-in tags and a map of the others: values of those that are compared, else ''."""
+        columns = [f"tag_{name}" if name in compared else f"if(tag_{name} IS NULL, NULL, '')" for name in BUILT_IN]
+        others = self.bind([name for name in compared if name not in BUILT_IN])
+        value = f"if(list_contains({others}::VARCHAR[], each.key), each.value, '')"
+        more = f"map_from_entries(list_transform(map_entries(more), lambda each: {{'k': each.key, 'v': {value}}}))"
+        return [*columns, f"if(more IS NULL, NULL, {more})"]
 
     def source(self, rows: str = "rows") -> str:
         """FROM and WHERE."""

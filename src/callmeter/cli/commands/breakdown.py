@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
-from callmeter.cli.reading import Clock, open_log, show
+from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
 from callmeter.reports.breakdown import Question
 from callmeter.reports.breakdown import breakdown as break_down
@@ -101,12 +101,10 @@ def breakdown(
         top=top or 0,
         sort=sort or "",
         period=period,
-        zone=clock.zone,
-        as_of=clock.as_of,
         aliases=world.policy.aliases,
     )
-    reader = open_log(world, log, period, clock)
-    show(world, break_down(reader, question), reader, log)
+    usage = open_usage(world, log, clock)
+    show_usage(world, break_down(usage, question), usage, log)
 
 
 def _groupings(arguments: Sequence[str]) -> list[str]:

@@ -8,7 +8,6 @@ callmeter budget quota suggest agent:code --apply
 from __future__ import annotations
 
 import enum
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -16,13 +15,12 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.auditing import audit
 from callmeter.cli.confirming import require_yes
-from callmeter.cli.reading import Clock, open_log, show
+from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
 from callmeter.flows.quotas import set_quota
 from callmeter.policy.quota_edit import Wish
-from callmeter.reports.quota_suggestion import HISTORY, PERIODS, suggestion_report, suggestions
+from callmeter.reports.quota_suggestion import PERIODS, suggestion_report, suggestions
 from callmeter.words.errors import UsageError
-from callmeter.words.period import Period
 from callmeter.words.subject import parse_subject
 from callmeter.words.tags import tag_name
 
@@ -66,12 +64,12 @@ def quota_suggest(
     if len(tags) > 1:
         raise UsageError(f"the subjects are of several kinds: {', '.join(sorted(tags))}", "ask for one at a time")
     per = period or (policy.period if policy.period in PERIODS else Per.MONTH)
-    reader = open_log(world, log, Period(clock.now - timedelta(days=HISTORY), clock.now, "the past"), clock)
-    found = suggestions(reader, tags.pop(), per, unit, clock.now, clock.zone)
+    usage = open_usage(world, log, clock)
+    found = suggestions(usage, tags.pop(), per, unit, clock.now, clock.zone)
     if wanted:
         found = [each for each in found if each.subject in map(str, wanted)]
     limits = {str(q.subject): q.limit for q in policy.quotas if (q.period, q.unit) == (per, unit)}
-    show(world, suggestion_report(found, limits, per, unit), reader, log)
+    show_usage(world, suggestion_report(found, limits, per, unit), usage, log)
     if not apply:
         return
     wishes = [

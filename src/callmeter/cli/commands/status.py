@@ -13,14 +13,14 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.forecasting import look_ahead
 from callmeter.cli.ledgers import ledger_of, recover_holds
-from callmeter.cli.reading import Clock, open_log, show
+from callmeter.cli.reading import Clock, open_usage, page_of, show_usage
 from callmeter.cli.watching import require_terminal, watch
 from callmeter.cli.world import World
 from callmeter.flows.dashboard import Dashboard, dashboard
-from callmeter.reports.report import Board, with_reading
+from callmeter.reports.report import Board
 from callmeter.reports.status import Spans
 from callmeter.reports.status import status as status_at
-from callmeter.store.usage_log import LogReader
+from callmeter.reports.usage import Usage
 from callmeter.words.errors import UsageError
 
 
@@ -44,8 +44,8 @@ def status(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     if not watched:
-        page, reader = _page(world, as_of, log)
-        show(world, page, reader, log)
+        page, usage = _page(world, as_of, log)
+        show_usage(world, page, usage, log)
         if as_of is None and log is None:
             look_ahead(world, Clock(world, None))
         return
@@ -56,7 +56,7 @@ def status(
     watch(world, lambda: _watched(world, log))
 
 
-def _page(world: World, as_of: str | None, log: str | None) -> tuple[Board, LogReader]:
+def _page(world: World, as_of: str | None, log: str | None) -> tuple[Board, Usage]:
     clock = Clock(world, as_of)
     spans = Spans(clock.now, clock.zone)
     policy = world.policy
@@ -65,21 +65,20 @@ def _page(world: World, as_of: str | None, log: str | None) -> tuple[Board, LogR
         board = Dashboard(notes=notes if policy.quotas else [])
     else:
         board = dashboard(policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now)
-    reader = open_log(world, log, spans.whole, clock)
+    usage = open_usage(world, log, clock)
     page = status_at(
-        reader,
+        usage,
         spans,
-        clock.as_of,
         stands=board.stands,
         allowances=board.allowances,
         enforced=any(quota.enforcement == "hard" and quota.unit == "usd" for quota in policy.quotas),
         notes=board.notes,
     )
-    return page, reader
+    return page, usage
 
 
 def _watched(world: World, log: str | None) -> Board:
     if world.policy_changed():
         world.reread_policy()
-    page, reader = _page(world, None, log)
-    return with_reading(page, reader.bad_count, reader.duplicates)
+    page, usage = _page(world, None, log)
+    return page_of(world, page, usage, log)

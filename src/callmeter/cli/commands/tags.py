@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
-from callmeter.cli.reading import Clock, open_log, show
+from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
 from callmeter.reports.breakdown import Question
 from callmeter.reports.tag_discipline import tag_discipline
@@ -69,12 +69,10 @@ def tags(
         this_month=this_month,
         last_month=last_month,
     )
-    question = Question(
-        where=where or (), period=period, zone=clock.zone, as_of=clock.as_of, aliases=world.policy.aliases
-    )
-    reader = open_log(world, log, period, clock)
-    report = tag_discipline(reader, question, world.policy, [tag_name(name) for name in known or ()])
-    show(world, report, reader, log)
+    question = Question(where=where or (), period=period, aliases=world.policy.aliases)
+    usage = open_usage(world, log, clock)
+    report = tag_discipline(usage, question, world.policy, [tag_name(name) for name in known or ()])
+    show_usage(world, report, usage, log)
     if fail_if_any and report.rows:
         raise Refused(
             f"{len(report.rows)} findings about tags",
