@@ -247,8 +247,12 @@ SOME_TIME = Period(datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 11, 21, 12,
 def assert_same(
     index: Usage, plain: Usage, question: dict[str, Any], percentiles: Sequence[int] = (1, 50, 95, 100)
 ) -> None:
-    assert index.groups(**question, percentiles=percentiles) == plain.groups(**question, percentiles=percentiles)
-    assert index.levels(**question, percentiles=percentiles) == plain.levels(**question, percentiles=percentiles)
+    assert index.groups(**question, latency=percentiles, costs=percentiles) == plain.groups(
+        **question, latency=percentiles, costs=percentiles
+    )
+    assert index.levels(**question, latency=percentiles, costs=percentiles) == plain.levels(
+        **question, latency=percentiles, costs=percentiles
+    )
 
 
 def assert_agree(
@@ -278,7 +282,7 @@ def assert_agree(
     assert list(index.calls(**conditions)) == list(plain.calls(**conditions))
     for rest in [
         {"outer": (), "kept": ["code"]},
-        {"outer": ("code",), "kept": ["triage", "(none)"], "percentiles": (50,)},
+        {"outer": ("code",), "kept": ["triage", "(none)"], "latency": (50,)},
     ]:
         assert index.rest(("agent", "purpose"), **rest) == plain.rest(("agent", "purpose"), **rest)
     assert index.taggings({"agent", "team"}) == plain.taggings({"agent", "team"})

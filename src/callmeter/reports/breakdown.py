@@ -57,7 +57,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
     by = {key_name(name, question.aliases): name for name in reversed(question.by)}
     keys = list(dict.fromkeys(key_name(name, question.aliases) for name in question.by))
     names = [by[key] for key in keys]
-    levels = usage.levels(names, period=question.period, where=question.where, percentiles=_P95)
+    levels = usage.levels(names, period=question.period, where=question.where, latency=_P95)
     origins = Origins(usage, question.period, question.where)
     total = levels[()]
     units = 1000 if total.nano else None
@@ -69,7 +69,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
         facts["as_of"] = text_of(usage.as_of)
 
     def rest(outer: _Path, kept: Sequence[str]) -> Figures:
-        return usage.rest(names, outer, kept, period=question.period, where=question.where, percentiles=_P95)
+        return usage.rest(names, outer, kept, period=question.period, where=question.where, latency=_P95)
 
     return Report(
         title="Cost by " + ", ".join(title_of(name).removesuffix(" from") for name in keys),

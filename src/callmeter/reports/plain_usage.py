@@ -48,10 +48,11 @@ class PlainUsage:
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> list[Group]:
         """See `Usage.groups`."""
-        return sorted(self._grouped(by, period, where, percentiles, whole_only=True).items())
+        return sorted(self._grouped(by, period, where, latency, costs, whole_only=True).items())
 
     def levels(
         self,
@@ -59,10 +60,11 @@ class PlainUsage:
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
-        return {(): Figures()} | self._grouped(by, period, where, percentiles, whole_only=False)
+        return {(): Figures()} | self._grouped(by, period, where, latency, costs, whole_only=False)
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
@@ -85,7 +87,8 @@ class PlainUsage:
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> Figures:
         """See `Usage.rest`."""
         readers = [self._reader(key_name(name, self._aliases)) for name in by]
@@ -94,7 +97,7 @@ class PlainUsage:
             names = tuple(read(record) for read in readers[: len(outer) + 1])
             return names[:-1] == outer and names[-1] not in kept
 
-        found = self._grouped((), period, where, percentiles, whole_only=True, only=is_rest)
+        found = self._grouped((), period, where, latency, costs, whole_only=True, only=is_rest)
         return found.get((), Figures())
 
     def taggings(
@@ -113,7 +116,8 @@ class PlainUsage:
         by: Sequence[str],
         period: Period,
         where: Sequence[str],
-        percentiles: Sequence[int],
+        latency: Sequence[int],
+        costs: Sequence[int],
         *,
         whole_only: bool,
         only: Callable[[UsageRecord], bool] | None = None,
@@ -121,7 +125,7 @@ class PlainUsage:
         readers = [self._reader(key_name(name, self._aliases)) for name in by]
         found: dict[tuple[str, ...], Figures] = {}
         latencies: dict[tuple[str, ...], list[int]] = {}
-        costs: dict[tuple[str, ...], list[int]] = {}
+        paid: dict[tuple[str, ...], list[int]] = {}
         for record in self._chosen(period, where):
             if only is not None and not only(record):
                 continue
@@ -134,10 +138,10 @@ class PlainUsage:
                         latencies.setdefault(names[:depth], []).append(record.duration_ms)
                     cost = self._whole_cost(record)
                     if cost is not None:
-                        costs.setdefault(names[:depth], []).append(cost)
+                        paid.setdefault(names[:depth], []).append(cost)
         for names, figures in found.items():
-            figures.latency = _ranks(latencies.get(names, []), percentiles)
-            figures.costs = _ranks(costs.get(names, []), percentiles)
+            figures.latency = _ranks(latencies.get(names, []), latency)
+            figures.costs = _ranks(paid.get(names, []), costs)
         return found
 
     def _reader(self, name: str) -> Callable[[UsageRecord], str]:

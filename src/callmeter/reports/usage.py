@@ -41,7 +41,7 @@ class Figures:
     answers_ms: int = 0
     first: str | None = None  # when the earliest and the latest call began, `2026-11-21T09:30:01.123Z`
     last: str | None = None
-    # Percentile -> value by nearest rank, if asked for: of the answers' latency, of a call's cost with its corrections.
+    # Percentile -> value by nearest rank, if asked for: of the answers' latency, of calls' costs with corrections.
     latency: dict[int, int] = field(default_factory=dict)
     costs: dict[int, int] = field(default_factory=dict)
 
@@ -96,6 +96,7 @@ class Usage(Protocol):
     `by` and `where` take what `budget breakdown` takes: tags (their aliases resolved), fields of the usage line and
     units of time in `zone`; and `origin`, which is `cost_source` with corrected calls under their correction's.
     Group names are as printed: `(none)` for a missing value, a unit of time by its label (`2026-11-21`).
+    `latency` and `costs` are the percentiles that the figures get of each; those of costs take the longest.
     Methods raise UsageError for names and conditions that are malformed.
     """
 
@@ -112,7 +113,8 @@ class Usage(Protocol):
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> list[Group]:
         """The innermost groups, by name; one without names for `by=()`, none when there is no line."""
 
@@ -122,7 +124,8 @@ class Usage(Protocol):
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> dict[tuple[str, ...], Figures]:
         """The figures of every group and of every group of groups; the total under `()`."""
 
@@ -137,7 +140,8 @@ class Usage(Protocol):
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> Figures:
         """The group `outer` of `levels` without those of its own groups that are `kept`, as one group."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from callmeter.reports.usage import Figures, Group, Reading
 from callmeter.store.files import Lock, make_directory
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 # Somebody else's first build of ten million lines takes half of this; who waits longer builds for itself.
 _PATIENCE = 60
-_MEMORY = "300MB"
+_MEMORY = "350MB"
+_Answer = TypeVar("_Answer")
 
 
 class UsageIndex:
@@ -63,15 +64,11 @@ class UsageIndex:
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> list[Group]:
         """See `Usage.groups`."""
-        import duckdb
-
-        try:
-            return self._answers.groups(by, period, where, percentiles)
-        except duckdb.Error:
-            return self._renewed().groups(by, period, where, percentiles)
+        return self._answer(lambda answers: answers.groups(by, period, where, latency, costs))
 
     def levels(
         self,
@@ -79,25 +76,15 @@ class UsageIndex:
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
-        import duckdb
-
-        try:
-            return self._answers.levels(by, period, where, percentiles)
-        except duckdb.Error:
-            return self._renewed().levels(by, period, where, percentiles)
+        return self._answer(lambda answers: answers.levels(by, period, where, latency, costs))
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
-        import duckdb
-
-        try:
-            places = self._answers.places(period, where, last)
-        except duckdb.Error:
-            places = self._renewed().places(period, where, last)
-        return self._answers.records(places)
+        return self._answer(lambda answers: answers.calls(period, where, last))
 
     def rest(
         self,
@@ -107,31 +94,27 @@ class UsageIndex:
         *,
         period: Period = EVER,
         where: Sequence[str] = (),
-        percentiles: Sequence[int] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
     ) -> Figures:
         """See `Usage.rest`."""
-        import duckdb
-
-        try:
-            return self._answers.rest(by, outer, kept, period, where, percentiles)
-        except duckdb.Error:
-            return self._renewed().rest(by, outer, kept, period, where, percentiles)
+        return self._answer(lambda answers: answers.rest(by, outer, kept, period, where, latency, costs))
 
     def taggings(
         self, compared: Collection[str], *, period: Period = EVER, where: Sequence[str] = ()
     ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
         """See `Usage.taggings`."""
+        return self._answer(lambda answers: answers.taggings(compared, period, where))
+
+    def _answer(self, ask: Callable[[Answers], _Answer]) -> _Answer:
+        """An answer; if a file of the index turns out to be damaged, of the index made anew."""
         import duckdb
 
         try:
-            return self._answers.taggings(compared, period, where)
-        except duckdb.Error:
-            return self._renewed().taggings(compared, period, where)
-
-    def _renewed(self) -> Answers:
-        """After a file of the index turned out to be damaged: the index, made anew."""
-        self._answers = self._opened(fresh=True)
-        return self._answers
+            return ask(self._answers)
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException):
+            self._answers = self._opened(fresh=True)
+            return ask(self._answers)
 
     def _opened(self, *, fresh: bool) -> Answers:
         directory = self._directory

@@ -8,9 +8,11 @@ Money never goes through a binary float unchecked for the same reason.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from callmeter.reports.sums import FAILED
 from callmeter.store.seen_ids import key_of
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano
@@ -33,14 +35,17 @@ TEXTS = (
     "generation_id",
     "pool",
 )
+_PACES = 12
 _NUMBERS = ("duration_ms", "first_token_ms", "attempts")
 _MONEY = ("cost", "estimate")
+CORRECTION, REFUSED, ERROR, RETRIED, SENT, PRICED, SIZED, ANSWER = (1 << bit for bit in range(8))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 # `source` and `line` name the line, `start` and `size` are its bytes in the source's text. `ident` is the id as 128
 # bits, `rank` 64 of them that sort by time where ids do; `id` and `corrects` are None where `ident` and `target` say
-# it all. Times count from 1970: `ms` in milliseconds, `recorded` in microseconds. Money is in nano-dollars.
+# it all. Times count from 1970: `ms` in milliseconds, `recorded` in microseconds. Money is in nano-dollars. `kind` is
+# made of the bits below; `pace` grows with the duration of an answer, by one for every six per cent.
 COLUMNS: Mapping[str, str] = {
     "source": "INTEGER",
     "line": "BIGINT",
@@ -63,6 +68,8 @@ COLUMNS: Mapping[str, str] = {
     "tokens_reasoning": "BIGINT",
     "duration_ms": "BIGINT",
     "attempts": "BIGINT",
+    "kind": "UTINYINT",
+    "pace": "SMALLINT",
     **dict.fromkeys(TEXTS, "VARCHAR"),
     **{f"tag_{name}": "VARCHAR" for name in BUILT_IN},
     "more": "MAP(VARCHAR, VARCHAR)",
@@ -97,11 +104,28 @@ def row_of(record: UsageRecord, source: int, line: int, start: int, size: int) -
         **{f"tag_{name}": record.tags.get(name) for name in BUILT_IN},
         "more": {name: value for name, value in record.tags.items() if name not in BUILT_IN} or None,
     }
+    row["kind"] = _kind(record)
+    if record.status == "ok" and record.duration_ms is not None and record.corrects is None:
+        row["pace"] = int(_PACES * math.log2(record.duration_ms + 1)) if record.duration_ms > 0 else 0
     if record.corrects is not None:
         target = _uuid(key_of(record.corrects))
         row["target"] = target
         row["corrects"] = None if record.corrects == target else record.corrects
     return row
+
+
+def _kind(record: UsageRecord) -> int:
+    bits = {
+        CORRECTION: record.corrects is not None,
+        REFUSED: record.status == "refused",
+        ERROR: record.status in FAILED,
+        RETRIED: record.attempts > 1,
+        SENT: record.attempts > 0,
+        PRICED: record.cost is not None,
+        SIZED: record.tokens is not None,
+        ANSWER: record.status == "ok" and record.duration_ms is not None,
+    }
+    return sum(bit for bit, holds in bits.items() if holds)
 
 
 def milliseconds(instant: datetime) -> int:
@@ -255,6 +279,13 @@ def _row() -> dict[str, str]:
         "tokens_reasoning": tokens("reasoning"),
         "duration_ms": "x.duration_ms",
         "attempts": "coalesce(x.attempts, 1)",
+        "kind": f"""{CORRECTION} * (target IS NOT NULL)::INT + {REFUSED} * (x.status = 'refused')::INT
+            + {ERROR} * (x.status IN {_listed(tuple(sorted(FAILED)))})::INT + {RETRIED} * (x.attempts > 1)::INT
+            + {SENT} * (x.attempts > 0)::INT + {PRICED} * (x.cost IS NOT NULL)::INT
+            + {SIZED} * (tokens IS NOT NULL)::INT + {ANSWER} * (x.status = 'ok' AND x.duration_ms IS NOT NULL)::INT
+        """.replace("x.status", "coalesce(x.status, 'ok')").replace("x.attempts", "coalesce(x.attempts, 1)"),
+        "pace": f"""if(coalesce(x.status, 'ok') = 'ok' AND target IS NULL,
+            trunc({_PACES} * log2(x.duration_ms + 1)), NULL)""",
         **{name: f"x.{name}" for name in TEXTS},
         "model": "coalesce(x.model, '')",
         "provider": "coalesce(x.provider, '')",

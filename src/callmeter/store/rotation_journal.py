@@ -85,25 +85,15 @@ def read_journal(path: str) -> list[dict[str, object]]:
     records = []
     lines = (read_file(path) or b"").split(b"\n")
     for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        record = _record(line)
-        if record is not None:
-            records.append(record)
-        elif line.endswith(b"}") and line.startswith(b'{"crc":'):
+        try:
+            document = loads(line, unique_keys=True)
+        except ValueError:
+            continue  # torn
+        record = document.get("record") if isinstance(document, dict) else None
+        if not isinstance(record, dict) or document.get("crc") != _sum(dumps(record)):
             raise Malformed(f"{path}, line {number}: the checksum does not match", "restore the file from a copy")
+        records.append(record)
     return records
-
-
-def _record(line: bytes) -> dict[str, object] | None:
-    try:
-        document = loads(line, unique_keys=True)
-    except ValueError:
-        return None
-    if not isinstance(document, dict) or not isinstance(document.get("record"), dict):
-        return None
-    record: dict[str, object] = document["record"]
-    return record if document.get("crc") == _sum(dumps(record)) else None
 
 
 def _sum(body: str) -> int:
