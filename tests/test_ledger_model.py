@@ -217,6 +217,35 @@ class Life(RuleBasedStateMachine):
         call.crumb.done()
         call.alive, call.over = False, True
 
+    @rule(
+        host=st.integers(0, 1),
+        worst=st.integers(2, 20),
+        agent=st.sampled_from("ab"),
+        end=st.sampled_from(
+            ["", "before", "after", "torn", "killed", "ledger lost", "correction killed", "taker killed"]
+        ),
+        recovered=st.booleans(),
+    )
+    def live(self, host: int, worst: int, agent: str, end: str, recovered: bool) -> None:
+        """A whole life in one step. Chance alone puts the same steps together too seldom to find what is wrong only
+        after all of them."""
+        self.begin(host, worst, 50, 10**6, agent, True)
+        last = min(len(self.calls), 8) - 1
+        self.send(last)
+        if end == "ledger lost":
+            self.lose_ledger()
+        if end.endswith("killed"):
+            self.die(last)
+        else:
+            self.settle(last, "" if end == "ledger lost" else end)
+        if end == "taker killed":
+            self.wait(1)
+            self.recover(1 - host, "after")
+        if recovered:
+            self.recover(host, "")
+        if end == "correction killed":
+            self.correct(host, True)
+
     @rule(which=st.integers(0, 7))
     def settle_again(self, which: int) -> None:
         """A second settlement books nothing."""
@@ -534,7 +563,7 @@ HOLD = sqlite._hold
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_the_walk_finds_each_defect(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*DEFECTS[defect])
-    search = settings(STEPS, max_examples=1000, phases=[Phase.generate], report_multiple_bugs=False)
+    search = settings(STEPS, max_examples=4000, phases=[Phase.generate], report_multiple_bugs=False)
     with pytest.raises(Exception) as caught:  # an assertion, or what the ledger itself notices
         run_state_machine_as_test(Life, settings=search)
     assert not isinstance(caught.value, pytest.fail.Exception)
