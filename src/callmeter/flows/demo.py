@@ -6,7 +6,9 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
+from callmeter.flows.demo_past import made_up
 from callmeter.providers.local import LocalServer, start
 from callmeter.store.files import FileProblem, make_directory, replace_file
 from callmeter.words.errors import CallmeterError
@@ -21,7 +23,7 @@ _FILES = {
   "version": 1,
   "tags": {"required": ["agent"]},
   "quotas": [
-    {"subject": "total", "limit": 0.01},
+    {"subject": "total", "limit": 0.1},
     {"subject": "agent:intern", "limit": 0.0001, "period": "day", "enforcement": "hard"}
   ]
 }
@@ -87,14 +89,18 @@ SCRIPT = (
     ),
     Step("What is left of the quotas?", "callmeter budget quota show"),
     Step("What was spent, and what fits that?", "callmeter budget status"),
-    Step("By whom, and on what?", "callmeter budget breakdown --by-agent --by-purpose"),
+    Step("By whom, and on what, today?", "callmeter budget breakdown --by-agent --by-purpose --today"),
+    Step(
+        "What will next week cost, and will the quotas last? (The three weeks before today are made up.)",
+        "callmeter budget forecast --next-week --by-agent",
+    ),
     Step("The last calls in the usage log:", "callmeter budget log show -n 6"),
 )
 
 
-def prepare(state_dir: str) -> str:
-    """An empty home for the demo, below the state directory: nothing of the user's is read or written. Gives its
-    path. Raises FileProblem."""
+def prepare(state_dir: str, now: datetime) -> str:
+    """A home for the demo, below the state directory, with three weeks of made-up calls before `now`: nothing of the
+    user's is read or written. Gives its path. Raises FileProblem."""
     home = os.path.join(state_dir, "demo")
     make_directory(home)
     names = os.listdir(home)
@@ -108,6 +114,7 @@ def prepare(state_dir: str) -> str:
             os.unlink(path)
     for name, text in _FILES.items():
         replace_file(os.path.join(home, name), text.encode(), sync=False)
+    replace_file(os.path.join(home, "usage.jsonl"), b"".join(made_up(now)), sync=False)
     return home
 
 

@@ -23,7 +23,8 @@ def demo(ctx: typer.Context) -> None:
 
     world: World = ctx.obj
     out = world.out
-    home = prepare(find_places(world.env).state_dir)  # not world.paths: a broken config.toml is no concern here
+    # Not world.paths: a broken config.toml is no concern here.
+    home = prepare(find_places(world.env).state_dir, world.now())
     env = environment(home, world.env, os.path.dirname(sys.executable))
     out.text("# A few agents share a small real model on this machine (SmolLM2-135M); it makes things up.")
     server = model(home)
