@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,149 +12,13 @@ from typing import Any
 import pytest
 
 from callmeter.flows.rotation import roll_back, rotate
-from callmeter.flows.rotation_run import Bench, Progress, Use, Wishes
-from callmeter.policy.rotation import read_rotation
-from callmeter.providers.management import Management
-from callmeter.providers.plain import PlainTransport
-from callmeter.secrets.open_store import Stores
-from callmeter.secrets.registry import Entry, read_registry
-from callmeter.secrets.registry_file import RegistryFile
+from callmeter.flows.rotation_run import Bench, Use, Wishes
 from callmeter.secrets.secret import Secret
 from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS
-from callmeter.store.rotation_journal import Journal, journal_of, read_journal
-from callmeter.store.toml import read_toml
+from callmeter.store.rotation_journal import Journal
 from callmeter.words.errors import Busy, CallmeterError, NoKey, Refused, Unavailable
+from rotation_house import LABEL, House, Killed
 from servers.openrouter import OpenRouter
-
-LABEL = "code@openrouter"
-
-
-class Killed(BaseException):
-    """Stands for a kill -9: nothing runs after it."""
-
-
-class House:
-    """A registry, a file store, a journal and an account; one key of an agent called code."""
-
-    def __init__(self, path: Path, router: OpenRouter, limit: str | None = "5", reset: str | None = "monthly") -> None:
-        self.path = path
-        self.router = router
-        self.first = router.give_key("code on the dashboard", limit=limit, reset=reset)
-        self.stores = Stores(str(path / "keys"), {})
-        self.uses: Sequence[Use] = ()
-        self.told: list[str] = []
-        self.audited: list[tuple[str, dict[str, object]]] = []
-        self.skips = timedelta(0)
-        self.kill_at = -1
-        self.effects: list[str] = []
-        self.timeout = 5.0
-        store, name = self.stores.open(f"file:{LABEL}")
-        store.write(name, Secret(self.first))
-        fingerprint = Secret(self.first).fingerprint(self.stores.salt())
-        entry = Entry(
-            LABEL,
-            provider="openrouter",
-            base_url=router.base_url,
-            secret=f"file:{LABEL}",
-            agent="code",
-            fingerprint=fingerprint,
-            created="2026-08-01",
-        )
-        with RegistryFile(str(path / "keys.toml")) as registry:
-            registry.put(entry)
-
-    @property
-    def entry(self) -> Entry:
-        path = str(self.path / "keys.toml")
-        return read_registry(read_toml(path, str(self.path / "cache")), path)[LABEL]
-
-    @property
-    def current(self) -> str:
-        store, name = self.stores.open(f"file:{LABEL}")
-        secret = store.read(name)
-        assert secret is not None
-        return secret.reveal()
-
-    def slot(self, slot: str) -> Secret | None:
-        store, name = self.stores.open(f"file:{LABEL}")
-        return store.read(name, slot)
-
-    @property
-    def state(self) -> str:
-        rotation = read_rotation(read_journal(journal_of(str(self.path / "rotations"), LABEL)))
-        assert rotation is not None
-        return rotation.state
-
-    def skip(self, span: timedelta) -> None:
-        """Let time pass, here and at the provider."""
-        self.skips += span
-        self.router.shift += span
-
-    def now(self) -> datetime:
-        return self.router.now()
-
-    def effect(self, what: str) -> None:
-        """Something was about to leave this process, or just has."""
-        self.effects.append(what)
-        if len(self.effects) - 1 == self.kill_at:
-            raise Killed(what)
-
-    def bench(self) -> Bench:
-        transport = PlainTransport(None, None)
-        house = self
-
-        class Wire:
-            def send(self, method: str, url: str, *given: Any, **named: Any) -> Any:
-                house.effect(f"before {method} {url.rpartition('/v1')[2][:8]}")
-                answer = transport.send(method, url, *given, **named)
-                house.effect(f"after {method} {url.rpartition('/v1')[2][:8]}")
-                return answer
-
-        client = Management(
-            Wire(),
-            self.router.base_url,
-            self.router.management_key,
-            pause=lambda seconds: None,
-            monotonic=time.monotonic,
-            timeout=self.timeout,
-        )
-        return Bench(
-            registry=str(self.path / "keys.toml"),
-            stores=self.stores,
-            journals=str(self.path / "rotations"),
-            management=lambda entry: client,
-            answers=lambda entry, secret: client.standing(secret.reveal()) is not None,
-            uses=lambda fingerprint, since: self.uses,
-            audit=lambda event, facts: self.audited.append((event, dict(facts))),
-            who="ann@host",
-            now=self.now,
-            monotonic=time.monotonic,
-            pause=lambda seconds: time.sleep(min(seconds, 0.02)),
-            tell=self.told.append,
-        )
-
-    def rotate(self, wishes: Wishes | None = None, *, start: bool = True) -> Progress:
-        return rotate(self.entry, self.bench(), wishes or Wishes(), start=start)
-
-    def to_the_end(self) -> None:
-        """Run the command again and again, as cron does, until nothing is left to do."""
-        for _ in range(60):
-            progress = self.rotate(start=False)
-            if progress.done:
-                return
-            self.skip(max(timedelta(hours=1), (progress.until or self.now()) - self.now() + timedelta(seconds=1)))
-        raise AssertionError(progress)
-
-    def is_clean(self) -> None:
-        """One key works and is the agent's; nothing is pending; the limit is whole."""
-        (key,) = self.router.working()
-        assert key.secret == self.current
-        assert self.entry.fingerprint == Secret(key.secret).fingerprint(self.stores.salt())
-        assert self.entry.provider_key == key.hash
-        assert self.slot(PENDING) is None
-        assert self.slot(PREVIOUS) is None
-        assert (key.limit, key.limit_reset) == (Decimal(5), "monthly")
-        assert len(self.router.keys) == 1
 
 
 @pytest.fixture

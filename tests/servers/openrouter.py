@@ -80,6 +80,7 @@ class OpenRouter:
         self.flicker, self.flicker_seconds = 0.0, 3.0
         self.late_seconds = 4.0
         self.cost = COST
+        self.limit_digits: Decimal | None = None  # limits are rounded to these
         self.requests: list[tuple[str, str]] = []
         self.answered: dict[str, int] = {}
         self.refused: list[tuple[str, int]] = []
@@ -89,13 +90,22 @@ class OpenRouter:
         self._faults: list[tuple[str, str, str]] = []
         self._random = random.Random(seed)
         self._lock = threading.RLock()
+        self._serving = 0
+        self._quiet = threading.Condition()
         router = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                router._serve(self)
+                with router._quiet:
+                    router._serving += 1
+                try:
+                    router._serve(self)
+                finally:
+                    with router._quiet:
+                        router._serving -= 1
+                        router._quiet.notify_all()
 
             do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
@@ -155,6 +165,11 @@ class OpenRouter:
         """Misbehave at the next requests whose path matches a pattern in full (`/keys`, `/keys/.+`)."""
         assert kind in KINDS, kind
         self._faults += [(method, path, kind)] * times
+
+    def wait_until_quiet(self) -> None:
+        """Until every request that came has had its effect, the late ones too."""
+        with self._quiet:
+            assert self._quiet.wait_for(lambda: self._serving == 0, 30)
 
     @property
     def faults_left(self) -> int:
@@ -296,6 +311,8 @@ class OpenRouter:
             record.before = (time.monotonic() + self.revoke_lag, record.disabled, record.limit)
             if "limit" in fields:
                 record.limit = _limit(fields)
+                if record.limit is not None and self.limit_digits is not None:
+                    record.limit = record.limit.quantize(self.limit_digits)
             if "limit_reset" in fields:
                 record.limit_reset = _reset(fields)
             record.disabled = bool(fields.get("disabled", record.disabled))

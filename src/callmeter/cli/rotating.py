@@ -13,6 +13,7 @@ from callmeter.cli.world import World
 from callmeter.flows.rotation_run import Bench, Progress, Use
 from callmeter.policy.rotation import Rotation, due_at, is_due, read_rotation
 from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.secrets.holders import holders
 from callmeter.secrets.registry import Entry
 from callmeter.store.rotation_journal import journal_of, read_journal
 from callmeter.words.errors import Exit, UsageError
@@ -46,17 +47,24 @@ def bench_of(world: World) -> Bench:
         monotonic=world.monotonic,
         pause=world.sleep,
         tell=lambda line: world.out.note(f"callmeter: {line}"),
+        warn=world.out.warn,
     )
 
 
 def uses_of(world: World, fingerprint: str, since: datetime) -> list[Use]:
-    """Who used a key since then, by the usage log; the latest first."""
+    """Who used a key since then, by the usage log, and which programs have it from `keys exec`; the latest first."""
     usage = open_usage(world, None, Clock(world, None))
     found = usage.groups(("agent",), period=Period(since, None, ""), where=(f"key_fingerprint={fingerprint}",))
     uses = [
         Use(names[0], figures.calls, parse_instant(figures.last))
         for names, figures in found
         if figures.last is not None
+    ]
+    now = world.now()
+    uses += [
+        Use(f"{held.program} (process {held.pid}, by `keys exec`)", 0, now)
+        for held in holders(world.paths.holders)
+        if held.fingerprint == fingerprint
     ]
     return sorted(uses, key=lambda use: use.last, reverse=True)
 

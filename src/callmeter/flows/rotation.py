@@ -10,18 +10,21 @@ the rotation is over when the new key's limit is the whole again. `docs/rotation
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 from callmeter.flows.key_guards import carry_guardrails
-from callmeter.flows.rotation_end import finish
+from callmeter.flows.keys import unknown_key
+from callmeter.flows.rotation_end import adopt_theirs, finish, settle, take_back, taken_back
 from callmeter.flows.rotation_mint import mint_key, remove_new, try_key
 from callmeter.flows.rotation_run import Bench, Progress, Run, Wishes, hash_of
+from callmeter.policy.rotation import same_limit
 from callmeter.providers.management import ProviderKey
 from callmeter.secrets.registry import Entry
+from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
 from callmeter.secrets.store import PENDING, PREVIOUS, Conflict
 from callmeter.store.rotation_journal import Journal
-from callmeter.words.errors import NoKey, Refused, Unavailable
-from callmeter.words.money import usd
+from callmeter.words.errors import NoKey, Refused
 
 _RESTARTABLE = ("disabled", "deleted", "swept")
 
@@ -34,8 +37,16 @@ def rotate(entry: Entry, bench: Bench, wishes: Wishes, *, start: bool) -> Progre
     journal says, each agent has a key that works, and the same again goes on.
     """
     with Journal(bench.journals, entry.label, bench.who, bench.now()) as journal:
-        run = Run(entry, bench, wishes, journal)
+        run = Run(_registered(entry, bench), bench, wishes, journal)
         latest = run.latest
+        if latest is not None and (latest.old_hash or latest.new_hash) and (latest.open or latest.unsettled):
+            run.account()  # without it nothing that is left to do could be done, nor be known
+        if latest is not None and latest.open and latest.backing:
+            return take_back(run)
+        if latest is not None and latest.unsettled:
+            waits = settle(run)
+            if waits is not None and not start:
+                return waits
         if latest is None or not latest.open or (start and latest.state in _RESTARTABLE):
             if not start:
                 return Progress(entry.label, "done" if latest else "none", True, "no rotation is going on")
@@ -44,6 +55,8 @@ def rotate(entry: Entry, bench: Bench, wishes: Wishes, *, start: bool) -> Progre
                     f"the key {entry.label} lies where callmeter cannot write: {run.store.describe(run.name)}",
                     f"run `callmeter budget keys move {entry.label} file:{entry.label}` first",
                 )
+            if latest is not None and latest.open:
+                run.make_whole()  # if it is time: the next one carries on from it
             _begin(run)
         elif wishes.pasted is not None and not latest.before_swap:
             raise Refused(
@@ -60,15 +73,25 @@ def rotate(entry: Entry, bench: Bench, wishes: Wishes, *, start: bool) -> Progre
 def roll_back(entry: Entry, bench: Bench, wishes: Wishes) -> Progress:
     """Give callers the old key again and remove the new one. Raises Refused when there is nothing to take back."""
     with Journal(bench.journals, entry.label, bench.who, bench.now()) as journal:
-        run = Run(entry, bench, wishes, journal)
+        run = Run(_registered(entry, bench), bench, wishes, journal)
         latest = run.latest
+        if latest is not None and latest.state == "rolled_back" and latest.unsettled:
+            run.account()
+            return taken_back(run)
         if latest is None or latest.state not in ("begin", "intent", "void", "minted", "tested", "swapped", "disabled"):
             raise Refused(f"no rotation of {entry.label} can be taken back", "the old key is gone, or none is going on")
-        if not latest.before_swap or run.is_new(run.read()):
-            _swap_back(run)
-        remove_new(run)
-        run.record("rolled_back")
-        return Progress(entry.label, "rolled_back", True, "callers use the old key again; the new one is removed")
+        if latest.old_hash or latest.new_hash:
+            run.account()
+        return take_back(run)
+
+
+def _registered(entry: Entry, bench: Bench) -> Entry:
+    """The entry as it is now that nobody else rotates the key."""
+    with RegistryFile(bench.registry) as registry:
+        found = registry.entries.get(entry.label)
+    if found is None:
+        raise unknown_key(entry.label)
+    return found
 
 
 def _begin(run: Run) -> None:
@@ -86,13 +109,14 @@ def _begin(run: Run) -> None:
             f"register it with `callmeter budget keys add --label {entry.label} --replace`, and run this again",
         )
     record = _record_of(run, current)
-    before = run.latest if run.latest is not None and run.latest.open else None
-    if before is not None:
+    before = run.latest if run.latest is not None and (run.latest.open or run.latest.owed) else None
+    if before is not None and before.open:
         if before.state == "disabled" and before.old_hash:
             run.account().delete(before.old_hash)  # nobody else will know of it
         run.record("superseded")
     limit = record.limit if record is not None else None
-    full = before.full if before is not None else limit
+    carries = before is not None and not before.foreign and not same_limit(limit, before.full)
+    full = before.full if before is not None and carries else limit
     run.record(
         "begin",
         id=os.urandom(4).hex(),
@@ -125,16 +149,14 @@ def _record_of(run: Run, current: Secret) -> ProviderKey | None:
 
 def _swap(run: Run) -> None:
     """Put the new key in the place of the old one, in one step."""
-    if run.rotation.state != "tested":
+    adopt_theirs(run)
+    if not run.rotation.before_swap:
         return
+    _require_ours(run)
     if run.client is not None and run.rotation.old_hash and run.rotation.new_hash:
         carry_guardrails(run.client, run.rotation.old_hash, run.rotation.new_hash)
     run.set_ceilings()
-    current, pending = run.read(), run.read(PENDING)
-    new = current if run.is_new(current) else pending
-    if not run.is_new(new) or new is None or not (run.is_old(current) or run.is_new(current)):
-        _give_way(run)
-    assert new is not None
+    current, new = _require_ours(run)
     try:
         run.store.swap(run.name, run.read(PREVIOUS) if run.is_new(current) else current, new)
     except Conflict:
@@ -144,7 +166,17 @@ def _swap(run: Run) -> None:
     run.bench.tell(f"{run.label}: callers get the new key from now on")
 
 
-def _give_way(run: Run) -> None:
+def _require_ours(run: Run) -> tuple[Secret | None, Secret]:
+    """The key that callers use and the new one; they may be the same. Raises Conflict."""
+    current, pending = run.read(), run.read(PENDING)
+    new = current if run.is_new(current) else pending
+    if new is None or not run.is_new(new) or not (run.is_old(current) or run.is_new(current)):
+        _give_way(run)
+    assert new is not None
+    return current, new
+
+
+def _give_way(run: Run) -> NoReturn:
     """Somebody has put another key in place: theirs stays."""
     remove_new(run)
     run.record("conflict")
@@ -152,21 +184,3 @@ def _give_way(run: Run) -> None:
         f"somebody has replaced the key {run.label} meanwhile; theirs stays, the new one is removed",
         f"register theirs with `callmeter budget keys add --label {run.label} --replace`",
     )
-
-
-def _swap_back(run: Run) -> None:
-    current = run.read()
-    if run.is_new(current):
-        previous = run.read(PREVIOUS)
-        if not run.is_old(previous) or previous is None or current is None:
-            raise Refused(f"the old key of {run.label} is no longer in the store", "rotate again instead")
-        if run.rotation.state == "disabled":
-            run.account().change(run.rotation.old_hash, {"disabled": False})
-        if run.rotation.old_stopped is not None and run.rotation.base is not None:
-            run.account().change(run.rotation.old_hash, {"limit": usd(run.rotation.base)})
-        if run.bench.answers(run.entry, previous) is False:
-            raise Unavailable(f"the old key of {run.label} is refused, so the new one stays in use")
-        run.store.swap(run.name, current, previous)
-    elif not run.is_old(current):
-        raise Conflict(f"the store holds neither the old nor the new key of {run.label}", "nothing was changed")
-    run.register()

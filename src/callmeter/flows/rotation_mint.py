@@ -17,7 +17,13 @@ _ATTEMPTS = 3
 
 def mint_key(run: Run) -> None:
     """Have a new key in the pending slot, and know its record."""
-    if run.rotation.state not in ("begin", "intent", "void"):
+    again = run.wishes.pasted is not None and not run.is_new(run.wishes.pasted)
+    if again and not run.rotation.pasted:
+        raise Refused(
+            f"the rotation of {run.label} that is going on mints its key",
+            f"take it back with `callmeter budget rotate-key {run.label} --rollback`, and paste then",
+        )
+    if run.rotation.state not in ("begin", "intent", "void") and not again:
         return
     if run.rotation.pasted:
         _take_pasted(run)
@@ -93,29 +99,32 @@ def _expiry(entry: Entry, now: datetime) -> datetime | None:
 
 def try_key(run: Run) -> None:
     """Have the new key accepted three times in a row: at some edges a key is known later than at others."""
-    if run.rotation.state != "minted":
+    if run.rotation.state not in ("minted", "tested"):
         return
     secret = run.read(run.slot)
+    if run.is_new(run.read()):
+        secret = run.read()  # in place already
     if not run.is_new(secret) or secret is None:
-        if run.is_new(run.read()):
-            run.record("tested")  # a person has put it in place
-            return
+        if not run.is_old(run.read()):
+            return  # somebody has put a key of theirs in place, which the swap will see
         remove_new(run)
         run.record("rolled_back")
         raise Conflict(
-            f"somebody has changed the pending key of {run.label}; the new key is removed, the old one stays",
+            f"the pending key of {run.label} is not the new one; the new one is removed, the old one stays",
             f"run `callmeter budget rotate-key {run.label}` again",
         )
     trouble = run.trouble_with(secret)
-    if trouble:
+    if trouble and not run.is_new(run.read()):
         remove_new(run)
         run.record("rolled_back")
+        stays = "; the old one stays in use" if run.rotation.old_fingerprint else ""
         raise Unavailable(
-            f"the new key of {run.label} failed its test ({trouble}) and is removed; the old one stays in use",
+            f"the new key of {run.label} failed its test ({trouble}) and is removed{stays}",
             "run the same command again later",
             code="test_failed",
         )
-    run.record("tested")
+    if run.rotation.state == "minted":
+        run.record("tested")
 
 
 def remove_new(run: Run) -> None:

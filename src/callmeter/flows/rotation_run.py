@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from callmeter.policy.rotation import TEST_ALLOWANCE, Rotation, ceiling, is_ours, read_rotation, window_start
+from callmeter.policy.rotation import (
+    TEST_ALLOWANCE,
+    Rotation,
+    ceiling,
+    is_ours,
+    is_whole,
+    next_reset,
+    read_rotation,
+    same_limit,
+    window_start,
+)
 from callmeter.providers.management import Management, ProviderKey
 from callmeter.secrets.open_store import Stores
 from callmeter.secrets.registry import Entry
@@ -19,7 +29,7 @@ from callmeter.store.audit import Audit
 from callmeter.store.rotation_journal import Journal
 from callmeter.words.errors import Malformed, NoKey, Unavailable
 from callmeter.words.instant import text_of
-from callmeter.words.money import usd
+from callmeter.words.money import shown, usd
 
 # At some edges of a provider a key is known later than at others.
 _ANSWERS = 3
@@ -38,7 +48,7 @@ class Use:
 class Bench:
     """What rotations work with. `management` gives the account's client for an entry, or None where there is none;
     `answers` asks the provider whether a key is good (None: it cannot be asked); `uses` reads our own log: who used
-    a key with this fingerprint since then; `tell` shows progress."""
+    a key with this fingerprint since then; `tell` shows progress, `warn` what somebody has to know."""
 
     registry: str
     stores: Stores
@@ -52,6 +62,7 @@ class Bench:
     monotonic: Callable[[], float]
     pause: Callable[[float], None]
     tell: Callable[[str], None]
+    warn: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ class Run:
                 ids.clear()  # it has seen to its own
         kept = (self.rotation.old_hash, self.rotation.new_hash)
         for key in self.client.all_keys():
-            if is_ours(key.name, self.label, ids) and key.hash not in kept:
+            if is_ours(key.name, ids) and key.hash not in kept:
                 self.discard(key.hash)
 
     def set_ceilings(self) -> None:
@@ -199,13 +210,13 @@ class Run:
         old, new = self.old(), self.new()
         if new is None or old is None:
             return
-        if new.limit not in (TEST_ALLOWANCE, *rotation.limits):
+        if not any(same_limit(new.limit, each) for each in (TEST_ALLOWANCE, *rotation.limits)):
             self.record("foreign", limit=new.limit)
             self.bench.tell(f"{self.label}: somebody else has set the new key's limit, so it stays as it is")
             return
         now = self.bench.now()
         wanted = ceiling(rotation, now, used=old.usage_window, used_ever=old.usage)
-        if new.limit != wanted:
+        if not same_limit(new.limit, wanted):
             self.record("ceiling", limit=wanted)
             self.client.change(new.hash, {"limit": None if wanted is None else usd(wanted)})
         self._stop_both(old, new, now)
@@ -221,34 +232,61 @@ class Run:
         if stopped is not None and window_start(stopped, rotation.window) < window_start(now, rotation.window):
             client.change(old.hash, {"limit": usd(rotation.base)})
             self.record("old_freed")
-        elif stopped is None and spent + new.usage_window >= whole and old.limit == rotation.base > spent:
+        elif (
+            stopped is None
+            and spent + new.usage_window >= whole
+            and same_limit(old.limit, rotation.base)
+            and rotation.base > spent
+        ):
             self.record("old_stopped")
             client.change(old.hash, {"limit": usd(spent)})
+
+    def make_whole(self) -> Progress | None:
+        """Give the key that is in use its whole limit again, once what the other one spent no longer counts; gives back
+        why that has to wait. A limit that this rotation never set is a person's, and stays."""
+        rotation, now = self.rotation, self.bench.now()
+        back = rotation.state == "rolled_back"
+        key = self.old() if back else self.new()
+        if key is None or rotation.foreign or not rotation.window or same_limit(key.limit, rotation.full):
+            return None
+        known = (rotation.base, rotation.carried) if back else (TEST_ALLOWANCE, *rotation.limits)
+        if not any(same_limit(key.limit, each) for each in known):
+            self.record("foreign", limit=key.limit)
+            self.bench.tell(f"{self.label}: somebody else has set the key's limit, so it stays as it is")
+            return None
+        if not is_whole(rotation, now):
+            left = "none" if key.limit is None else shown(key.limit)
+            full = "none" if rotation.full is None else shown(rotation.full)
+            why = f"the key's limit is {left}, what the other one left, until its reset; then {full}"
+            return Progress(self.label, rotation.state, False, why, next_reset(now, rotation.window))
+        self.record("ceiling", limit=rotation.full)
+        self.account().change(key.hash, {"limit": None if rotation.full is None else usd(rotation.full)})
+        return None
+
+    def users(self, fingerprint: str, since: datetime, hash: str = "") -> list[Use]:
+        """Who used a key since then, by our log and, for one that the provider knows, by its last use there."""
+        uses = list(self.bench.uses(fingerprint, since))
+        record = self.client.key(hash) if self.client is not None and hash and not uses else None
+        if record is not None and record.last_used is not None and record.last_used > since:
+            uses.append(Use("somebody whom the usage log does not know", 0, record.last_used))
+        return uses
 
     def register(self) -> None:
         """Let the registry name the key that is in the store."""
         rotation = self.rotation
-        current = self.read()
-        if self.is_new(current):
-            fingerprint, hash, at = (
-                rotation.new_fingerprint,
-                rotation.new_hash,
-                text_of(rotation.swapped or rotation.began),
-            )
-        elif self.is_old(current):
-            fingerprint, hash, at = rotation.old_fingerprint, rotation.old_hash, ""
-        else:
-            return
+        record = self.new() if self.is_new(self.read()) else None
         with RegistryFile(self.bench.registry) as registry:
-            entry = registry.entries.get(self.label)
-            if entry is None or (entry.fingerprint, entry.provider_key) == (fingerprint, hash):
+            entry, current = registry.entries.get(self.label), self.read()
+            if entry is None or not (self.is_new(current) or self.is_old(current)):
                 return
-            new = self.new() if at else None
-            changes: dict[str, Any] = {"fingerprint": fingerprint, "provider_key": hash}
-            if at:
-                changes |= {"last_rotated": at, "expires": text_of(new.expires) if new and new.expires else ""}
-            self.entry = changed(entry, **changes)
-            registry.put(self.entry)
+            changes = {"fingerprint": rotation.old_fingerprint, "provider_key": rotation.old_hash}
+            if self.is_new(current):
+                changes = {"fingerprint": rotation.new_fingerprint, "provider_key": rotation.new_hash}
+                changes["last_rotated"] = text_of(rotation.swapped or rotation.began)
+                changes["expires"] = text_of(record.expires) if record and record.expires else ""
+            if (entry.fingerprint, entry.provider_key) != (changes["fingerprint"], changes["provider_key"]):
+                self.entry = changed(entry, **changes)
+                registry.put(self.entry)
 
     def clear_pending(self) -> None:
         """Forget a key that never came into use."""

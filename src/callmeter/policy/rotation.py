@@ -6,6 +6,9 @@ A rotation goes through these states, each recorded before the step that leaves 
                  \\-> void (certainly not minted): back to begin          any of the first: rolled_back, conflict
 
 `ceiling` is recorded each time before a limit is set, so that a limit that never was recorded is somebody else's.
+`back` says that a person wants the old key again, `forth` that it cannot be; `replaced` that somebody has put a
+registered key of theirs in place, which then is the new one. What was taken back is `settled` when nothing of it can
+appear, or is owed, any more.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ TEST_ALLOWANCE = 10_000_000
 UNSURE = timedelta(seconds=600)
 # A ceiling that resets within this is better rotated after it: the new key would start with what the old one has left.
 NEAR_RESET = timedelta(hours=26)
+# Providers may round a limit: within a hundredth of a cent it is the one that was set.
+_ROUNDED = 100_000
 EXPIRING = timedelta(days=14)
 ROTATE_EVERY = timedelta(days=90)
 CLOSED = ("done", "rolled_back", "conflict", "superseded")
@@ -34,7 +39,8 @@ class Rotation:
     """Where a rotation stands. Limits in nano-dollars, None is no limit; `window` is the limit's reset, empty for
     none; `base` the old key's limit when it began, `full` what the limit is to be in the end.
 
-    `unsure` are the instants at which keys may have been minted that nobody knows of; `limits` all that were set.
+    `unsure` are the instants at which keys may have been minted that nobody knows of; `limits` all that were set;
+    `carried` is what the old key was left when it was taken back after a swap.
     """
 
     id: str
@@ -58,6 +64,9 @@ class Rotation:
     disabled: datetime | None = None
     unsure: tuple[datetime, ...] = ()
     foreign: bool = False
+    backing: bool = False
+    carried: int | None = None
+    settled: bool = False
 
     @property
     def open(self) -> bool:
@@ -68,6 +77,18 @@ class Rotation:
     def before_swap(self) -> bool:
         """Whether callers still use the old key only."""
         return self.state in _BEFORE_SWAP
+
+    @property
+    def owed(self) -> bool:
+        """Whether the old key, back in its place, has less than its whole limit until the next reset."""
+        short = self.carried is not None or self.base != self.full
+        return self.state == "rolled_back" and bool(self.window) and short and not (self.foreign or self.settled)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether one that was taken back or gave way still has something to see to."""
+        ended = self.state in ("rolled_back", "conflict") and not self.settled
+        return ended and bool(self.unsure or self.owed)
 
     def may_appear(self, now: datetime) -> datetime | None:
         """Until when a key may still appear whose mint nobody saw answered; None when none can."""
@@ -99,6 +120,7 @@ def _after(rotation: Rotation | None, record: Mapping[str, object]) -> Rotation 
             window=_text(record, "window"),
             grace=timedelta(seconds=_amount(record, "grace") or 0),
             pasted=record.get("pasted") is True,
+            unsure=() if rotation is None or rotation.state == "done" else rotation.unsure,
         )
     if rotation is None:
         raise ValueError(f"a rotation that begins with {step!r}")
@@ -116,6 +138,25 @@ def _after(rotation: Rotation | None, record: Mapping[str, object]) -> Rotation 
             return replace(rotation, limits=(*rotation.limits, _amount(record, "limit")))
         case "foreign":
             return replace(rotation, foreign=True)
+        case "back":
+            return replace(rotation, backing=True)
+        case "forth":
+            return replace(rotation, backing=False)
+        case "carried":
+            return replace(rotation, carried=_amount(record, "limit"))
+        case "settled":
+            return replace(rotation, settled=True)
+        case "replaced":
+            new_hash, fingerprint = _text(record, "hash"), _text(record, "fingerprint")
+            return replace(
+                rotation,
+                state="swapped",
+                swapped=at,
+                grace_until=at + rotation.grace,
+                new_hash=new_hash,
+                new_fingerprint=fingerprint,
+                foreign=True,
+            )
         case "old_stopped":
             return replace(rotation, old_stopped=at)
         case "old_freed":
@@ -136,11 +177,16 @@ def name_of(label: str, rotation_id: str, attempt: int) -> str:
     return f"{label} cm-{rotation_id}-{attempt}"
 
 
-def is_ours(name: str, label: str, ids: Collection[str]) -> bool:
-    """Whether a key's name at the provider is one that one of these rotations of the label gave. Another registry may
-    have the same label in the same account: its keys are not ours to remove."""
-    found = re.fullmatch(re.escape(label) + r" cm-([0-9a-f]+)-\d+", name)
+def is_ours(name: str, ids: Collection[str]) -> bool:
+    """Whether a key's name at the provider is one that one of these rotations gave, under whatever label. Another
+    registry may have the same label in the same account: its keys are not ours to remove."""
+    found = re.fullmatch(r".+ cm-([0-9a-f]+)-\d+", name, re.DOTALL)
     return found is not None and found[1] in ids
+
+
+def same_limit(one: int | None, other: int | None) -> bool:
+    """Whether two limits are one, as far as a provider may have rounded it."""
+    return one == other if one is None or other is None else abs(one - other) < _ROUNDED
 
 
 def ceiling(rotation: Rotation, now: datetime, *, used: int, used_ever: int) -> int | None:
