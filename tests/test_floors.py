@@ -48,6 +48,7 @@ LIBRARIES = {
         "store.index",
         "store.index_answers",
         "store.index_build",
+        "store.index_corrections",
         "store.index_manifest",
         "store.index_query",
         "store.index_rows",

@@ -17,7 +17,8 @@ from callmeter.reports.usage import Figures, Group, Reading
 from callmeter.store.files import Lock, make_directory
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
-from callmeter.store.index_manifest import Manifest, Part, read_manifest, version, write_manifest
+from callmeter.store.index_corrections import find_corrections
+from callmeter.store.index_manifest import Manifest, read_manifest, version, write_manifest
 from callmeter.store.index_twins import find_twins
 from callmeter.words.errors import CallmeterError
 from callmeter.words.period import EVER, Period
@@ -124,11 +125,7 @@ class UsageIndex:
             log_files(self._paths)  # a log that cannot be read is no fault of the index
             directory = self._own_directory()
             manifest, files = self._built(directory, Manifest(version()))
-        lines, faults, extra, twins = self._tails(directory, manifest, files)
-        paths = [os.path.join(directory, part.file) for part in manifest.parts()]
-        paths += [os.path.join(self._private.name, part.file) for part in extra] if self._private else []
-        pairs = [os.path.join(directory, part.file) for part in manifest.twins]
-        pairs += [os.path.join(self._private.name, part.file) for part in twins] if self._private else []
+        lines, faults, own = self._tails(directory, manifest, files)
         sources = manifest.sources
         reading = Reading(
             files=[file.path for file in files],
@@ -137,7 +134,13 @@ class UsageIndex:
             bad=[(source.path, line, reason) for source in sources for line, reason in source.faults] + faults,
         )
         by_number = {source.number: file for source, file in zip(sources, files, strict=True)}
-        return Answers(self._connect(), paths, pairs, by_number, reading, self.zone, self.as_of, self._aliases)
+        paths = [
+            [os.path.join(directory, part.file) for part in kept] + more
+            for kept, more in zip(
+                (manifest.parts(), manifest.twins, manifest.corrections, manifest.corrected), own, strict=True
+            )
+        ]
+        return Answers(self._connect(), paths, by_number, reading, self.zone, self.as_of, self._aliases)
 
     def _current(self, directory: str, fresh: bool) -> tuple[Manifest, list[LogFile]]:
         """The manifest, up to date, and the files that it tells of. Raises FileProblem, Busy."""
@@ -168,25 +171,32 @@ class UsageIndex:
 
     def _tails(
         self, directory: str, manifest: Manifest, files: Sequence[LogFile]
-    ) -> tuple[int, list[tuple[str, int, str]], list[Part], list[Part]]:
-        """What stands after the last newline of live files: it counts if it is a whole record, but is not kept."""
+    ) -> tuple[int, list[tuple[str, int, str]], list[list[str]]]:
+        """What stands after the last newline of live files: it counts if it is a whole record, but is not kept.
+
+        Lines, faults, and the files of rows, twins, corrections and corrected rows.
+        """
         lines, faults, parts = 0, [], []
         for source, file in zip(manifest.sources, files, strict=True):
             if not file.packed and file.size > source.read:
-                own = self._own_directory()
-                more, found, new = Builder(own, lambda: self._connect(1)).tail(source, file)
+                more, found, new = Builder(self._own_directory(), lambda: self._connect(1)).tail(source, file)
                 lines += more
                 faults += found
                 parts += new
         if not parts:
-            return lines, faults, [], []
+            return lines, faults, [[], [], [], []]
         connection = self._connect()
         own = self._own_directory()
-        paths = {part.file: os.path.join(directory, part.file) for part in manifest.parts()}
+        paths = {part.file: os.path.join(directory, part.file) for part in manifest.files()}
         paths.update((part.file, os.path.join(own, part.file)) for part in parts)
         every = [*manifest.parts(), *parts]
-        twins = find_twins(connection, paths, parts, every, lambda: os.path.join(own, os.urandom(8).hex()))
-        return lines, faults, parts, twins
+
+        def name() -> str:
+            return os.path.join(own, os.urandom(8).hex())
+
+        twins = find_twins(connection, paths, parts, every, name)
+        corrections = find_corrections(connection, paths, parts, every, manifest.corrections, name)
+        return lines, faults, [[os.path.join(own, part.file) for part in each] for each in (parts, twins, *corrections)]
 
     def _own_directory(self) -> str:
         if self._private is None:

@@ -39,14 +39,13 @@ _MANY_GROUPS = 2_000
 
 
 class Answers:
-    """The rows in the files `paths`, those of `twins` but once; `files` are the log's, by the number of their source,
-    in the order in which it is read. Methods raise UsageError, and duckdb.Error if a file is damaged."""
+    """`paths` are the files of rows, of twins, corrections and corrected rows; `files` are the log's, by the number of
+    their source, in the order in which it is read. Methods raise UsageError, and duckdb.Error if a file is damaged."""
 
     def __init__(
         self,
         connection: DuckDBPyConnection,
-        paths: Sequence[str],
-        twins: Sequence[str],
+        paths: Sequence[Sequence[str]],
         files: Mapping[int, LogFile],
         reading: Reading,
         zone: tzinfo,
@@ -60,12 +59,10 @@ class Answers:
         self._lines = LineReader(files)
         self._units: set[str] = set()
         self._corrections: bool | None = None
-        self._paths = list(paths)
-        self._dropped = 0
-        self._view()
-        self._dropped = self._find_dropped(twins, list(files))
-        if self._dropped:
-            self._view()
+        self._sources = list(files)
+        self._paths, twins, self._correcting, self._corrected = (list(each) for each in paths)
+        self._dropped = self._find_dropped(twins)
+        self._view("rows", self._paths)
         query = self._query(EVER, ())
         (first,) = self._one(f"SELECT min(ms) {self._source(query)}", query.given)
         self.reading = replace(reading, duplicates=self._dropped, first=None if first is None else instant_at(first))
@@ -262,17 +259,19 @@ class Answers:
     def _has_corrections(self) -> bool:
         """Whether there are calls with corrections; they are in the table `corrected`, and short in `fixed`."""
         if self._corrections is None:
+            self._view("correcting", self._correcting)
+            self._view("targets", self._corrected)
             known = self._query(EVER, ())
-            known.conditions.append("target IS NOT NULL AND cost IS NOT NULL")
             self._run(
                 f"""CREATE OR REPLACE TABLE fixes AS SELECT target, corrects, sum(cost) AS change,
                     arg_max(cost_source, (ms, coalesce(id, ident::VARCHAR))) AS origin
-                    {known.source()} GROUP BY target, corrects""",
+                    {self._source(known, "correcting")} GROUP BY target, corrects""",
                 known.given,
             )
             self._run(
-                """CREATE OR REPLACE TABLE corrected AS SELECT rows.*, fixes.change, fixes.origin AS origin
-                    FROM rows JOIN fixes ON rows.ident = fixes.target
+                """CREATE OR REPLACE TABLE corrected AS
+                    SELECT DISTINCT ON (rows.source, rows.line) rows.*, fixes.change, fixes.origin
+                    FROM targets AS rows JOIN fixes ON rows.ident = fixes.target
                     AND rows.id IS NOT DISTINCT FROM fixes.corrects""",
                 {},
             )
@@ -280,7 +279,7 @@ class Answers:
             self._corrections = bool(self._one("SELECT count(*) FROM fixed", {})[0])
         return self._corrections
 
-    def _find_dropped(self, twins: Sequence[str], order: Sequence[int]) -> int:
+    def _find_dropped(self, twins: Sequence[str]) -> int:
         """Drop all but the first line of each id."""
         if not twins:
             return 0
@@ -289,7 +288,7 @@ class Answers:
                     SELECT DISTINCT ident, source, line, list_position($order::INTEGER[], source) AS place
                     FROM read_parquet($twins, hive_partitioning = false)
                 ) WHERE place IS NOT NULL QUALIFY row_number() OVER (PARTITION BY ident ORDER BY place, line) > 1""",
-            {"order": list(order), "twins": list(twins)},
+            {"order": self._sources, "twins": list(twins)},
         )
         return int(self._one("SELECT count(*) FROM dropped", {})[0])
 
@@ -305,19 +304,25 @@ class Answers:
         return (connection or self._connection).execute(sql, dict(given))
 
     def _prepared(self, connection: DuckDBPyConnection) -> DuckDBPyConnection:
-        connection.execute("SET VARIABLE paths = $paths::VARCHAR[]", {"paths": self._paths})
+        """With the variables that views speak of."""
+        given = {"rows": self._paths, "correcting": self._correcting, "targets": self._corrected}
+        for name, paths in given.items():
+            connection.execute(f"SET VARIABLE {name} = $paths::VARCHAR[]", {"paths": paths})
+        connection.execute("SET VARIABLE sources = $sources::INTEGER[]", {"sources": self._sources})
         return connection
 
-    def _view(self) -> None:
-        """The relation `rows`: every line that counts."""
+    def _view(self, name: str, paths: Sequence[str]) -> None:
+        """A relation of the lines in some files that count."""
         self._prepared(self._connection)
-        rows = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
-        sql = f"SELECT {rows} WHERE false"
-        if self._paths:
-            sql = "SELECT * FROM read_parquet(getvariable('paths'), hive_partitioning = false) AS every"
-        if self._dropped:
-            sql += " ANTI JOIN dropped ON every.source = dropped.source AND every.line = dropped.line"
-        self._run(f"CREATE OR REPLACE VIEW rows AS {sql}", {})
+        columns = ", ".join(f"NULL::{kind} AS {column}" for column, kind in COLUMNS.items())
+        sql = f"SELECT {columns} WHERE false"
+        if paths:
+            sql = f"SELECT * FROM read_parquet(getvariable('{name}'), hive_partitioning = false) AS every"
+            if self._dropped:
+                sql += " ANTI JOIN dropped ON every.source = dropped.source AND every.line = dropped.line"
+            if name != "rows":
+                sql += " WHERE list_contains(getvariable('sources'), every.source)"
+        self._run(f"CREATE OR REPLACE VIEW {name} AS {sql}", {})
 
 
 def _grouped(names: Sequence[str], *more: str) -> str:

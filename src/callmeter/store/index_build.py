@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
+from callmeter.store.index_corrections import find_corrections
 from callmeter.store.index_manifest import BLOCK, LISTED, Manifest, Part, Source, block_digest, part_of
-from callmeter.store.index_rows import Rows, write_rows
+from callmeter.store.index_rows import FORMAT, Rows, write_rows
 from callmeter.store.index_text import Piece, pieces
 from callmeter.store.index_twins import find_twins
 from callmeter.store.usage_log import Damaged, open_logs, opened, unpacked
@@ -26,7 +27,7 @@ _PACKED = (".zst", ".gz")
 # More would only wait for the disk, and each needs some 150 MB.
 _WORKERS = 4
 # So many small files of a source become one: reports after every few calls must not leave thousands.
-_SMALL = 1 << 17
+_SMALL = 1 << 15
 _MANY = 8
 
 
@@ -110,7 +111,7 @@ class Builder:
         sources: list[Source] = []
         added: list[Part] = []
         kept = matched(manifest, files)
-        gone = {part.file for part in manifest.parts()}
+        gone = {part.file for part in manifest.files()}
         number = manifest.next
         with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as workers:
             for file, source in zip(files, kept, strict=True):
@@ -119,20 +120,34 @@ class Builder:
                 source.path = file.path
                 added += self._read(source, file, workers)
                 sources.append(source)
-        result = Manifest(manifest.version, sources, list(manifest.twins), number, dict(manifest.retired))
+        result = Manifest(
+            manifest.version,
+            sources,
+            list(manifest.twins),
+            list(manifest.corrections),
+            list(manifest.corrected),
+            number,
+            dict(manifest.retired),
+        )
         connection = self._connect()
         try:
             if added:
                 every = result.parts()
-                paths = {part.file: os.path.join(self._directory, part.file) for part in every}
+                paths = {part.file: os.path.join(self._directory, part.file) for part in result.files()}
                 result.twins += find_twins(connection, paths, added, every, self._name)
+                corrections, corrected = find_corrections(
+                    connection, paths, added, every, result.corrections, self._name
+                )
+                result.corrections += corrections
+                result.corrected += corrected
             for source in sources:
-                self._merge(connection, source)
-            if not sources:
-                result.twins = []
+                source.parts = self._merged(connection, source.parts, "ORDER BY line")
+            result.twins = self._merged(connection, result.twins)
+            result.corrections = self._merged(connection, result.corrections)
+            result.corrected = self._merged(connection, result.corrected)
         finally:
             connection.close()
-        gone -= {part.file for part in result.parts()}
+        gone -= {part.file for part in result.files()}
         result.retired.update(dict.fromkeys(gone, now))
         return result
 
@@ -199,19 +214,17 @@ class Builder:
         finally:
             connection.close()
 
-    def _merge(self, connection: DuckDBPyConnection, source: Source) -> None:
-        small = [part for part in source.parts if part.rows < _SMALL // 2]
+    def _merged(self, connection: DuckDBPyConnection, parts: list[Part], order: str = "") -> list[Part]:
+        """The parts, many small ones as one."""
+        small = [part for part in parts if part.rows < _SMALL]
         if len(small) < _MANY:
-            return
-        name = f"{self._name()}.parquet"
-        paths = [os.path.join(self._directory, part.file) for part in small]
-        connection.execute(
-            "COPY (SELECT * FROM read_parquet($paths, hive_partitioning = false) ORDER BY line)"
-            " TO $file (FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2)",
-            {"paths": paths, "file": name},
-        )
-        merged = part_of(connection, name, sum(part.rows for part in small))
-        source.parts = [part for part in source.parts if part.rows >= _SMALL // 2] + [merged]
+            return parts
+        path = f"{self._name()}.parquet"
+        given = {"paths": [os.path.join(self._directory, part.file) for part in small], "file": path}
+        query = f"SELECT * FROM read_parquet($paths, hive_partitioning = false) {order}"
+        connection.execute(f"COPY ({query}) TO $file {FORMAT}", given)
+        merged = part_of(connection, path, sum(part.rows for part in small))
+        return [*(part for part in parts if part.rows >= _SMALL), merged]
 
 
 def _appended(source: Source, file: LogFile) -> bool:

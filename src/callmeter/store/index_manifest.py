@@ -59,11 +59,14 @@ class Source(msgspec.Struct):
 
 
 class Manifest(msgspec.Struct):
-    """`twins` are files of rows whose id is there more than once; `retired` names files with the time of that."""
+    """`twins` are files of rows whose id is there more than once, `corrections` and `corrected` copies of rows; all
+    three may tell of sources that are gone. `retired` names files with the time of that."""
 
     version: str
     sources: list[Source] = []
     twins: list[Part] = []
+    corrections: list[Part] = []
+    corrected: list[Part] = []
     next: int = 1
     retired: dict[str, int] = {}
 
@@ -71,10 +74,14 @@ class Manifest(msgspec.Struct):
         """The files of all rows."""
         return [part for source in self.sources for part in source.parts]
 
+    def files(self) -> list[Part]:
+        """Every file."""
+        return [*self.parts(), *self.twins, *self.corrections, *self.corrected]
+
 
 def version() -> str:
     """Changes with the shape of the index."""
-    return "1-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
+    return "2-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
 
 
 def read_manifest(directory: str) -> Manifest:
@@ -90,7 +97,7 @@ def read_manifest(directory: str) -> Manifest:
         return empty
     if manifest.version != empty.version:
         return empty
-    for part in [*manifest.parts(), *manifest.twins]:
+    for part in manifest.files():
         try:
             found = os.stat(os.path.join(directory, part.file))
         except OSError:
@@ -104,7 +111,7 @@ def write_manifest(directory: str, manifest: Manifest, now: int) -> None:
     """Put it in place, and clear away what nobody reads any more (`now` in seconds). Raises FileProblem."""
     manifest.retired = {file: at for file, at in manifest.retired.items() if now - at < _KEPT}
     replace_file(os.path.join(directory, NAME), msgspec.json.encode(manifest), sync=False)
-    named = {part.file for part in [*manifest.parts(), *manifest.twins]} | set(manifest.retired)
+    named = {part.file for part in manifest.files()} | set(manifest.retired)
     for entry in os.scandir(directory):
         if entry.name.endswith(".parquet") and entry.name not in named:
             at = entry.stat().st_mtime

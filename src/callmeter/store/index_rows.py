@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _TOO_LONG = f"longer than {MAX_LINE} bytes"
-_FORMAT = "(FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2)"
+FORMAT = "(FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2)"
 # Neither byte is in a plain line, nor is a line empty, when SQL gets to see it.
 _CSV = f"""header = false, auto_detect = false, delim = '\1', quote = '', escape = '', nullstr = '\2', new_line = '\\n',
     strict_mode = false, max_line_size = {2 * LONGEST}"""
@@ -107,7 +107,7 @@ def _write_plain(connection: DuckDBPyConnection, piece: Piece, source: int, path
         descriptor = _numbered(piece)
         text = f"/dev/fd/{descriptor}"
     try:
-        query = f"COPY ({plain_rows(*lines)}) TO $file {_FORMAT}"
+        query = f"COPY ({plain_rows(*lines)}) TO $file {FORMAT}"
         given = {"path": text, "file": path, "source": source, "line": piece.line, "start": piece.start}
         (count,) = connection.execute(query, given).fetchall()[0]
         return int(count)
@@ -177,7 +177,7 @@ def _write_others(
         if count:
             query = f"""
                 COPY (SELECT {", ".join(COLUMNS)} FROM read_json($path, format = 'newline_delimited',
-                    columns = {json_columns()}, maximum_object_size = {1 << 24})) TO $file {_FORMAT}
+                    columns = {json_columns()}, maximum_object_size = {1 << 24})) TO $file {FORMAT}
             """
             connection.execute(query, {"path": f"/dev/fd/{descriptor}", "file": path})
             rows.files.append((path, count))
