@@ -14,11 +14,14 @@ _callmeter_spec() {
         options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --wait: --wait-approval: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget')
-        commands='status breakdown report savings value metrics outcome forecast anomalies alerts tags policy quota request requests approve deny freeze thaw recover rotate-key keys log audit'
+        commands='status watch breakdown report savings value metrics outcome forecast anomalies alerts tags policy quota request requests approve deny freeze thaw recover rotate-key keys log audit'
         options='-h --help'
         ;;
     'callmeter budget status')
         options='--as-of: --log:file --watch --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget watch')
+        options='--agent:@agent --where: --interval: --log:file -h --help'
         ;;
     'callmeter budget breakdown')
         options='--by-agent --by-purpose --by-model --by-session --by-day --by-week --by-month --by-hour --by-key --by-environment --by-work-item --by:@tag --where: --top: --sort:cost,calls,tokens,name,latency,errors --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +40,10 @@ class Terminal:
     def type(self, keys: str) -> None:
         """Press keys, without waiting for what they do."""
         os.write(self._descriptor, keys.encode())
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the window's size, for programs that do not see COLUMNS and LINES."""
+        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def wait_for(self, text: str) -> str:
         """What came up to and with this text, since it was waited for last."""

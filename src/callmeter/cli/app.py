@@ -24,6 +24,10 @@ from callmeter.words.errors import CallmeterError, Exit, UsageError
 COMMANDS: dict[str, tuple[str, str]] = {
     "llm-call": ("llm_call", "Make one tagged call to a model and print the answer."),
     "budget status": ("status", "Where we stand: spend, quotas, burn rate, requests, what is frozen, last errors."),
+    "budget watch": (
+        "watch",
+        "What goes on right now: calls as they come in, spend rates, running calls, quotas, requests, freezes.",
+    ),
     "budget breakdown": ("breakdown", "What was spent, by agent, purpose, model, day or any tag."),
     "budget report": (
         "report",

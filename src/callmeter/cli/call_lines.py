@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import tzinfo
 
 from callmeter.cli.tables import Look, cells_of, cut, escaped
@@ -24,6 +25,16 @@ _COLUMNS = (
 
 def call_line(record: UsageRecord, zone: tzinfo, look: Look) -> str:
     """`11-21 09:30:01  ok  code  triage  some-model  1,200>400  $0.0096  2.3 s`; the error's code for tokens."""
+    line = _aligned(lambda name: _text(name, record, zone, look), look)
+    return line if record.status == "ok" else look.bold(line)
+
+
+def call_heading(look: Look) -> str:
+    """What stands over such lines."""
+    return look.dim(_aligned(lambda name: name, look))
+
+
+def _aligned(text_of: Callable[[str], str], look: Look) -> str:
     columns = [column for column in _COLUMNS if look.width >= column[3]]
     left = look.width - sum(width for _, width, _, _ in columns) - len(_GUTTER) * (len(columns) - 1)
     sharing = sum(not width for _, width, _, _ in columns)
@@ -32,11 +43,10 @@ def call_line(record: UsageRecord, zone: tzinfo, look: Look) -> str:
         if not width:
             width = max(left // sharing, 6)
             left, sharing = left - width, sharing - 1
-        text = cut(escaped(_text(name, record, zone, look)), width, look)
+        text = cut(escaped(text_of(name)), width, look)
         padding = " " * (width - cells_of(text))
         parts.append(padding + text if right else text + padding)
-    line = _GUTTER.join(parts).rstrip()
-    return line if record.status == "ok" else look.bold(line)
+    return _GUTTER.join(parts).rstrip()
 
 
 def _text(name: str, record: UsageRecord, zone: tzinfo, look: Look) -> str:
