@@ -412,6 +412,17 @@ def test_a_take_over_that_was_cut_off_has_the_log_counted_anew(ledger: Ledger) -
     assert ledger.settle("c1", costing(3))
 
 
+def test_a_take_over_whose_line_was_counted_meanwhile_has_the_log_counted_anew(ledger: Ledger) -> None:
+    ledger.reserve(reservation(), [])
+    shares = {TOTAL: Amount(CENT, 0, 1), AGENT: Amount(CENT, 0, 1)}
+    ledger.recount(OTHER, NOW, count=lambda: shares, windows_of=stay)
+    ledger.take_over("c1", OTHER.log, lambda _: Amount(CENT, 0, 1), logged=True)
+    with pytest.raises(Uncounted):
+        ledger.standings([TOTAL], OTHER)
+    ledger.recount(OTHER, NOW, count=lambda: shares, windows_of=stay)
+    assert usd(ledger) == (CENT, 0)
+
+
 # --- the clock
 
 

@@ -270,9 +270,10 @@ class Life(RuleBasedStateMachine):
             path = os.path.join(call.host.inflight, f"{call.id}.call")
             if os.path.exists(path) and not call.settled and not call.assumed:
                 os.unlink(path)
-                call.lost = self._holds(call)
-                call.sent = call.sent or call.lost  # nobody knows better
-                call.over = not call.lost
+                holds, logged = self._holds(call), call.id in self._logged()
+                call.lost = holds and not logged
+                call.sent = holds or (call.sent and logged)  # nobody knows better
+                call.over = not holds
 
     @rule(host=st.integers(0, 1), crash=st.sampled_from(["", "", "before", "after"]))
     def recover(self, host: int, crash: str) -> None:
@@ -328,7 +329,7 @@ class Life(RuleBasedStateMachine):
     def lose_ledger(self) -> None:
         """Somebody deletes the ledger, and with it what only it knew: calls that lost their breadcrumbs, and which
         calls one host finished for the other one."""
-        logged = {record.id for host in self.hosts for record in read_records(host.log)}
+        logged = self._logged()
         for call in self.calls.values():
             if call.lost and call.id not in logged:
                 call.lost = call.sent = False
@@ -460,6 +461,9 @@ class Life(RuleBasedStateMachine):
                 call.over = not any(found.call_id == call.id for found in self.ledger.open_reservations()) and (
                     f"{call.id}.call" not in self._left(call.host)
                 )
+
+    def _logged(self) -> set[str]:
+        return {record.id for host in self.hosts for record in read_records(host.log)}
 
     def _holds(self, call: Call) -> bool:
         return any(found.call_id == call.id for found in self.ledger.open_reservations())

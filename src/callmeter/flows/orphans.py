@@ -63,7 +63,7 @@ def _finish(
         found = lines.get(reservation.call_id, [])
         owed = _Owed(reservation, found, log_path, now, recovery)
         if reservation.basis.log != log:
-            ledger.take_over(reservation.call_id, log, owed.write_for_another)
+            ledger.take_over(reservation.call_id, log, owed.write_for_another, logged=bool(found))
         elif found or reservation.call_id in held:
             ledger.settle(reservation.call_id, owed.write)
             if recent is not None:

@@ -152,7 +152,9 @@ class PostgresLedger:
         finally:
             self._database.let_go()
 
-    def take_over(self, call_id: str, log: str, write: Callable[[Reservation], Amount]) -> bool:
+    def take_over(
+        self, call_id: str, log: str, write: Callable[[Reservation], Amount], *, logged: bool = False
+    ) -> bool:
         """Book a call whose host is gone. Cut off while it writes, it leaves the other log's share distrusted."""
         token = f"taking over {os.urandom(8).hex()}"
         written: list[Amount] = []
@@ -171,7 +173,7 @@ class PostgresLedger:
             reservation = found[1]
             if not written:
                 written.append(write(reservation))
-            if kept and kept[0][0] == token and marks:
+            if kept and kept[0][0] == token and marks and not logged:
                 sql.keep(transaction, sql.counted(log), marks[0])
             sql.end(transaction, reservation, written[0], reservation.hold, log, assumed=True)
             return True

@@ -221,10 +221,15 @@ class Ledger(Protocol):
     def release(self, call_id: str) -> bool:
         """Take the hold back: certainly nothing was sent, and nothing will be."""
 
-    def take_over(self, call_id: str, log: str, write: Callable[[Reservation], Amount]) -> bool:
+    def take_over(
+        self, call_id: str, log: str, write: Callable[[Reservation], Amount], *, logged: bool = False
+    ) -> bool:
         """Book a call whose host is gone, in the share of another log: `write` writes the line there and gives what
         it says. Should the call's own host come back, its `settle` is told. False when there is no such reservation
-        any more; then `write` does not run."""
+        any more; then `write` does not run.
+
+        `logged` when the log has the line already: whoever wrote it died before it was booked, and the share may have
+        been counted with it since, so it is distrusted."""
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
         """Book a correction in those windows that exist: `write` writes its line and gives the difference, which may

@@ -116,7 +116,9 @@ class SqliteLedger:
             _hold(connection, reservation, reservation.windows, -1)
         return True
 
-    def take_over(self, call_id: str, log: str, write: Callable[[Reservation], Amount]) -> bool:
+    def take_over(
+        self, call_id: str, log: str, write: Callable[[Reservation], Amount], *, logged: bool = False
+    ) -> bool:
         """Book a call whose host is gone. Killed while it writes, it leaves the other log's share distrusted."""
         with Writing(self.path) as connection:
             if not _has(connection, call_id):
@@ -130,7 +132,7 @@ class SqliteLedger:
                 _book(connection, window, log, cost)
             reservation.hold = cost
             _put(connection, reservation, _ASSUMED)
-            _keep(connection, _counted(log), mark)
+            _keep(connection, _counted(log), "" if logged else mark)
         return True
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
