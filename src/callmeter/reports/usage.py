@@ -46,6 +46,11 @@ class Figures:
     costs: dict[int, int] = field(default_factory=dict)
 
     @property
+    def lines(self) -> int:
+        """Lines of the log, of whatever kind."""
+        return self.calls + self.refused + self.corrections
+
+    @property
     def cost(self) -> int | None:
         """Nano-dollars, exact; None when the costs of all calls are unknown."""
         return None if self.unknown and not self.priced and not self.nano else self.nano

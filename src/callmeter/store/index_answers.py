@@ -19,11 +19,13 @@ from callmeter.store.index_query import (
     LATENCY,
     SETTLED,
     SUMS,
+    SUMS_OF_SUMS,
     WHOLE_COST,
     Query,
     add_sums,
     make_buckets,
     quantiles,
+    take_away,
 )
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
@@ -36,6 +38,12 @@ Place = tuple[int, int, int, int]  # source, line, start, size
 _AT_ONCE = 10_000
 # So many groups are too many for a table of paces in each.
 _MANY_GROUPS = 2_000
+_ORIGIN, _OWN_ORIGIN = "origin", "cost_source"
+# Names that have few values: their sums by all of them together are few, too.
+_FEW = frozenset((
+    "agent", "purpose", "priority", "environment", "cost_center", "workflow", "model", "served_model", "provider",
+    "status", "key", "host", "finish_reason", "error", "pool", "day", "week", "month", _ORIGIN, _OWN_ORIGIN,
+))  # fmt: skip
 
 
 class Answers:
@@ -59,6 +67,8 @@ class Answers:
         self._lines = LineReader(files)
         self._units: set[str] = set()
         self._corrections: bool | None = None
+        # What was asked -> the table of its sums, and the names that it has.
+        self._cubes: dict[object, tuple[str, frozenset[str]]] = {}
         self._sources = list(files)
         self._paths, twins, self._correcting, self._corrected = (list(each) for each in paths)
         self._dropped = self._find_dropped(twins)
@@ -76,7 +86,7 @@ class Answers:
         def query() -> Query:
             return self._query(period, where)
 
-        found = self._sums(names, query)
+        found = self._sums(names, query, _key(period, where))
         self._add_latencies(found, names, [len(names)], latency, query)
         self._add_costs(found, names, costs, query)
         return sorted(found.items())
@@ -90,7 +100,7 @@ class Answers:
         def query() -> Query:
             return self._query(period, where)
 
-        inner = self._sums(names, query)
+        inner = self._sums(names, query, _key(period, where))
         found: dict[tuple[str, ...], Figures] = {(): Figures()}
         for path, figures in inner.items():
             for depth in range(len(path) + 1):
@@ -163,20 +173,72 @@ class Answers:
         """See `Usage.calls`."""
         return (self._lines.record(*place) for place in self._places(self._query(period, where), last))
 
-    def _sums(self, names: Sequence[str], ask: Callable[[], Query]) -> dict[tuple[str, ...], Figures]:
-        query = ask()
-        columns = self._columns(query, names)
-        found: dict[tuple[str, ...], Figures] = {}
-        sql = f"SELECT {columns} {SUMS} {self._source(query)} {_grouped(names, 'kind')}"
-        for row in self._all(sql, query.given):
-            if row[len(names)] is not None:
-                add_sums(found.setdefault(_named(row[: len(names)]), Figures()), row[len(names) :])
+    def _sums(
+        self, names: Sequence[str], ask: Callable[[], Query], key: object = None
+    ) -> dict[tuple[str, ...], Figures]:
+        """The innermost groups. With a `key` that stands for what `ask` asks, sums are kept for later questions."""
+        found = None
+        if key is not None and _FEW.issuperset(names):
+            found = self._summed(names, ask, key)
+        if found is None:
+            query = ask()
+            columns = self._columns(query, names)
+            sql = f"SELECT {columns} {SUMS} {self._source(query)} {_grouped(names, 'kind')}"
+            found = self._figures(sql, query.given, len(names))
         if found and self._has_corrections():
+            query = ask()
+            columns = self._columns(query, names)
             sql = f"SELECT {columns} {SETTLED} {self._source(query, 'corrected')} {_grouped(names)}"
             for row in self._all(sql, query.given):
                 path = _named(row[: len(names)])
                 if path in found:
                     _settle(found[path], row)
+        return found
+
+    def _figures(self, sql: str, given: Mapping[str, object], depth: int) -> dict[tuple[str, ...], Figures]:
+        """The figures of groups, from rows of their names and `SUMS`."""
+        found: dict[tuple[str, ...], Figures] = {}
+        for row in self._all(sql, given):
+            if row[depth] is not None:
+                add_sums(found.setdefault(_named(row[:depth]), Figures()), row[depth:])
+        return found
+
+    def _summed(
+        self, names: Sequence[str], ask: Callable[[], Query], key: object
+    ) -> dict[tuple[str, ...], Figures] | None:
+        """The groups, from a table of sums that serves other questions of the same lines too; None if it cannot tell.
+
+        Where the cost of a corrected call comes from is not in the table: those calls, of which there are few, are
+        taken away from where they stand and put where they belong.
+        """
+        own = [_OWN_ORIGIN if name == _ORIGIN else name for name in names]
+        table, known = self._cubes.get(key, ("", frozenset()))
+        if not table or not known.issuperset(own):
+            known = frozenset((*own, _OWN_ORIGIN, "status"))
+            table = f"cube_{len(self._cubes)}"
+            query = ask()
+            listed = ", ".join(f"{query.raw(name)} AS by_{name}" for name in sorted(known))
+            by = ", ".join(f"by_{name}" for name in sorted(known))
+            sql = f"SELECT {listed}, {SUMS} {self._source(query)} GROUP BY {by}, kind"
+            self._run(f"CREATE OR REPLACE TABLE {table} AS {sql}", query.given)
+            self._cubes[key] = (table, known)
+        columns = "".join(f"by_{name} AS name{place}, " for place, name in enumerate(own))
+        found = self._figures(f"SELECT {columns} {SUMS_OF_SUMS} FROM {table} {_grouped(names, 'kind')}", {}, len(names))
+        if found and _ORIGIN in names and self._has_corrections():
+            moved = []
+            for each in (own, names):
+                query = ask()
+                columns = self._columns(query, each)
+                sql = f"SELECT {columns} {SUMS} {self._source(query, 'corrected')} {_grouped(each, 'kind')}"
+                moved.append(self._figures(sql, query.given, len(each)))
+            for path, figures in moved[0].items():
+                if figures.first is not None and {figures.first, figures.last} & {found[path].first, found[path].last}:
+                    return None  # nobody knows which call is the first or the last then
+                take_away(found[path], figures)
+                if not found[path].lines:
+                    del found[path]
+            for path, figures in moved[1].items():
+                found.setdefault(path, Figures()).merge(figures)
         return found
 
     def _add_latencies(
@@ -345,3 +407,7 @@ def _tags(row: Sequence[Any]) -> tuple[tuple[str, str], ...]:
     """All tags, from the columns of the built-in ones and the map of the others."""
     tags = {name: value for name, value in zip(BUILT_IN, row, strict=False) if value is not None}
     return tuple(sorted({**tags, **(row[len(BUILT_IN)] or {})}.items()))
+
+
+def _key(period: Period, where: Sequence[str]) -> object:
+    return period.start, period.end, tuple(where)

@@ -35,7 +35,7 @@ TEXTS = (
     "generation_id",
     "pool",
 )
-_PACES = 12
+_PACES = 24
 _NUMBERS = ("duration_ms", "first_token_ms", "attempts")
 _MONEY = ("cost", "estimate")
 CORRECTION, REFUSED, ERROR, RETRIED, SENT, PRICED, SIZED, ANSWER = (1 << bit for bit in range(8))
@@ -45,7 +45,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # `source` and `line` name the line, `start` and `size` are its bytes in the source's text. `ident` is the id as 128
 # bits, `rank` 64 of them that sort by time where ids do; `id` and `corrects` are None where `ident` and `target` say
 # it all. Times count from 1970: `ms` in milliseconds, `recorded` in microseconds. Money is in nano-dollars. `kind` is
-# made of the bits below; `pace` grows with the duration of an answer, by one for every six per cent.
+# made of the bits below; `pace` grows with the duration of an answer, by one for every three per cent.
 COLUMNS: Mapping[str, str] = {
     "source": "INTEGER",
     "line": "BIGINT",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,14 @@ ANSWERED = f"(kind & {CORRECTION | REFUSED | ANSWER}) = {ANSWER}"
 _SIZE = "tokens_in + tokens_out"
 # Lines of one kind need no further conditions: that is several times as fast as a condition for each sum.
 SUMS = """
-    kind, count(*), sum(cost), sum(estimate), sum(tokens_in), sum(tokens_out), sum(tokens_cached),
-    sum(tokens_cache_write), sum(tokens_reasoning), sum(duration_ms), min(ms), max(ms)
+    kind, count(*) AS lines, sum(cost) AS cost, sum(estimate) AS estimate, sum(tokens_in) AS tokens_in,
+    sum(tokens_out) AS tokens_out, sum(tokens_cached) AS tokens_cached, sum(tokens_cache_write) AS tokens_cache_write,
+    sum(tokens_reasoning) AS tokens_reasoning, sum(duration_ms) AS duration_ms, min(ms) AS first, max(ms) AS last
+"""
+# The same again, over a table of such sums.
+SUMS_OF_SUMS = """
+    kind, sum(lines), sum(cost), sum(estimate), sum(tokens_in), sum(tokens_out), sum(tokens_cached),
+    sum(tokens_cache_write), sum(tokens_reasoning), sum(duration_ms), min(first), max(last)
 """
 # What a correction of an unknown cost settles.
 SETTLED = f"count(*) FILTER ({_CALL} AND cost IS NULL), sum({_SIZE}) FILTER (sized AND cost IS NULL)"
@@ -66,10 +73,11 @@ class Query:
         if name in UNITS:
             if name not in self.units:
                 self.units.append(name)
+                table = f"time_{name}"
                 self.joins.append(
-                    f"JOIN by_{name} ON by_{name}.slot = {_SLOT} AND ms >= by_{name}.begins AND ms < by_{name}.ends"
+                    f"JOIN {table} ON {table}.slot = {_SLOT} AND ms >= {table}.begins AND ms < {table}.ends"
                 )
-            return f"by_{name}.label"
+            return f"time_{name}.label"
         if name == "origin":
             self.needs_fixed = self._has_corrections()
             value = "coalesce(fixed.origin, cost_source)" if self.needs_fixed else "cost_source"
@@ -130,7 +138,7 @@ class Query:
 
 
 def make_buckets(connection: DuckDBPyConnection, unit: str, zone: tzinfo) -> None:
-    """The table `by_UNIT`, which says in which bucket the milliseconds of each hour of the index lie.
+    """The table `time_UNIT`, which says in which bucket the milliseconds of each hour of the index lie.
 
     DuckDB's own calendar needs an extension; and these are the same buckets as everywhere else.
     """
@@ -156,7 +164,7 @@ def make_buckets(connection: DuckDBPyConnection, unit: str, zone: tzinfo) -> Non
             stops.append(at)
             labels.append(label)
     connection.execute(
-        f"CREATE OR REPLACE TABLE by_{unit} AS SELECT unnest($slots::BIGINT[]) AS slot,"
+        f"CREATE OR REPLACE TABLE time_{unit} AS SELECT unnest($slots::BIGINT[]) AS slot,"
         " unnest($begins::BIGINT[]) AS begins, unnest($ends::BIGINT[]) AS ends, unnest($labels::VARCHAR[]) AS label",
         {"slots": slots, "begins": starts, "ends": stops, "labels": labels},
     )
@@ -203,6 +211,13 @@ def add_sums(figures: Figures, row: Sequence[int | None]) -> None:
     begin, end = text_of(instant_at(first)), text_of(instant_at(last))
     figures.first = begin if figures.first is None else min(figures.first, begin)
     figures.last = end if figures.last is None else max(figures.last, end)
+
+
+def take_away(figures: Figures, part: Figures) -> None:
+    """Take sums away again; `first` and `last` stay as they are."""
+    for field in fields(Figures):
+        if isinstance(value := getattr(part, field.name), int):
+            setattr(figures, field.name, getattr(figures, field.name) - value)
 
 
 def quantiles(value: str, condition: str, percentiles: Sequence[int]) -> str:
