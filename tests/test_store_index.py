@@ -287,6 +287,9 @@ def assert_agree(
         assert index.rest(("agent", "purpose"), **rest) == plain.rest(("agent", "purpose"), **rest)
     assert index.taggings({"agent", "team"}) == plain.taggings({"agent", "team"})
     assert index.groups(("agent", "day"), period=SOME_TIME) == plain.groups(("agent", "day"), period=SOME_TIME)
+    for least in (None, 0, 10_000_000):
+        for by in (("agent", "session", "day"), ("team", "origin")):
+            assert sorted(index.spent(by, least=least), key=str) == sorted(plain.spent(by, least=least), key=str)
     return index
 
 

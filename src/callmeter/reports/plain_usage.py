@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from callmeter.reports.grouping import NONE, key_name, matcher_of, patterns_of, reader_of, time_text, within
 from callmeter.reports.sums import FAILED
-from callmeter.reports.usage import Figures, Group, Reading
+from callmeter.reports.usage import Figures, Group, Reading, Spent
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PlainUsage:
@@ -65,6 +67,16 @@ class PlainUsage:
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
         return {(): Figures()} | self._grouped(by, period, where, latency, costs, whole_only=False)
+
+    def spent(
+        self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None
+    ) -> list[Spent]:
+        """See `Usage.spent`."""
+        return [
+            Spent(names, each.nano, each.calls, each.unknown, _milliseconds(each.first), _milliseconds(each.last))
+            for names, each in self.groups(by, period=period, where=where)
+            if least is None or each.nano >= least
+        ]
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
@@ -196,6 +208,10 @@ class PlainUsage:
         time = time_text(record)
         figures.first = min(filter(None, (figures.first, time)))
         figures.last = max(filter(None, (figures.last, time)))
+
+
+def _milliseconds(text: str | None) -> int | None:
+    return None if text is None else (parse_instant(text) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _nano_of(record: UsageRecord) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
@@ -81,6 +81,19 @@ _SUMMED = tuple(name for name in Figures.__slots__ if name not in ("first", "las
 Group = tuple[tuple[str, ...], Figures]
 
 
+class Spent(NamedTuple):
+    """What a group came to, and no more: there may be a million of them. Money in nano-dollars, `unknown` calls in no
+    sum of it; `begin` and `end` are when the first and the last call began, in milliseconds since 1970, None without
+    calls."""
+
+    names: tuple[str, ...]
+    nano: int
+    calls: int
+    unknown: int
+    begin: int | None
+    end: int | None
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the log was read: `files` that hold lines of it, lines in all, lines that are no usage records, and lines
@@ -133,6 +146,11 @@ class Usage(Protocol):
         costs: Sequence[int] = (),
     ) -> dict[tuple[str, ...], Figures]:
         """The figures of every group and of every group of groups; the total under `()`."""
+
+    def spent(
+        self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None
+    ) -> list[Spent]:
+        """What the innermost groups came to, in no order; only those that came to `least` nano-dollars, if given."""
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """The lines themselves in order of time (corrections too), for what sums cannot tell; or the `last` so many."""

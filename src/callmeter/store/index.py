@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, TypeVar
 
-from callmeter.reports.usage import Figures, Group, Reading
+from callmeter.reports.usage import Figures, Group, Reading, Spent
 from callmeter.store.files import Lock, make_directory
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
@@ -82,6 +82,12 @@ class UsageIndex:
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
         return self._answer(lambda answers: answers.levels(by, period, where, latency, costs))
+
+    def spent(
+        self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None
+    ) -> list[Spent]:
+        """See `Usage.spent`."""
+        return self._answer(lambda answers: answers.spent(by, period, where, least))
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""

@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from callmeter.reports.grouping import NONE, key_name, patterns_of
-from callmeter.reports.usage import Figures, Group, Reading
+from callmeter.reports.usage import Figures, Group, Reading, Spent
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import COLUMNS, instant_at
 from callmeter.store.index_lines import LineReader
@@ -18,6 +18,7 @@ from callmeter.store.index_query import (
     COST,
     LATENCY,
     SETTLED,
+    SPENT,
     SUMS,
     SUMS_OF_SUMS,
     WHOLE_COST,
@@ -152,6 +153,23 @@ class Answers:
             for row in self._all(sql, query.given):
                 _settle(found[_tags(row)], row)
         return sorted(found.items())
+
+    def spent(self, by: Sequence[str], period: Period, where: Sequence[str], least: int | None) -> list[Spent]:
+        """See `Usage.spent`."""
+        names = [key_name(name, self._aliases) for name in by]
+        query = self._query(period, where)
+        columns = "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
+        having = "" if least is None else f"HAVING coalesce(sum(cost), 0) >= {int(least)}"
+        rows = self._all(f"SELECT {columns} {SPENT} {self._source(query)} {_grouped(names)} {having}", query.given)
+        depth = len(names)
+        settled: dict[tuple[str, ...], int] = {}
+        if rows and self._has_corrections():
+            sql = f"SELECT {columns} {SETTLED} {self._source(query, 'corrected')} {_grouped(names)}"
+            settled = {row[:depth]: row[depth] for row in self._all(sql, query.given) if row[depth]}
+        return [
+            Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] - settled.get(row[:depth], 0), *row[-2:])
+            for row in rows
+        ]
 
     def _places(self, query: Query, last: int) -> Iterator[Place]:
         """Where the lines stand, in order of time; the last so many, or all."""

@@ -47,6 +47,11 @@ SUMS_OF_SUMS = """
     kind, sum(lines), sum(cost), sum(estimate), sum(tokens_in), sum(tokens_out), sum(tokens_cached),
     sum(tokens_cache_write), sum(tokens_reasoning), sum(duration_ms), min(first), max(last)
 """
+# What `Usage.spent` tells of a group.
+SPENT = f"""
+    coalesce(sum(cost), 0), count(*) FILTER ({_CALL}), count(*) FILTER ({_CALL} AND cost IS NULL),
+    min(ms) FILTER ({_CALL}), max(ms) FILTER ({_CALL})
+"""
 # What a correction of an unknown cost settles.
 SETTLED = f"count(*) FILTER ({_CALL} AND cost IS NULL), sum({_SIZE}) FILTER (sized AND cost IS NULL)"
 
