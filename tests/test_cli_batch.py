@@ -400,7 +400,8 @@ def test_a_reader_that_goes_away_ends_the_batch_and_loses_no_paid_answer(
     done = ask(batch, "--concurrency", "4")
     assert done.returncode == 0
     assert sum(result["replayed"] for result in results(done)) == len(paid)
-    assert len(server.bodies) - sent_before == 32 - len(paid)
+    late = 4  # a request of the first run may have been on its way
+    assert 32 - len(paid) <= len(server.bodies) - sent_before <= 32 - len(paid) + late
 
 
 def test_answers_come_while_the_input_is_still_being_written(begin: Begin) -> None:

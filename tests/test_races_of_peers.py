@@ -143,6 +143,7 @@ def test_a_batch_of_threads_in_one_process_holds_each_item(
     process = start("llm-call", "-q", *place, "--batch", items, "--concurrency", "16", "--as-completed", env=KEY)
     assert process.stdout is not None
     refused = [json.loads(process.stdout.readline()) for _ in range(11)]
+    model.arrived(5)
     assert len(model.prompts) == 5, "the others were refused while five were in flight"
     assert {item["error"]["error"] if isinstance(item["error"], dict) else item["error"] for item in refused} == {
         "quota_busy"

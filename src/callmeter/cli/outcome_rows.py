@@ -137,8 +137,7 @@ def _csv_rows(
 ) -> Iterator[tuple[int, Mapping[str, object] | str]]:
     place_of = _Place()
     text = place_of.watched(numbered)
-    first = next(text, "")
-    header_line = first.removeprefix("\ufeff")
+    header_line = next(text, "").removeprefix("\ufeff")
     delimiter = max(",;\t", key=header_line.count)
     header = [named(name) for name in next(csv.reader([header_line], delimiter=delimiter), [])]
     strange = [name for name in header if name not in MEMBERS]
