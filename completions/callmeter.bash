@@ -24,7 +24,7 @@ _callmeter_spec() {
         options='--agent:@agent --where: --interval: --log:file -h --help'
         ;;
     'callmeter budget breakdown')
-        options='--by-agent --by-purpose --by-model --by-session --by-day --by-week --by-month --by-hour --by-key --by-environment --by-work-item --by:@tag --where: --top: --sort:cost,calls,tokens,name,latency,errors --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--by-agent --by-purpose --by-model --by-session --by-day --by-week --by-month --by-hour --by-key --by-environment --by-work-item --by:@tag --where: --top: --sort:cost,calls,tokens,name,latency,errors,change --compare: --percentiles --cumulative --chart --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget report')
         options='--weekly --monthly --daily --out:file --mail-to: --as-of: --log:file --format:text,markdown,html,json,jsonl,csv,tsv -q --quiet -v --verbose -h --help'
@@ -127,7 +127,7 @@ _callmeter_spec() {
         options='--check --rebuild --accept-clock --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget rotate-key')
-        options='--due --all --agent:@agent --owner: --user:@user --status --resume --rollback --now --grace: --cut-off --delete-old --paste --revoked --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--due --all --agent:@agent --owner: --user:@user --status --resume --rollback --now --grace: --cut-off --delete-old --try:@model --paste --revoked --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         operands='@key'
         ;;
     'callmeter budget keys')
