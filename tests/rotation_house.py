@@ -127,6 +127,7 @@ class House:
             management=lambda entry: client,
             answers=lambda entry, secret: client.standing(secret.reveal()) is not None,
             uses=lambda fingerprint, since: self.uses,
+            calls=lambda entry, secret, models: "",
             audit=lambda event, facts: self.audited.append((event, dict(facts))),
             who="ann@host",
             now=self.now,

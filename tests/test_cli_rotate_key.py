@@ -261,3 +261,51 @@ def test_two_rotations_of_one_key_at_once_and_the_second_says_who_is_at_it(
     go.set()
     first.communicate(timeout=30)
     assert first.returncode == 3
+
+
+def test_the_new_key_makes_real_calls_before_it_is_used_and_each_is_in_the_log(team: Team) -> None:
+    old = team.hire("code", "--models", "openai/gpt-5-mini,openai/gpt-4*")
+    team.router.cost = Decimal("0.001")
+    team.rotate("code@openrouter", "--try", "allowed", status=3)
+    lines = [json.loads(line) for line in (team.home / "usage.jsonl").read_text().splitlines()]
+    assert [line["tags"] for line in lines] == [{"agent": "code", "purpose": "key_rotation"}] * 2
+    assert lines[0]["model"] == "openai/gpt-5-mini" and lines[1]["model"].startswith("openai/gpt-4")
+    assert team.router.answered == {team.current("code"): 2}
+    team.rotate("code@openrouter", "--delete-old")
+    team.router.cost = Decimal("0.02")  # more than the new key may spend while it is tested
+    done = team.rotate("code@openrouter", "--try", "openai/gpt-5-mini", status=7)
+    assert "failed its test (openai/gpt-5-mini: " in done.stderr
+    assert old not in done.stderr
+
+
+def test_who_has_the_old_key_from_keys_exec_is_named_and_waited_for(
+    team: Team, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    old = team.hire("code")
+    program = start("callmeter", "budget", "keys", "exec", "code", "--", "sh", "-c", "echo ready; read x", stdin=-1)
+    assert program.stdout is not None and program.stdin is not None
+    assert program.stdout.readline() == b"ready\n"
+    team.rotate("code@openrouter", "--grace", "0s", status=3)
+    (row,) = team.rows("code@openrouter", "--status", status=3)
+    assert "by `keys exec`" in str(row["in_use_by"])
+    done = team.rotate("code@openrouter", "--now", status=3)
+    assert "cut off now" in done.stderr and "keys exec" in done.stderr
+    assert team.router.record(old).disabled
+    program.communicate(b"\n", timeout=20)
+
+
+def test_cron_hears_nothing_where_nothing_is_due_and_nothing_new_while_it_waits(team: Team) -> None:
+    team.hire("code")
+    done = team.rotate("--due")
+    assert (done.stdout, done.stderr) == ("", "")
+    team.rotate("code@openrouter", status=3)
+    done = team.rotate("--due", "-q", status=3)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_rotation_that_fails_is_in_the_audit_log(team: Team, run_callmeter: Run) -> None:
+    team.hire("code")
+    team.router.fault("POST", "/keys", "500 before", times=3)
+    team.rotate("code@openrouter", status=7)
+    events = [json.loads(line) for line in (team.home / "audit.jsonl").read_text().splitlines()]
+    assert "key.rotate_failed" in json.dumps(events)

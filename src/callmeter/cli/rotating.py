@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from callmeter.cli.account import account_of, is_good
 from callmeter.cli.auditing import audit
 from callmeter.cli.reading import Clock, open_usage
+from callmeter.cli.trial_calls import try_models
 from callmeter.cli.world import World
 from callmeter.flows.rotation_run import Bench, Progress, Use
 from callmeter.policy.rotation import Rotation, due_at, is_due, read_rotation
@@ -41,6 +42,7 @@ def bench_of(world: World) -> Bench:
         management=lambda entry: account_of(world, entry.provider, entry.base_url),
         answers=lambda entry, secret: is_good(world, entry, secret),
         uses=lambda fingerprint, since: uses_of(world, fingerprint, since),
+        calls=lambda entry, secret, models: try_models(world, entry, secret, list(models)),
         audit=audit(world),
         who=f"{world.who}, process {world.pid}",
         now=world.now,
@@ -136,6 +138,9 @@ def status_of(world: World, entries: Iterable[Entry], every: bool) -> list[Progr
             until = rotation.grace_until if rotation.state == "swapped" else None
             since = f"by {rotation.by}, since {rotation.began:%Y-%m-%d %H:%M} UTC"
             found.append(Progress(entry.label, rotation.state, False, f"being rotated {since}", until, uses))
+        elif rotation is not None and rotation.unsettled:
+            why = "taken back; a key may still appear, or a limit is still to be made whole"
+            found.append(Progress(entry.label, rotation.state, False, why))
         elif every:
             due = due_of(world, entry)
             found.append(Progress(entry.label, "due" if due.now else "ok", not due.now, due.why, due.at))

@@ -114,6 +114,8 @@ def try_key(run: Run) -> None:
             f"run `callmeter budget rotate-key {run.label}` again",
         )
     trouble = run.trouble_with(secret)
+    if not trouble and run.wishes.models and run.rotation.state == "minted":
+        trouble = run.bench.calls(run.entry, secret, run.wishes.models)
     if trouble and not run.is_new(run.read()):
         remove_new(run)
         run.record("rolled_back")

@@ -48,7 +48,8 @@ class Use:
 class Bench:
     """What rotations work with. `management` gives the account's client for an entry, or None where there is none;
     `answers` asks the provider whether a key is good (None: it cannot be asked); `uses` reads our own log: who used
-    a key with this fingerprint since then; `tell` shows progress, `warn` what somebody has to know."""
+    a key with this fingerprint since then; `calls` makes a real call of each model, and says what failed; `tell` shows
+    progress, `warn` what somebody has to know."""
 
     registry: str
     stores: Stores
@@ -56,6 +57,7 @@ class Bench:
     management: Callable[[Entry], Management | None]
     answers: Callable[[Entry, Secret], bool | None]
     uses: Callable[[str, datetime], Sequence[Use]]
+    calls: Callable[[Entry, Secret, Sequence[str]], str]
     audit: Audit
     who: str
     now: Callable[[], datetime]
@@ -68,12 +70,13 @@ class Bench:
 @dataclass(frozen=True)
 class Wishes:
     """How to rotate: how long the old key stays good, when it is deleted after that, whether a key that is still in
-    use is cut off at the end (`cut`), and at once (`at_once`, for a leak). `pasted` is a key that a person has made;
-    `revoked` says that a person has revoked the old one."""
+    use is cut off at the end (`cut`), and at once (`at_once`, for a leak). `models` are called once each with the new
+    key; `pasted` is a key that a person has made; `revoked` says that a person has revoked the old one."""
 
     grace: timedelta = timedelta(hours=24)
     delete_after: timedelta = timedelta(days=7)
     patience: timedelta = timedelta(seconds=120)
+    models: Sequence[str] = ()
     cut: bool = False
     at_once: bool = False
     pasted: Secret | None = None

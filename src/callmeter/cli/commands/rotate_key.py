@@ -7,6 +7,8 @@ callmeter budget rotate-key code@openrouter --now     # it leaked
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
 
@@ -15,6 +17,7 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.rotating import bench_of, due_of, exit_status, progress_report, rotation_of, span_in, status_of
 from callmeter.cli.secret_input import read_secret
+from callmeter.cli.trial_calls import trial_models
 from callmeter.cli.world import World
 from callmeter.flows.keys import unknown_key
 from callmeter.flows.rotation import roll_back, rotate
@@ -54,6 +57,14 @@ def rotate_key(
     delete_old: Annotated[
         bool, typer.Option("--delete-old", help="Disable and delete the old key at once; implies --now.")
     ] = False,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="MODEL",
+            help="Also call MODEL with the new key before it is used; `allowed`: one of each allowed family.",
+        ),
+    ] = None,
     paste: Annotated[
         bool, typer.Option("--paste", help="A person has made the new key: read it without echo, or from stdin.")
     ] = False,
@@ -103,6 +114,7 @@ def rotate_key(
         delete_after=timedelta(0) if delete_old else Wishes.delete_after,
         cut=cut_off,
         at_once=now or delete_old,
+        models=tuple(models or ()),
         pasted=read_secret(world, meant[0].label, stdin=False, fd=None) if paste else None,
         revoked=revoked,
     )
@@ -111,20 +123,24 @@ def rotate_key(
         found = [_would(world, entry, starts) for entry, starts in chosen]
         world.out.report(progress_report(found, [], "Would be rotated"))
         return
-    found, failures, first = [], [], None
+    found, failures = [], []
     bench = bench_of(world)
     for number, (entry, starts) in enumerate(chosen, 1):
         if len(chosen) > 1:
             world.out.note(f"callmeter: {number} of {len(chosen)}: {entry.label}")
         try:
-            done = roll_back(entry, bench, wishes) if rollback else rotate(entry, bench, wishes, start=starts)
+            wished = replace(wishes, models=_models(world, entry, wishes.models))
+            done = roll_back(entry, bench, wished) if rollback else rotate(entry, bench, wished, start=starts)
             found.append(done)
         except CallmeterError as error:
-            first = first or error
+            bench.audit("key.rotate_failed", {"key": entry.label, "error": error.code, "message": error.message})
             failures.append((entry.label, error.message))
             if len(chosen) == 1:
                 raise
-    world.out.report(progress_report(found, failures, "Rotations"))
+    if failures or (chosen and not quiet) or format is not opt.Shape.TEXT:
+        world.out.report(progress_report(found, failures, "Rotations"))
+    if not chosen:
+        world.out.note("callmeter: no key is due" if due else "callmeter: no rotation is going on")
     for entry_label, message in failures:
         world.out.warn(f"{entry_label}: {message}")
     raise typer.Exit(exit_status(found, bool(failures)))
@@ -133,7 +149,7 @@ def rotate_key(
 def _starts(world: World, entry: Entry, due: bool, resume: bool) -> bool | None:
     """Whether to begin a rotation, or only to go on with one; None for a key that needs neither."""
     rotation = rotation_of(world, entry.label)
-    going = rotation is not None and rotation.open
+    going = rotation is not None and (rotation.open or rotation.unsettled)
     if resume:
         return False if going else None
     if due:
@@ -141,6 +157,12 @@ def _starts(world: World, entry: Entry, due: bool, resume: bool) -> bool | None:
             return True
         return False if going else None
     return True
+
+
+def _models(world: World, entry: Entry, named: Sequence[str]) -> tuple[str, ...]:
+    """The models to call with the new key: those that are named, and for `allowed` one of each allowed family."""
+    found = [name for name in named if name != "allowed"]
+    return (*found, *(trial_models(world, entry) if "allowed" in named else ()))
 
 
 def _would(world: World, entry: Entry, starts: bool) -> Progress:
