@@ -272,6 +272,17 @@ def test_what_cannot_be_explained_is_told_so(quota: Quota, home: Path) -> None:
     assert found(quota("explain", "agent:nobody", "--format", "json"))["sections"] == {}
 
 
+def test_the_arithmetic_is_shown_to_the_last_digit_and_names_who_pays_next(quota: Quota, home: Path) -> None:
+    roles = {"bg": {"allocation": 1, "agents": ["code"], "shared_pool": 5}}
+    policy(home, total_budget=10, allocation_strategy="role_based", roles=roles)
+    spend(home, "2026-11-21T09:00Z agent=code cost=0.009275")
+    printed = quota("explain", "agent:code").stdout
+    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line[:1].isalpha()}
+    assert lines["limit"][0] == "$1.000000"
+    assert (lines["used"][0], lines["left"][0]) == ("-$0.009275", "$0.990725")
+    assert " ".join(lines["then"]) == "a call that does not fit is paid by pool:bg"
+
+
 # suggest
 
 

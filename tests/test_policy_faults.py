@@ -262,3 +262,28 @@ def test_a_policy_that_says_what_it_means_raises_no_doubts() -> None:
         "tags": {"required": ["agent"]},
     }
     assert doubts(load(document)) == []
+
+
+def test_an_error_names_the_first_faults_and_counts_the_others() -> None:
+    document = "{" + ", ".join(f'"wrong{n}": 1' for n in range(9)) + "}"
+    with pytest.raises(MalformedPolicy) as caught:
+        parse_policy(document.encode(), "budget.json")
+    assert len(caught.value.faults) == 9
+    assert "wrong2" in caught.value.message and "wrong3" not in caught.value.message
+    assert caught.value.message.endswith("; and 6 more faults")
+
+
+@pytest.mark.parametrize(
+    ("quota", "advice"),
+    [
+        ({"subject": "agent;code", "limit": 1}, "did you mean `agent:code`?"),
+        ({"subject": "purpose=triage", "limit": 1}, "did you mean `purpose:triage`?"),
+        ({"subject": "code", "limit": 1}, "did you mean `agent:code`?"),
+        ({"subject": "total", "limit": "20calls"}, 'write `20`, and `"unit": "calls"` beside it'),
+        ({"subject": "total", "limit": "100 tok"}, 'write `100`, and `"unit": "tokens"` beside it'),
+    ],
+)
+def test_what_was_probably_meant_is_said(quota: dict[str, object], advice: str) -> None:
+    with pytest.raises(MalformedPolicy) as caught:
+        parse_policy(json.dumps({"quotas": [quota]}).encode(), "budget.json")
+    assert [fault.advice for _, fault in caught.value.faults] == [advice]

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from callmeter.cli.tables import Look, escaped, look_of, shown_column, table, visible
@@ -20,12 +21,14 @@ from callmeter.words.money import usd
 
 # What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width twins included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-_AMOUNTS = (Kind.MONEY, Kind.RATE, Kind.PRICE, Kind.DIFFERENCE)
+_AMOUNTS = (Kind.MONEY, Kind.RATE, Kind.EXACT, Kind.PRICE, Kind.DIFFERENCE)
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
 def render(report: Report | Board, shape: str, stream: TextIO | None, env: Mapping[str, str]) -> str:
     """The whole text of a report, newline at its end, for a stream that may be a terminal."""
+    if shape != "text" and isinstance(report, Report):
+        report = replace(report, columns=[column for column in report.columns if column.kind is not Kind.MARKS])
     match shape:
         case "json":
             return dumps(_object(report)) + "\n"

@@ -22,7 +22,9 @@ _NARROWEST = 8
 _BAR = Column("", "", Kind.TEXT, optional=3)
 _BAR_WIDTHS = (6, 20)
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_LEFT = (Kind.TEXT, Kind.INSTANT)
+_LEFT = (Kind.TEXT, Kind.INSTANT, Kind.MARKS)
+_MARKS = str.maketrans("012345678", " ▁▂▃▄▅▆▇█")
+_PLAIN_MARKS = str.maketrans("012345678", " .:-=+*#@")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ def shown_column(column: Column, cells: Sequence[Cell]) -> list[str]:
     if column.kind is Kind.DIFFERENCE:
         places = _places([cell for cell in cells if isinstance(cell, int)])
         return [_signed(cell, places) if isinstance(cell, int) else "" for cell in cells]
+    if column.kind is Kind.EXACT:
+        places = max((_exact_places(cell) for cell in cells if isinstance(cell, int)), default=2)
+        return [_money(cell, places) if isinstance(cell, int) else "" for cell in cells]
     if column.kind is Kind.PRICE:
         return [_exact(cell) if isinstance(cell, int) else "unknown" for cell in cells]
     return ["" if column.quiet and cell == 0 else _shown(column.kind, cell) for cell in cells]
@@ -98,10 +103,13 @@ def table(report: Report, look: Look) -> str:
     drawn = [_Drawn(first, [" " * name.indent + name.text for name in names], [name.indent for name in names])]
     for column in others:
         cells = [each.get(column.name) for each in every]
-        drawn.append(_Drawn(column, shown_column(column, cells)))
+        texts = shown_column(column, cells)
+        if column.kind is Kind.MARKS:
+            texts = [text.translate(_MARKS if look.blocks else _PLAIN_MARKS) for text in texts]
+        drawn.append(_Drawn(column, texts))
         if column.kind in (Kind.SHARE, Kind.FILL):
-            shares = [cell if isinstance(cell, Decimal) else Decimal(0) for cell in cells]
-            drawn.append(_Bars(shares[: len(report.rows)], len(cells), look.blocks, full=column.kind is Kind.FILL))
+            shares = [cell if isinstance(cell, Decimal) else None for cell in cells]
+            drawn.append(_Bars(column, shares[: len(report.rows)], len(cells), look.blocks))
     drawn = _fitted(drawn, look)
     lines = [look.dim(_line(drawn, [[each.column.title] for each in drawn]))]
     for index, row in enumerate(report.rows):
@@ -154,13 +162,16 @@ class _Drawn:
 
 
 class _Bars(_Drawn):
-    """Bars for shares, the longest as wide as the column; with `full`, a full column at 1."""
+    """Bars for a column of shares, the longest as wide as the bars' own; of a column of fills, that is 1."""
 
-    def __init__(self, shares: Sequence[Decimal], count: int, blocks: bool, *, full: bool) -> None:
-        super().__init__(_BAR, [""] * count)
-        self._shares = [*shares, *[Decimal(0)] * (count - len(shares))]
-        self._full = full
-        self._most = Decimal(1) if full else max(self._shares)
+    def __init__(self, column: Column, shares: Sequence[Decimal | None], count: int, blocks: bool) -> None:
+        # A bar does not outlive the figure that it is about.
+        super().__init__(replace(_BAR, optional=max(_BAR.optional, column.optional + 2)), [""] * count)
+        self._shares = [*shares, *[None] * (count - len(shares))]
+        self._full = column.kind is Kind.FILL
+        self._most = (
+            Decimal(1) if self._full else max((share for share in shares if share is not None), default=Decimal(0))
+        )
         self._blocks = blocks
         self.natural = self.width = _BAR_WIDTHS[0] if self._most > 0 else 0
 
@@ -168,7 +179,10 @@ class _Bars(_Drawn):
         return self.natural
 
     def lines(self, index: int, look: Look) -> list[str]:
-        bar = self._bar(min(self._shares[index], self._most))
+        share = self._shares[index]
+        if share is None:
+            return [""]
+        bar = self._bar(min(share, self._most))
         return [bar.ljust(self.width, "░" if self._blocks else ".") if self._full else bar]
 
     def _bar(self, share: Decimal) -> str:
@@ -308,8 +322,11 @@ def _places(amounts: Sequence[int]) -> int:
 
 def _exact(nano: int) -> str:
     """An amount to its last digit, at least in cents."""
-    places = next(places for places in range(2, 10) if nano % 10 ** (9 - places) == 0)
-    return _money(nano, places)
+    return _money(nano, _exact_places(nano))
+
+
+def _exact_places(nano: int) -> int:
+    return next(places for places in range(2, 10) if nano % 10 ** (9 - places) == 0)
 
 
 def _signed(nano: int, places: int) -> str:

@@ -377,16 +377,16 @@ class Books:
             admission.ceiling = decision.ceiling
         for stand, share in decision.warnings:
             if self._tentative or self._first_time(stand.bucket, share):
-                from callmeter.flows.standing import quota_text, standing_text
+                from callmeter.flows.standing import quota_text, share_text, standing_text
 
-                said = f"{quota_text(stand.bucket)} is past {int(share * 100)} %: {standing_text(stand)}"
+                said = f"{quota_text(stand.bucket)} is past {share_text(share)}: {standing_text(stand)}"
                 admission.warnings.append(said)
                 self._alert(stand.bucket, str(share), said)
         if self._has_downgrades() and "session" in asked.tags and not settled_model and not self._tentative:
             self.ledger.remember(_session_key(asked), f"{asked.model}>{admission.model}")
 
     def _downgrade(self, asked: Asked, admission: Admission, decision: Decision) -> None:
-        from callmeter.flows.standing import quota_text
+        from callmeter.flows.standing import quota_text, share_text
         from callmeter.policy.model_rules import forbidding
 
         assert decision.stand is not None
@@ -399,8 +399,8 @@ class Books:
                     "mend the policy: `callmeter budget policy check`",
                     code="model_not_allowed",
                 )
-        share = int(decision.stage.share * 100) if decision.stage else 0
-        admission.why = f"{quota_text(decision.stand.bucket)} is past {share} %"
+        assert decision.stage is not None
+        admission.why = f"{quota_text(decision.stand.bucket)} is past {share_text(decision.stage.share)}"
         admission.warnings.append(f"{asked.model} is replaced by {decision.model}: {admission.why}")
         admission.model = decision.model
 

@@ -4,7 +4,7 @@ any of it, so calls import this late."""
 from __future__ import annotations
 
 from callmeter.flows.booking import window_of_bucket
-from callmeter.flows.standing import arithmetic, instant_text, quota_text
+from callmeter.flows.standing import arithmetic, instant_text, quota_text, share_text
 from callmeter.policy.quotas import SHORT_PERIODS
 from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Refused
 from callmeter.words.money import amount_value
@@ -68,8 +68,7 @@ def refusal(
             **details,
         )
     if decision.action == "approve" and decision.stage is not None:
-        share = int(decision.stage.share * 100)
-        why = f"{quota_text(bucket)} needs approval from {share} % on"
+        why = f"{quota_text(bucket)} needs approval from {share_text(decision.stage.share)} on"
         request = desk.request(bucket.key, quota.period, quota.unit, bucket.end, facts, why)
         return ApprovalNeeded(
             f"{why}: {sums}; " + (f"request {request}" if request else "nobody has asked yet"),

@@ -6,6 +6,8 @@ from callmeter.words.money import amount_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from callmeter.policy.decision import Decision, Stand
     from callmeter.policy.quotas import Bucket
 
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
 def quota_text(bucket: Bucket) -> str:
     """`the quota on agent:code per month`."""
     return f"the quota on {bucket.key.removeprefix('own/')} per {bucket.quota.period}"
+
+
+def share_text(share: Decimal) -> str:
+    """`90 %`, `0.5 %`."""
+    return f"{(share * 100).normalize():f} %"
 
 
 def standing_text(stand: Stand) -> str:

@@ -87,6 +87,10 @@ class Policy:
         return self.stated_enforcement or ("hard" if acts else "soft")
 
 
+# Who makes a call wants to know that the policy is broken; `policy check` tells all of it.
+_TOLD = 3
+
+
 class MalformedPolicy(Malformed):
     """`faults` are all of them, with the `line` of each, 0 where there is none."""
 
@@ -97,8 +101,10 @@ class MalformedPolicy(Malformed):
         found = [
             {"line": line, "key": fault.where, "message": fault.message, "hint": fault.advice} for line, fault in faults
         ]
+        more = len(texts) - _TOLD
+        message = "; ".join(texts if more <= 1 else [*texts[:_TOLD], f"and {more} more faults"])
         super().__init__(
-            "; ".join(texts), "run `callmeter budget policy check`; until it is mended, no call is made", faults=found
+            message, "run `callmeter budget policy check`; until it is mended, no call is made", faults=found
         )
         self.faults = faults
 

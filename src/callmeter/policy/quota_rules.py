@@ -7,7 +7,8 @@ from decimal import Decimal
 from callmeter.policy.quotas import ACTIONS, ENFORCEMENTS, PERIODS, UNITS, Quota, Stage
 from callmeter.policy.reading import Fault, Part, closest, kind_of, number_of, shown, whole_number
 from callmeter.words.errors import CallmeterError
-from callmeter.words.subject import Subject, parse_subject
+from callmeter.words.subject import FACTS, Subject, parse_subject
+from callmeter.words.tags import BUILT_IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +107,15 @@ def rate_quotas(part: Part, key: str, subject: Subject, policy: Policy) -> list[
     return list(quotas.values())
 
 
+def _subject_meant(text: str) -> str:
+    """`agent:code` for `agent;code`, and for `code`."""
+    for sign in ";=/, ":
+        kind, found, value = text.strip().partition(sign)
+        if found and kind in (*BUILT_IN, *FACTS):
+            return f"{kind}:{value.strip()}"
+    return f"agent:{text.strip()}"
+
+
 def subject_in(part: Part, key: str, text: object, policy: Policy) -> Subject | None:
     """A subject, with the policy's other names for tags; a fault at `key` when it is none."""
     if not isinstance(text, str):
@@ -117,7 +127,7 @@ def subject_in(part: Part, key: str, text: object, policy: Policy) -> Subject | 
         if text == "*":
             part.fault(key, "'*' is not a subject", "write `total` for all calls together")
         elif text.isprintable() and text.strip() and ":" not in text and shown(text) == repr(text):
-            part.fault(key, f"{shown(text)} is not a subject", f"did you mean `agent:{text.strip()}`?")
+            part.fault(key, f"{shown(text)} is not a subject", f"did you mean `{_subject_meant(text)}`?")
         else:
             part.fault(key, f"{shown(text)} is not a subject", error.hint)
         return None

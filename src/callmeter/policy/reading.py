@@ -309,6 +309,10 @@ def _number_advice(value: object) -> str:
     import unicodedata
 
     plain = unicodedata.normalize("NFKC", value).upper().replace("USD", "").strip("$€ ").replace("_", "")
+    for ending, unit in (("TOKENS", "tokens"), ("TOK", "tokens"), ("CALLS", "calls")):
+        count = plain.removesuffix(ending).strip()
+        if count != plain and number_of(count) is not None:
+            return f'write `{count}`, and `"unit": "{unit}"` beside it'
     number = number_of(plain)
     return f"write `{plain}`" if number is not None else ""
 

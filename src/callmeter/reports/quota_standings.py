@@ -62,7 +62,7 @@ def explanation(
     for stand in stands:
         quota = stand.quota
         lines = _lines(stand, holders.get(stand, ()), grants.get(stand, ()), wanted, now)
-        kind = Kind.RATE if quota.unit == "usd" else Kind.COUNT
+        kind = Kind.EXACT if quota.unit == "usd" else Kind.COUNT
         columns = [
             Column("item", "", Kind.TEXT),
             Column("amount", quota.unit if quota.unit != "usd" else "USD", kind),
@@ -144,9 +144,15 @@ def _lines(
         reached = "reached" if stand.taken >= stage.share * stand.limit() else "not reached"
         passed = ", passed by an approval" if stage.action == "approve" and stand.approved else ""
         lines.append((f"stage at {(stage.share * 100).normalize():f} %", begins, f"{stage}: {reached}{passed}"))
+    if quota.pools:
+        lines.append(("then", None, "a call that does not fit is paid by " + ", else ".join(map(_pool, quota.pools))))
     if stand.bucket.end:
         lines.append(("resets", None, _instant(stand.bucket.end) or ""))
     return lines
+
+
+def _pool(name: str) -> str:
+    return f"pool:{name}"
 
 
 def _held(holder: Holder, now: datetime) -> str:

@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     COUNT = "count"  # int
     MONEY = "money"  # int, nano-dollars; None is unknown
     RATE = "rate"  # int, nano-dollars for so much of something; None when there is none of it
+    EXACT = "exact"  # int, nano-dollars that add up: all shown to the last digit of any
     PRICE = "price"  # int, nano-dollars, shown to its last digit; None is unknown
     SHARE = "share"  # Decimal from 0 to 1; text draws a bar beside it
     FILL = "fill"  # Decimal, 1 is full; text draws a bar that is full at 1
@@ -28,6 +29,7 @@ class Kind(enum.Enum):
     CHANGE = "change"  # Decimal, 0.12 is 12 % more; None when there is nothing to compare with
     CHANCE = "chance"  # Decimal from 0 to 1, a probability; text gives it in tens of a per cent
     RATIO = "ratio"  # Decimal, 3 is three times as much; None when there is nothing to compare with
+    MARKS = "marks"  # str of digits from 0 to 8, a small chart; only text has such columns
     MILLISECONDS = "milliseconds"  # int
     INSTANT = "instant"  # str, RFC 3339
 

@@ -61,7 +61,7 @@ def _row(allowances: Allowances, request: Request) -> Row:
 def _frozen(freezes: list[Freeze]) -> Report:
     columns = [
         Column("subject", "subject", Kind.TEXT),
-        Column("at", "since", Kind.INSTANT),
+        Column("at", "since", Kind.INSTANT, optional=2),
         Column("until", "until", Kind.INSTANT, quiet=True),
         Column("by", "by", Kind.TEXT, optional=1),
         Column("reason", "reason", Kind.TEXT),

@@ -117,11 +117,10 @@ def _extent(log_path: str) -> tuple[int, int]:
         return 0, 0
     except OSError as error:
         raise FileProblem(f"cannot append to {log_path}: {(error.strerror or str(error)).lower()}") from None
-    if not stat.S_ISREG(found.st_mode) or not os.access(log_path, os.W_OK):
-        raise FileProblem(
-            f"cannot append to {log_path}: it is not a regular file that you can write to",
-            "name another file with `--log` or `CALLMETER_LOG`",
-        )
+    regular = stat.S_ISREG(found.st_mode)
+    if not regular or not os.access(log_path, os.W_OK):
+        why = "you cannot write to it" if regular else "it is not a regular file"
+        raise FileProblem(f"cannot append to {log_path}: {why}", "name another file with `--log` or `CALLMETER_LOG`")
     return found.st_size, found.st_ino
 
 

@@ -11,6 +11,7 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.world import World
 from callmeter.flows.log_check import check_log
+from callmeter.reports.forecast_words import count_text
 from callmeter.reports.log_faults import log_faults
 from callmeter.words.errors import Refused
 
@@ -34,4 +35,6 @@ def log_verify(
     checked = check_log(path)
     world.out.report(log_faults(checked))
     if checked.faults:
-        raise Refused(f"{path} has {sum(checked.counts.values()):,} faults", code="log_faults", faults=checked.counts)
+        raise Refused(
+            f"{path} has {count_text(sum(checked.counts.values()), 'fault')}", code="log_faults", faults=checked.counts
+        )
