@@ -6,7 +6,7 @@ loops, sessions that nobody closed. What each means, and how often it is wrong: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from callmeter.reports.anomaly_costs import Judged, cost_findings
@@ -16,6 +16,7 @@ from callmeter.reports.anomaly_finding import Finding, Scope
 from callmeter.reports.anomaly_prices import price_findings
 from callmeter.reports.anomaly_sessions import session_findings
 from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.reports.session_days import Name, Part
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown, usd
 
@@ -38,12 +39,13 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Examined:
-    """The findings, the dearest first; how many subjects were judged; and how many calls of sessions were too many to
-    be compared."""
+    """The findings, the dearest first; how many subjects were judged; how many calls of sessions were too many to be
+    compared; and the zombie sessions among the findings."""
 
     findings: Sequence[Finding]
     judged: Judged
     unread: int
+    zombies: Mapping[Name, Part]
 
 
 def examine(usage: Usage, scope: Scope) -> Examined:
@@ -52,10 +54,10 @@ def examine(usage: Usage, scope: Scope) -> Examined:
     found, judged = cost_findings(usage, scope, tables)
     found += error_storms(usage, scope, tables)
     found += price_findings(usage, scope)
-    sessions, unread = session_findings(usage, scope)
+    sessions, unread, zombies = session_findings(usage, scope)
     found += sessions
     found.sort(key=lambda each: (-each.excess, each.first, each.subject, each.kind))
-    return Examined(found, judged, unread)
+    return Examined(found, judged, unread, zombies)
 
 
 def findings(usage: Usage, scope: Scope) -> list[Finding]:

@@ -76,6 +76,14 @@ class Floors:
         total = [quota for quota in monthly if quota.subject.kind == "total"]
         return next((quota.limit // 100 for quota in own + total), NANO)
 
+    def lowest(self, kind: str) -> int:
+        """The lowest floor that any subject of a kind has."""
+        if self.fixed is not None:
+            return self.fixed
+        monthly = [quota for quota in self.quotas if quota.period == "month" and quota.unit == "usd"]
+        floors = [quota.limit // 100 for quota in monthly if quota.subject.kind in (kind, "total")]
+        return min(floors if any(quota.subject.kind == "total" for quota in monthly) else [*floors, NANO])
+
 
 @dataclass(frozen=True)
 class Scope:

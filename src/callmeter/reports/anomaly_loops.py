@@ -7,7 +7,7 @@ log are read only for sessions that cost enough to matter.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -15,8 +15,8 @@ from callmeter.policy.controls import LoopBreaker
 from callmeter.policy.loop_rule import CLOSE, Seen, one_thing
 from callmeter.reports.anomaly_finding import Scope, days_period
 from callmeter.reports.grouping import NONE
-from callmeter.reports.session_days import Name, Session, only
-from callmeter.reports.usage import Usage
+from callmeter.reports.session_days import Name, only
+from callmeter.reports.usage import Spent, Usage
 from callmeter.words.record import UsageRecord
 from callmeter.words.sketch import NEAR
 
@@ -36,8 +36,11 @@ class Loop:
     sizes: tuple[int, int]
 
 
-def find_loops(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[Name, list[Loop]], int]:
-    """The loops of each session that has some; and how many calls were too many to be compared."""
+def find_loops(
+    usage: Usage, scope: Scope, sessions: Iterable[tuple[Spent, Name, date]]
+) -> tuple[dict[Name, list[Loop]], int]:
+    """The loops of each session that has some; and how many calls were too many to be compared. `sessions` are those
+    that came to half of a floor in a day."""
     chosen, unread = _suspects(scope, sessions)
     found: dict[Name, _Repeats] = {}
     for day in sorted(chosen):
@@ -58,15 +61,14 @@ def find_loops(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> 
     return {name: runs for name, runs in loops.items() if runs}, unread
 
 
-def _suspects(scope: Scope, sessions: Mapping[Name, Session]) -> tuple[dict[date, set[Name]], int]:
+def _suspects(scope: Scope, sessions: Iterable[tuple[Spent, Name, date]]) -> tuple[dict[date, set[Name]], int]:
     """The sessions whose lines of a day are worth reading, and how many calls of others were too many. A loop may have
     begun the day before the period, and one over midnight has a half on each day."""
     start = scope.back(1).start
     first = date.min if start is None else scope.day(start)
     parts = [
         (part, day, name)
-        for name, session in sessions.items()
-        for day, part in session.days.items()
+        for part, name, day in sessions
         if day >= first and 2 * part.nano > scope.floors.of("agent", name[0]) and 2 * part.calls >= scope.rules.similar
     ]
     parts.sort(key=lambda each: (-each[0].nano, each[1:]))

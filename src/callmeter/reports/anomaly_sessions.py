@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from statistics import median
 
 from callmeter.policy.loop_rule import LEAST_SESSIONS
@@ -21,13 +21,13 @@ from callmeter.reports.anomaly_finding import (
 )
 from callmeter.reports.anomaly_loops import Loop, find_loops
 from callmeter.reports.grouping import NONE
-from callmeter.reports.session_days import Name, Part, Session, only, read_sessions
-from callmeter.reports.usage import Usage
-from callmeter.words.instant import parse_instant
+from callmeter.reports.session_days import Name, Part, only, part_of, session_days, whole_sessions
+from callmeter.reports.usage import Spent, Usage
 from callmeter.words.money import shown
 
 # What is usual is what was in 28 days; what runs away may have begun before the period.
-_USUAL, _BEGAN = timedelta(28), 14
+_USUAL_MS = 28 * 86_400_000
+_READ = 28 + 14
 # A zombie is open for so long, is never silent for longer than that, and outlives other sessions of its agent so far.
 _ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=48), timedelta(hours=6), 3
 _HOUR, _DAY = timedelta(hours=1), timedelta(1)
@@ -42,14 +42,16 @@ class Dear:
     days: list[date]
 
 
-def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int]:
-    """Runaway loops and zombies; and how many calls were too many to be compared."""
-    sessions = read_sessions(usage, scope, _USUAL.days + _BEGAN)
-    named = {name: each for name, each in sessions.items() if each.name != NONE}
-    zombies = _zombies(usage, scope, named)
-    found = [_zombie(scope, named, name, part) for name, part in zombies.items()]
-    dear = {name: parts for name, parts in _too_dear(scope, named).items() if name not in zombies}
-    loops, unread = find_loops(usage, scope, sessions)
+def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int, dict[Name, Part]]:
+    """Runaway loops and zombies; how many calls were too many to be compared; and `zombie_sessions`."""
+    zombies = zombie_sessions(usage, scope)
+    found = []
+    if zombies:
+        others = _others(usage, scope, zombies)
+        found = [_zombie(scope, others, name, part) for name, part in zombies.items()]
+    parts = session_days(usage, scope, scope.back(_READ), least=scope.floors.lowest("agent") // 2)
+    dear = {name: each for name, each in _too_dear(usage, scope, parts).items() if name not in zombies}
+    loops, unread = find_loops(usage, scope, parts)
     for name, runs in loops.items():
         for loop in runs:
             # The loop is why its session is dear.
@@ -57,53 +59,53 @@ def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int]:
                 each for each in dear.get(name, ()) if each.part.first <= loop.last and loop.first <= each.part.last
             ]
             dear[name] = [each for each in dear.get(name, ()) if each not in same]
-            found.append(_runaway(scope, sessions[name], loop, same[0] if same else None))
-    for name, parts in dear.items():
-        found += [_runaway(scope, sessions[name], None, each) for each in parts]
-    return found, unread
+            found.append(_runaway(scope, name, loop, same[0] if same else None))
+    for name, days in dear.items():
+        found += [_runaway(scope, name, None, each) for each in days]
+    return found, unread, zombies
 
 
 def zombie_sessions(usage: Usage, scope: Scope) -> dict[Name, Part]:
-    """The zombies alone, each with its calls while it was never silent for long."""
-    named = {
-        name: each for name, each in read_sessions(usage, scope, _USUAL.days + _BEGAN).items() if each.name != NONE
-    }
-    return _zombies(usage, scope, named)
-
-
-def _zombies(usage: Usage, scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, Part]:
-    """Sessions that were open for days and never silent for long; not where long sessions are the agent's habit."""
+    """Sessions that were open for days and never silent for long, each with its calls of that time; not where long
+    sessions are the agent's habit."""
+    sessions = whole_sessions(usage, scope, scope.back(_READ), least=scope.floors.lowest("agent"))
     suspects = {
-        name: each
-        for name, each in sessions.items()
-        if each.whole.open >= _ZOMBIE_OPEN
-        and len(each.days) >= _ZOMBIE_OPEN // _DAY
-        and each.whole.nano > scope.floors.of("agent", each.agent)
-        and scope.touches(scope.minute(each.whole.first), scope.minute(each.whole.last))
+        name
+        for name, whole in sessions.items()
+        if name[1] != NONE
+        and whole.open >= _ZOMBIE_OPEN
+        and whole.nano > scope.floors.of("agent", name[0])
+        and scope.touches(scope.minute(whole.first), scope.minute(whole.last))
     }
     if not suspects:
         return {}
     hours: dict[Name, list[Part]] = {}
     # From the beginning of the log: a zombie may have been open for long.
-    for (agent, session, _), figures in usage.groups(
-        ("agent", "session", "hour"), period=scope.history, where=only(scope, suspects)
-    ):
-        if (agent, session) in suspects and figures.first and figures.last:
-            part = Part(parse_instant(figures.first), parse_instant(figures.last), figures.nano, figures.calls)
-            hours.setdefault((agent, session), []).append(part)
+    for each in usage.spent(("agent", "session", "hour"), period=scope.history, where=only(scope, suspects)):
+        name = each.names[0], each.names[1]
+        if name in suspects and each.begin is not None:
+            hours.setdefault(name, []).append(part_of(each))
+    usual: dict[str, timedelta] = {}
+    for name, whole in _others(usage, scope, suspects).items():
+        if name not in suspects:
+            usual[name[0]] = max(whole.open, usual.get(name[0], timedelta(0)))
     found: dict[Name, Part] = {}
-    for name in suspects:
+    for name in sorted(suspects):
         awake = _longest_awake(hours.get(name, []))
-        usual = max(
-            (other.whole.open for key, other in sessions.items() if key[0] == name[0] and key not in suspects),
-            default=timedelta(0),
-        )
-        if awake is None or awake.open < max(_ZOMBIE_OPEN, _ZOMBIE_TIMES * usual):
+        longest = usual.get(name[0], timedelta(0))
+        if awake is None or awake.open < max(_ZOMBIE_OPEN, _ZOMBIE_TIMES * longest):
             continue
         dear = awake.nano > scope.floors.of("agent", name[0])
         if dear and scope.touches(scope.minute(awake.first), scope.minute(awake.last)):
             found[name] = awake
     return found
+
+
+def _others(usage: Usage, scope: Scope, names: Collection[Name]) -> dict[Name, Part]:
+    """All sessions of the agents that have one of these."""
+    agents = {agent for agent, _ in names}
+    found = whole_sessions(usage, scope, scope.back(_READ), agents=agents)
+    return {name: whole for name, whole in found.items() if name[1] != NONE}
 
 
 def _longest_awake(hours: list[Part]) -> Part | None:
@@ -117,35 +119,39 @@ def _longest_awake(hours: list[Part]) -> Part | None:
     return max(stretches, key=lambda each: each.open, default=None)
 
 
-def _too_dear(scope: Scope, sessions: Mapping[Name, Session]) -> dict[Name, list[Dear]]:
+def _too_dear(usage: Usage, scope: Scope, parts: Sequence[tuple[Spent, Name, date]]) -> dict[Name, list[Dear]]:
     """Sessions that in a day cost far more than the agent's largest in any of the 28 days before. One that was found
-    does not raise the bar for later ones."""
+    does not raise the bar for later ones. `parts` are those that came to half of a floor."""
     rules = scope.rules
-    every = sorted(
-        ((part.first, name, day) for name, session in sessions.items() for day, part in session.days.items())
-    )
+    agents = {agent: max(scope.floors.of("agent", agent), rules.session_floor) for _, (agent, _), _ in parts}
+    above = {name[0] for spent, name, _ in parts if name[1] != NONE and spent.nano > agents[name[0]]}
+    if not above:
+        return {}
+    # What is usual has to be known of those agents alone.
+    every = session_days(usage, scope, scope.back(_READ), agents=above)
+    every = [each for each in every if each[1][1] != NONE]
+    every.sort(key=lambda each: (each[0].begin or 0, each[1], each[2]))
     found: dict[Name, list[Dear]] = {}
     usual: dict[str, _Usual] = {}
-    for first, name, day in every:
-        part = sessions[name].days[day]
+    for spent, name, day in every:
+        begin = spent.begin or 0
         others = usual.setdefault(name[0], _Usual())
-        others.forget(first)
-        floor = max(scope.floors.of("agent", name[0]), rules.session_floor)
-        if part.nano > floor and others.count >= LEAST_SESSIONS:
+        others.forget(begin)
+        if spent.nano > agents[name[0]] and others.count >= LEAST_SESSIONS:
             largest = others.largest
-            if part.nano > int(largest * rules.times_largest_session):
+            if spent.nano > int(largest * rules.times_largest_session):
                 before = found.setdefault(name, [])
                 if before and before[-1].days[-1] == day - _DAY:
-                    before[-1].part.add(part)
+                    before[-1].part.add(part_of(spent))
                     before[-1].days.append(day)
                 else:
-                    before.append(Dear(replace(part), largest, [day]))
+                    before.append(Dear(part_of(spent), largest, [day]))
                 continue
-        others.add(first, part.nano)
+        others.add(begin, spent.nano)
     return {
         name: kept
-        for name, parts in found.items()
-        if (kept := [each for each in parts if scope.touches(str(each.days[0]), str(each.days[-1]))])
+        for name, days in found.items()
+        if (kept := [each for each in days if scope.touches(str(each.days[0]), str(each.days[-1]))])
     }
 
 
@@ -153,9 +159,9 @@ class _Usual:
     """How many sessions an agent had in the last 28 days, and what the dearest of them cost."""
 
     def __init__(self) -> None:
-        self._began: deque[datetime] = deque()
+        self._began: deque[int] = deque()  # milliseconds
         # Only those that no later one exceeds, the dearest first.
-        self._dearest: deque[tuple[datetime, int]] = deque()
+        self._dearest: deque[tuple[int, int]] = deque()
 
     @property
     def count(self) -> int:
@@ -165,36 +171,36 @@ class _Usual:
     def largest(self) -> int:
         return self._dearest[0][1] if self._dearest else 0
 
-    def add(self, first: datetime, nano: int) -> None:
+    def add(self, first: int, nano: int) -> None:
         """One more, later than those before."""
         self._began.append(first)
         while self._dearest and self._dearest[-1][1] <= nano:
             self._dearest.pop()
         self._dearest.append((first, nano))
 
-    def forget(self, now: datetime) -> None:
+    def forget(self, now: int) -> None:
         """Leave out what is too long ago."""
-        while self._began and now - self._began[0] > _USUAL:
+        while self._began and now - self._began[0] > _USUAL_MS:
             self._began.popleft()
-        while self._dearest and now - self._dearest[0][0] > _USUAL:
+        while self._dearest and now - self._dearest[0][0] > _USUAL_MS:
             self._dearest.popleft()
 
 
-def _zombie(scope: Scope, sessions: Mapping[Name, Session], name: Name, part: Part) -> Finding:
+def _zombie(scope: Scope, sessions: Mapping[Name, Part], name: Name, part: Part) -> Finding:
     others = [each for key, each in sessions.items() if key[0] == name[0] and key != name]
-    usual = round(median(each.whole.nano for each in others)) if others else 0
+    usual = round(median(each.nano for each in others)) if others else 0
     days = part.open / _DAY
     evidence = [
         f"open for {days:.1f} days and never silent for more than 6 hours",
         f"{shown(round(part.nano / days))} a day in {many(part.calls, 'call')}",
     ]
     if others:
-        longest = max(each.whole.open for each in others)
+        longest = max(each.open for each in others)
         evidence.append(f"{many(len(others), 'other session')} of its agent lasted {_long(longest)} at most")
-    return _about(scope, ZOMBIE, sessions[name], part, usual, evidence, f"open for {days:.0f} days")
+    return _about(scope, ZOMBIE, name, part, usual, evidence, f"open for {days:.0f} days")
 
 
-def _runaway(scope: Scope, session: Session, loop: Loop | None, dear: Dear | None) -> Finding:
+def _runaway(scope: Scope, session: Name, loop: Loop | None, dear: Dear | None) -> Finding:
     evidence = []
     if loop is not None:
         took = _long(loop.last - loop.first)
@@ -216,21 +222,22 @@ def _runaway(scope: Scope, session: Session, loop: Loop | None, dear: Dear | Non
 
 
 def _about(
-    scope: Scope, kind: str, session: Session, part: Part, usual: int, evidence: Sequence[str], reason: str
+    scope: Scope, kind: str, session: Name, part: Part, usual: int, evidence: Sequence[str], reason: str
 ) -> Finding:
     """`usual` is what a session of this agent may cost."""
+    agent, name = session
     first, last = scope.minute(part.first), scope.minute(part.last)
-    named = session.name != NONE
-    whose = [f"agent {session.agent}"] if named and session.agent != NONE else []
+    named = name != NONE
+    whose = [f"agent {agent}"] if named and agent != NONE else []
     command = ""
     if scope.lasts(last):
-        subject = ("session", session.name) if named else ("agent", session.agent)
+        subject = ("session", name) if named else ("agent", agent)
         command = freeze(*subject, reason)
-    where = [f"agent={session.agent}", f"session={session.name}"]
+    where = [f"agent={agent}", f"session={name}"]
     return Finding(
-        scope.id(kind, session.agent, session.name, first[:10]),
+        scope.id(kind, agent, name, first[:10]),
         kind,
-        f"session:{session.name}" if named else f"agent:{session.agent}",
+        f"session:{name}" if named else f"agent:{agent}",
         first,
         last,
         0,

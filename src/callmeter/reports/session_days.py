@@ -1,22 +1,22 @@
-"""An agent's sessions, each by its days: what they cost, and when they called first and last."""
+"""An agent's sessions, whole and by their days: what they cost, and when they called first and last."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
-from functools import cached_property
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 from callmeter.reports.anomaly_finding import Scope
-from callmeter.reports.usage import Usage
-from callmeter.words.instant import parse_instant
+from callmeter.reports.usage import Spent, Usage
+from callmeter.words.period import Period
 
 Name = tuple[str, str]  # agent, session
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Part:
-    """A session's calls of some days."""
+    """A session's calls of some time."""
 
     first: datetime
     last: datetime
@@ -34,34 +34,43 @@ class Part:
         self.calls += other.calls
 
 
-@dataclass
-class Session:
-    """A session as far as it was read."""
-
-    agent: str
-    name: str
-    days: dict[date, Part] = field(default_factory=dict)
-
-    @cached_property
-    def whole(self) -> Part:
-        """All its days together."""
-        parts = list(self.days.values())
-        whole = replace(parts[0])
-        for each in parts[1:]:
-            whole.add(each)
-        return whole
+def whole_sessions(
+    usage: Usage, scope: Scope, period: Period, *, least: int | None = None, agents: Collection[str] | None = None
+) -> dict[Name, Part]:
+    """The sessions of a period that came to `least` nano-dollars; those of all agents or of some."""
+    found = usage.spent(("agent", "session"), period=period, where=_of(scope, agents), least=least)
+    return {
+        (each.names[0], each.names[1]): part_of(each)
+        for each in found
+        if each.begin is not None and (agents is None or each.names[0] in agents)
+    }
 
 
-def read_sessions(usage: Usage, scope: Scope, before: int) -> dict[Name, Session]:
-    """The sessions of the period and of so many days before it."""
-    found: dict[Name, Session] = {}
-    names, period = ("agent", "session", "day"), scope.back(before)
-    for (agent, name, day), figures in usage.groups(names, period=period, where=scope.where):
-        if figures.first is not None and figures.last is not None:
-            session = found.setdefault((agent, name), Session(agent, name))
-            part = Part(parse_instant(figures.first), parse_instant(figures.last), figures.nano, figures.calls)
-            session.days[date.fromisoformat(day)] = part
+def session_days(
+    usage: Usage, scope: Scope, period: Period, *, least: int | None = None, agents: Collection[str] | None = None
+) -> list[tuple[Spent, Name, date]]:
+    """The same by day, in no order."""
+    days: dict[str, date] = {}
+    found = []
+    for each in usage.spent(("agent", "session", "day"), period=period, where=_of(scope, agents), least=least):
+        agent, session, label = each.names
+        if each.begin is not None and (agents is None or agent in agents):
+            day = days.get(label)
+            if day is None:
+                day = days[label] = date.fromisoformat(label)
+            found.append((each, (agent, session), day))
     return found
+
+
+def part_of(spent: Spent) -> Part:
+    """A group that has calls."""
+    assert spent.begin is not None and spent.end is not None
+    return Part(instant_at(spent.begin), instant_at(spent.end), spent.nano, spent.calls)
+
+
+def instant_at(ms: int) -> datetime:
+    """The instant so many milliseconds after 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)
 
 
 def only(scope: Scope, names: Collection[Name]) -> list[str]:
@@ -70,3 +79,7 @@ def only(scope: Scope, names: Collection[Name]) -> list[str]:
     return scope.narrowed(
         [*(f"agent={each}" for each in sorted(agents)), *(f"session={each}" for each in sorted(sessions))]
     )
+
+
+def _of(scope: Scope, agents: Collection[str] | None) -> list[str]:
+    return list(scope.where) if agents is None else scope.narrowed([f"agent={each}" for each in sorted(agents)])
