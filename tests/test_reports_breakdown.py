@@ -248,7 +248,7 @@ def test_rows_sort_as_asked(sort: str, agents: str, ask: Callable[..., Report]) 
 
 
 def test_every_sort_is_tested() -> None:
-    assert set(SORTS) == {"cost", "calls", "tokens", "name", "latency", "errors"}
+    assert set(SORTS) == {"cost", "calls", "tokens", "name", "latency", "errors", "change"}
 
 
 @pytest.mark.parametrize(

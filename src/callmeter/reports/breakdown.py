@@ -6,42 +6,44 @@ cost, the dearest first; units of time by time. Names break ties, so that the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
+from callmeter.policy.quotas import Quota
+from callmeter.reports.breakdown_columns import columns, compared, empty, figures_of, ranks
+from callmeter.reports.breakdown_time import (
+    Course,
+    Path,
+    course_of,
+    covered,
+    labels_of,
+    month_quota,
+    quota_words,
+    share_of_quota,
+)
 from callmeter.reports.grouping import is_time, key_name, title_of
 from callmeter.reports.origins import Origins
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
-from callmeter.reports.sums import apportion, share_of
+from callmeter.reports.sums import apportion
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import text_of
+from callmeter.words.money import usd
 from callmeter.words.period import EVER, Period
 
-SORTS = ("cost", "calls", "tokens", "name", "latency", "errors")
-_FIGURES = (
-    Column("cost", "cost", Kind.MONEY),
-    Column("unknown", "unknown", Kind.COUNT, quiet=True),
-    Column("share", "share", Kind.SHARE, optional=1),
-    Column("calls", "calls", Kind.COUNT),
-    Column("errors", "errors", Kind.COUNT, optional=2),
-    Column("refused", "refused", Kind.COUNT, optional=2, quiet=True),
-    Column("tokens_in", "tokens in", Kind.COUNT, optional=4),
-    Column("tokens_out", "out", Kind.COUNT, optional=4),
-    Column("tokens_cached", "cached", Kind.COUNT, optional=8),
-    Column("cost_per_1k_tokens", "per 1k", Kind.RATE, optional=7),
-    Column("latency_mean_ms", "mean", Kind.MILLISECONDS, optional=6),
-    Column("latency_p95_ms", "p95", Kind.MILLISECONDS, optional=5),
-)
-_P95 = (95,)
-_Path = tuple[str, ...]
-_Named = tuple[str, Figures]
+SORTS = ("cost", "calls", "tokens", "name", "latency", "errors", "change")
+_NOTHING = Figures()
 
 
 @dataclass(frozen=True)
 class Question:
     """What to break down: groupings from the outside in, conditions, how many rows of each level, in which order.
 
-    `sort` "" is by cost, and by time for units of time. Raises UsageError when names or conditions are malformed.
+    `sort` "" is by cost, and by time for units of time; `change` wants a period to `compare` with. A first grouping
+    that is a unit of time has rows for those without calls, up to `now`; not with `top`. `cumulative` wants such a
+    grouping, and compares with the month's quota among `quotas` that applies to just these calls.
+
+    Raises UsageError when names or conditions are malformed.
     """
 
     by: Sequence[str] = ("agent",)
@@ -50,33 +52,45 @@ class Question:
     sort: str = ""
     period: Period = EVER
     aliases: Mapping[str, str] = field(default_factory=dict)
+    compare: Period | None = None
+    percentiles: bool = False
+    cumulative: bool = False
+    chart: bool = False
+    now: datetime | None = None
+    quotas: Sequence[Quota] = ()
 
 
 def breakdown(usage: Usage, question: Question) -> Report:
     """The lines of the period that satisfy the conditions, in groups."""
     by = {key_name(name, question.aliases): name for name in reversed(question.by)}
     keys = list(dict.fromkeys(key_name(name, question.aliases) for name in question.by))
-    names = [by[key] for key in keys]
-    levels = usage.levels(names, period=question.period, where=question.where, latency=_P95)
-    origins = Origins(usage, question.period, question.where)
-    total = levels[()]
+    tree = _Tree(usage, question, keys, [by[key] for key in keys])
+    total = tree.levels[()]
     units = 1000 if total.nano else None
-    columns = [*(Column(name, title_of(name), Kind.TEXT) for name in keys), *_FIGURES]
+    origins = Origins(usage, question.period, question.where)
     facts = origins.facts()
+    notes = origins.notes(total)
     if question.where:
         facts["where"] = list(question.where)
     if usage.as_of is not None:
         facts["as_of"] = text_of(usage.as_of)
-
-    def rest(outer: _Path, kept: Sequence[str]) -> Figures:
-        return usage.rest(names, outer, kept, period=question.period, where=question.where, latency=_P95)
-
+    if question.compare is not None:
+        facts["compared"] = _period_facts(question.compare)
+        notes.append(f"Compared with {question.compare.label}.")
+    rows = list(tree.rows(units))
+    if question.cumulative:
+        rows, quota = _running(rows, question, usage)
+        if quota is not None and rows:
+            facts["quota"] = {"subject": str(quota.subject), "limit": usd(quota.limit)}
+            notes.append(f"The bars are shares of {quota_words(quota)}.")
+    if tree.course is not None:
+        notes.append("Each chart has a scale of its own: its largest mark is its group's largest.")
     return Report(
         title="Cost by " + ", ".join(title_of(name).removesuffix(" from") for name in keys),
-        columns=columns,
-        rows=list(_Tree(keys, question.top, question.sort, levels, rest).rows(units)),
-        total=_figures(total, units),
-        notes=origins.notes(total),
+        columns=[*(Column(name, title_of(name), Kind.TEXT) for name in keys), *tree.columns],
+        rows=rows,
+        total=tree.cells((), total, tree.before.get((), _NOTHING), units, [()]),
+        notes=notes,
         facts=facts,
         tree=len(keys),
         period=question.period,
@@ -84,69 +98,123 @@ def breakdown(usage: Usage, question: Question) -> Report:
     )
 
 
+@dataclass(frozen=True)
+class _Named:
+    """A group of one level: its figures, and those of the period that it is compared with."""
+
+    name: str
+    now: Figures
+    before: Figures
+
+
 class _Tree:
     """How the figures of groups, by their paths, become rows."""
 
-    def __init__(
-        self,
-        keys: Sequence[str],
-        top: int,
-        sort: str,
-        levels: Mapping[_Path, Figures],
-        rest: Callable[[_Path, Sequence[str]], Figures],
-    ) -> None:
-        self.keys = keys
-        self.top = top
-        self.sort = sort
-        self._rest = rest
-        self._below: dict[_Path, list[_Named]] = {}
-        for path, figures in levels.items():
+    def __init__(self, usage: Usage, question: Question, keys: Sequence[str], names: Sequence[str]) -> None:
+        self._usage = usage
+        self._question = question
+        self._keys = keys
+        self._names = names
+        self._latency, self._costs = ranks(percentiles=question.percentiles)
+        self.levels = usage.levels(
+            names, period=question.period, where=question.where, latency=self._latency, costs=self._costs
+        )
+        self.before: dict[Path, Figures] = {}
+        if question.compare is not None:
+            self.before = usage.levels(names, period=question.compare, where=question.where)
+        total = self.levels[()]
+        now = question.now or usage.as_of
+        span = None if now is None else covered(usage, question.period, now, total)
+        if span is not None and is_time(keys[0]) and not question.top:
+            self.levels = {**empty((label,) for label in labels_of(span, keys[0], usage) or ()), **self.levels}
+        self.course: Course | None = None
+        if question.chart and span is not None:
+            self.course = course_of(usage, names, span, question.period, question.where)
+        self.columns = columns(
+            compared=question.compare is not None,
+            percentiles=question.percentiles,
+            cumulative=question.cumulative,
+            chart=self.course.unit if self.course is not None else "",
+        )
+        self._below: dict[Path, list[_Named]] = {}
+        for path in dict.fromkeys((*self.levels, *self.before)):
             if path:
-                self._below.setdefault(path[:-1], []).append((path[-1], figures))
+                group = _Named(path[-1], self.levels.get(path, _NOTHING), self.before.get(path, _NOTHING))
+                self._below.setdefault(path[:-1], []).append(group)
 
-    def rows(self, units: int | None, outer: _Path = ()) -> Iterator[Row]:
+    def rows(self, units: int | None, outer: Path = ()) -> Iterator[Row]:
         """One level and all below it. Its rows share `units` tenths of a per cent; None when there is no cost."""
         depth = len(outer)
         level = self._below.get(outer, [])
         if not level:
             return
-        kept, rest = self._cut(level, self.keys[depth])
-        parts = [figures for _, figures in kept]
+        kept, rest = self._cut(level, self._keys[depth])
+        parts = [group.now for group in kept]
         if rest:
-            parts.append(self._rest(outer, [name for name, _ in kept]))
+            parts.append(self._rest(outer, kept, self._question.period))
         shares = _shares(parts, units)
-        is_inner = depth + 1 < len(self.keys)
-        for (name, figures), share in zip(kept, shares, strict=False):
-            path = (*outer, name)
-            yield Row(self._names(path) | _figures(figures, share), depth, subtotal=is_inner)
+        is_inner = depth + 1 < len(self._keys)
+        for group, share in zip(kept, shares, strict=False):
+            path = (*outer, group.name)
+            yield Row(self.cells(path, group.now, group.before, share, [path]), depth, subtotal=is_inner)
             if is_inner:
                 yield from self.rows(share, path)
         if rest:
-            names = self._names((*outer, f"other ({len(rest)})"))
-            yield Row(names | _figures(parts[-1], shares[-1]), depth, rest=True)
+            compare = self._question.compare
+            before = self._rest(outer, kept, compare) if compare is not None else _NOTHING
+            path = (*outer, f"other ({len(rest)})")
+            hidden = [(*outer, group.name) for group in rest]
+            yield Row(self.cells(path, parts[-1], before, shares[-1], hidden), depth, rest=True)
+
+    def cells(
+        self, path: Path, now: Figures, before: Figures, share: int | None, charted: Iterable[Path]
+    ) -> dict[str, Cell]:
+        """The cells of a row; its chart is that of all the groups `charted`."""
+        cells: dict[str, Cell] = dict.fromkeys(self._keys)
+        cells.update(zip(self._keys, path, strict=False))
+        cells |= figures_of(now, share)
+        if self._question.compare is not None:
+            cells |= compared(now, before)
+        if self.course is not None:
+            cells["chart"] = self.course.marks(charted)
+        return cells
+
+    def _rest(self, outer: Path, kept: Sequence[_Named], period: Period) -> Figures:
+        return self._usage.rest(
+            self._names,
+            outer,
+            [group.name for group in kept],
+            period=period,
+            where=self._question.where,
+            latency=self._latency,
+            costs=self._costs,
+        )
 
     def _cut(self, level: list[_Named], key: str) -> tuple[list[_Named], list[_Named]]:
         """The rows to show, in their order, and those that become one."""
+        top, sort = self._question.top, self._question.sort
         rest: list[_Named] = []
-        if 0 < self.top < len(level):
-            ranked = sorted(level, key=_ORDERS[self.sort or "cost"])
-            level, rest = ranked[: self.top], ranked[self.top :]
-        return sorted(level, key=_ORDERS[self.sort or ("name" if is_time(key) else "cost")]), rest
-
-    def _names(self, path: tuple[str, ...]) -> dict[str, Cell]:
-        names: dict[str, Cell] = dict.fromkeys(self.keys)
-        names.update(zip(self.keys, path, strict=False))
-        return names
+        if 0 < top < len(level):
+            ranked = sorted(level, key=_ORDERS[sort or "cost"])
+            level, rest = ranked[:top], ranked[top:]
+        return sorted(level, key=_ORDERS[sort or ("time" if is_time(key) else "cost")]), rest
 
 
-# Units of time have names that sort by time.
+def _by_time(label: str) -> tuple[str, float]:
+    """Sorts units of time: by name, but of an hour that comes twice, that of summer time is the first."""
+    offset = datetime.fromisoformat(label).utcoffset() if len(label) > len("2026-11-21 09:00") else None
+    return label[:16], 0.0 if offset is None else -offset.total_seconds()
+
+
 _ORDERS: dict[str, Callable[[_Named], tuple[object, ...]]] = {
-    "cost": lambda group: (-group[1].nano, -group[1].calls, group[0]),
-    "calls": lambda group: (-group[1].calls, -group[1].nano, group[0]),
-    "tokens": lambda group: (-group[1].tokens_in - group[1].tokens_out, group[0]),
-    "name": lambda group: (group[0],),
-    "latency": lambda group: (-(group[1].latency.get(95, 0)), group[0]),
-    "errors": lambda group: (-group[1].errors, -group[1].calls, group[0]),
+    "cost": lambda group: (-group.now.nano, -group.now.calls, -group.before.nano, group.name),
+    "calls": lambda group: (-group.now.calls, -group.now.nano, group.name),
+    "tokens": lambda group: (-group.now.tokens_in - group.now.tokens_out, group.name),
+    "name": lambda group: (group.name,),
+    "time": lambda group: _by_time(group.name),
+    "latency": lambda group: (-(group.now.latency.get(95, 0)), group.name),
+    "errors": lambda group: (-group.now.errors, -group.now.calls, group.name),
+    "change": lambda group: (-abs(group.now.nano - group.before.nano), group.name),
 }
 
 
@@ -157,18 +225,25 @@ def _shares(parts: Sequence[Figures], units: int | None) -> Sequence[int | None]
     return apportion([part.nano for part in parts], total, units)
 
 
-def _figures(figures: Figures, units: int | None) -> dict[str, Cell]:
+def _running(rows: Sequence[Row], question: Question, usage: Usage) -> tuple[list[Row], Quota | None]:
+    """The rows of the first level with what had been spent when their time was over."""
+    quota = month_quota(question.quotas, question.where, question.aliases, question.period, usage)
+    found = []
+    spent = 0
+    for row in rows:
+        cells: dict[str, Cell] = {"cumulative": None, "quota_share": None}
+        if row.depth == 0:
+            cost = row.cells["cost"]
+            spent += cost if isinstance(cost, int) else 0
+            cells["cumulative"] = spent
+            cells["quota_share"] = None if quota is None else share_of_quota(spent, quota)
+        found.append(replace(row, cells={**row.cells, **cells}))
+    return found, quota
+
+
+def _period_facts(period: Period) -> dict[str, object]:
     return {
-        "cost": figures.cost,
-        "unknown": figures.unknown,
-        "share": None if units is None or figures.cost is None else share_of(units),
-        "calls": figures.calls,
-        "errors": figures.errors,
-        "refused": figures.refused,
-        "tokens_in": figures.tokens_in,
-        "tokens_out": figures.tokens_out,
-        "tokens_cached": figures.tokens_cached,
-        "cost_per_1k_tokens": figures.per_1k,
-        "latency_mean_ms": figures.mean_ms,
-        "latency_p95_ms": figures.latency.get(95),
+        "label": period.label,
+        "start": None if period.start is None else text_of(period.start),
+        "end": None if period.end is None else text_of(period.end),
     }

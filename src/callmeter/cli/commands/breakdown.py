@@ -2,33 +2,25 @@
 
 callmeter budget breakdown --by-agent --by-purpose --this-month
 callmeter budget breakdown --by-day --last 7d --where 'model=anthropic/*'
+callmeter budget breakdown --by-agent --compare last-week --sort change
+callmeter budget breakdown --by-day --this-month --cumulative
+callmeter budget breakdown --by-model --last 7d --percentiles --chart
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from callmeter.cli import options as opt
+from callmeter.cli.breakdown_options import Sort, groupings, require_consistent
 from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
 from callmeter.reports.breakdown import Question
 from callmeter.reports.breakdown import breakdown as break_down
+from callmeter.words.comparison import compared_period, with_default
 from callmeter.words.period import chosen_period
-
-
-class Sort(enum.StrEnum):
-    """What rows can be sorted by."""
-
-    COST = "cost"
-    CALLS = "calls"
-    TOKENS = "tokens"
-    NAME = "name"
-    LATENCY = "latency"
-    ERRORS = "errors"
 
 
 def breakdown(
@@ -56,6 +48,24 @@ def breakdown(
     sort: Annotated[
         Sort | None, typer.Option("--sort", help="Order of the rows: by cost, and by time for units of time.")
     ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            "--compare",
+            metavar="PERIOD",
+            help="With `last-week`, `last-month`, `previous` (the one before) or `DATE..DATE`: what was different.",
+        ),
+    ] = None,
+    percentiles: Annotated[
+        bool, typer.Option("--percentiles", help="p50, p90, p95 and p99 of a call's cost and of latency.")
+    ] = False,
+    cumulative: Annotated[
+        bool,
+        typer.Option("--cumulative", help="With --by-day and the like: running totals, and their share of a quota."),
+    ] = False,
+    chart: Annotated[
+        bool, typer.Option("--chart", help="The course of each group over the period, by day; in text only.")
+    ] = False,
     since: opt.Since = None,
     until: opt.Until = None,
     last: opt.Last = None,
@@ -76,7 +86,10 @@ def breakdown(
 
     Several groupings make a tree, in the order in which they are given. Calls that were refused before anything was
     sent are not counted as calls; a cost that nobody knows is shown as unknown and is in no sum. Latency is that of
-    answered calls; p95 by nearest rank.
+    answered calls; percentiles are by nearest rank, those of cost over all calls whose cost is known.
+
+    A first grouping by a unit of time has rows for those without calls, too. `--compare last-week` is about this
+    week unless another period is given, and takes as much of last week as is over of this one; so does `last-month`.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
@@ -95,25 +108,26 @@ def breakdown(
         this_month=this_month,
         last_month=last_month,
     )
+    by_names = groupings(ctx.meta["callmeter.arguments"]) or ["agent"]
+    aliases = world.policy.aliases
+    require_consistent(by_names, aliases, compare=compare, cumulative=cumulative, top=top, sort=sort)
+    before = None
+    if compare is not None:
+        period = with_default(compare, period, clock.now, clock.zone)
+        before = compared_period(compare, period, clock.now, clock.zone)
     question = Question(
-        by=_groupings(ctx.meta["callmeter.arguments"]) or ("agent",),
+        by=by_names,
         where=where or (),
         top=top or 0,
         sort=sort or "",
         period=period,
-        aliases=world.policy.aliases,
+        aliases=aliases,
+        compare=before,
+        percentiles=percentiles,
+        cumulative=cumulative,
+        chart=chart and format is opt.Shape.TEXT,
+        now=clock.now,
+        quotas=world.policy.quotas,
     )
     usage = open_usage(world, log, clock)
     show_usage(world, break_down(usage, question), usage, log)
-
-
-def _groupings(arguments: Sequence[str]) -> list[str]:
-    """The groupings in the order of the command line, which Typer does not keep across different options."""
-    found = []
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        option, equals, value = argument.partition("=")
-        if option == "--by":
-            found.append(value if equals else following)
-        elif option.startswith("--by-"):
-            found.append(option.removeprefix("--by-"))
-    return found

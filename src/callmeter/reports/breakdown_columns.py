@@ -1,0 +1,110 @@
+"""What a breakdown says of each group, and in which columns. Which ones give way first depends on what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
+
+from callmeter.reports.report import Cell, Column, Kind
+from callmeter.reports.sums import share_of
+from callmeter.reports.usage import Figures
+
+P95 = (95,)
+PERCENTILES = (50, 90, 95, 99)
+NEW, GONE = "new", "gone"
+_FIGURES = (
+    Column("cost", "cost", Kind.MONEY),
+    Column("unknown", "unknown", Kind.COUNT, quiet=True),
+    Column("share", "share", Kind.SHARE, optional=1),
+    Column("calls", "calls", Kind.COUNT),
+    Column("errors", "errors", Kind.COUNT, optional=2),
+    Column("refused", "refused", Kind.COUNT, optional=2, quiet=True),
+    Column("tokens_in", "tokens in", Kind.COUNT, optional=4),
+    Column("tokens_out", "out", Kind.COUNT, optional=4),
+    Column("tokens_cached", "cached", Kind.COUNT, optional=8),
+    Column("cost_per_1k_tokens", "per 1k", Kind.RATE, optional=7),
+    Column("latency_mean_ms", "mean", Kind.MILLISECONDS, optional=6),
+    Column("latency_p95_ms", "p95", Kind.MILLISECONDS, optional=5),
+)
+_COMPARED = (
+    Column("cost_before", "before", Kind.RATE),
+    Column("difference", "difference", Kind.DIFFERENCE),
+    Column("change", "change", Kind.CHANGE, quiet=True),
+    Column("calls_before", "calls before", Kind.COUNT, optional=1),
+    Column("news", "", Kind.TEXT, quiet=True),
+)
+_COSTS = tuple(
+    Column(f"cost_p{rank}", f"{'cost ' * (rank == 50)}p{rank}", Kind.RATE, optional=3 if rank in (90, 99) else 1)
+    for rank in PERCENTILES
+)
+_LATENCIES = tuple(
+    Column(
+        f"latency_p{rank}_ms",
+        f"{'took ' * (rank == 50)}p{rank}",
+        Kind.MILLISECONDS,
+        optional=4 if rank in (90, 99) else 2,
+    )
+    for rank in PERCENTILES
+)
+_CUMULATIVE = (
+    Column("cumulative", "so far", Kind.RATE),
+    Column("quota_share", "of the quota", Kind.FILL, optional=1, quiet=True),
+)
+
+
+def columns(*, compared: bool, percentiles: bool, cumulative: bool, chart: str) -> list[Column]:
+    """The columns of figures, in their order; `chart` is the unit of time that it shows, or ""."""
+    own = (_COMPARED if compared else ()) + ((*_COSTS, *_LATENCIES) if percentiles else ())
+    own += _CUMULATIVE if cumulative else ()
+    drawn = (Column("chart", f"by {chart}", Kind.MARKS, optional=1),) if chart else ()
+    shown = {column.name for column in own}
+    first, *others = (column for column in _FIGURES if column.name not in shown)
+    if own or drawn:
+        # What was asked for stays longest on a narrow terminal.
+        others = [replace(column, optional=column.optional and column.optional + 10) for column in others]
+    return [first, *own, *others, *drawn]
+
+
+def figures_of(figures: Figures, units: int | None) -> dict[str, Cell]:
+    """The cells of the figures that every breakdown has; `units` are tenths of a per cent of the total."""
+    return {
+        "cost": figures.cost,
+        "unknown": figures.unknown,
+        "share": None if units is None or figures.cost is None else share_of(units),
+        "calls": figures.calls,
+        "errors": figures.errors,
+        "refused": figures.refused,
+        "tokens_in": figures.tokens_in,
+        "tokens_out": figures.tokens_out,
+        "tokens_cached": figures.tokens_cached,
+        "cost_per_1k_tokens": figures.per_1k,
+        "latency_mean_ms": figures.mean_ms,
+        **{f"latency_p{rank}_ms": figures.latency.get(rank) for rank in (*P95, *figures.latency)},
+        **{f"cost_p{rank}": nano for rank, nano in figures.costs.items()},
+    }
+
+
+def compared(now: Figures, before: Figures) -> dict[str, Cell]:
+    """The cells that tell how a group has changed. Without a known cost on either side there is no difference."""
+    difference = None if now.cost is None or before.cost is None else now.nano - before.nano
+    change = None
+    if difference is not None and before.nano > 0:
+        change = (Decimal(difference) / before.nano).quantize(Decimal("0.001"))
+    return {
+        "cost_before": before.cost,
+        "difference": difference,
+        "change": change,
+        "calls_before": before.calls,
+        "news": GONE if not now.lines else None if before.lines else NEW,
+    }
+
+
+def ranks(*, percentiles: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The percentiles of latency and of cost that are needed."""
+    return (PERCENTILES, PERCENTILES) if percentiles else (P95, ())
+
+
+def empty(paths: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Figures]:
+    """Groups without lines."""
+    return {path: Figures() for path in paths}

@@ -1,0 +1,122 @@
+"""A breakdown over time: the units of a period without calls, running totals, and each group's course as a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from callmeter.policy.quotas import Quota
+from callmeter.reports.grouping import key_name, patterns_of
+from callmeter.reports.usage import Figures, Usage
+from callmeter.words.instant import parse_instant
+from callmeter.words.money import shown
+from callmeter.words.period import Period, bucket, bucket_label
+
+_TICK = timedelta(microseconds=1)
+_MOST = 10_000
+# A chart has so many marks at most.
+_MARKS = 31
+LEVELS = 8
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Course:
+    """The units of time that a chart shows, and for each group what it spent in them, in nano-dollars."""
+
+    unit: str
+    labels: Sequence[str]
+    spent: Mapping[Path, Mapping[str, int]]
+
+    def marks(self, paths: Iterable[Path]) -> str:
+        """A digit for each unit, from 0 for nothing to 8 for the largest of them, of all these groups together."""
+        sums = dict.fromkeys(self.labels, 0)
+        for path in paths:
+            for label, nano in self.spent.get(path, {}).items():
+                if label in sums:
+                    sums[label] += nano
+        most = max(sums.values(), default=0)
+        return "".join(
+            str(min(-(-LEVELS * nano // most), LEVELS)) if most > 0 and nano > 0 else "0" for nano in sums.values()
+        )
+
+
+def covered(usage: Usage, period: Period, now: datetime, total: Figures) -> tuple[datetime, datetime] | None:
+    """The part of a period that the log covers and that is not in the future; for all time, from the first call that
+    counts to the last. None without calls."""
+    if total.first is None or total.last is None:
+        return None
+    first = parse_instant(total.first)
+    last = parse_instant(total.last) + _TICK
+    start = end = None
+    if period.start is not None:
+        begun = usage.reading.first
+        start = period.start if begun is None else max(period.start, begun)
+        start = min(start, first)
+    if period.end is not None or period.start is not None:
+        end = now + _TICK if period.end is None else min(period.end, now + _TICK)
+        end = max(end, last)
+    return start or first, end or last
+
+
+def labels_of(span: tuple[datetime, datetime], unit: str, usage: Usage) -> list[str] | None:
+    """The names of the units of a span, in order; None when there are too many to be read."""
+    labels: dict[str, None] = {}
+    at = span[0]
+    while at < span[1]:
+        start, at = bucket(at, unit, usage.zone)
+        labels[bucket_label(start, unit, usage.zone)] = None
+        if len(labels) > _MOST or at.year >= 9999:
+            return None
+    return list(labels)
+
+
+def course_of(
+    usage: Usage, names: Sequence[str], span: tuple[datetime, datetime], period: Period, where: Sequence[str]
+) -> Course:
+    """What the innermost groups and all above them spent by day, or by week or month where days would be too many."""
+    days = (span[1] - span[0]) / timedelta(days=1)
+    unit = "day" if days <= _MARKS else "week" if days <= 7 * _MARKS else "month"
+    spent: dict[Path, dict[str, int]] = {}
+    for (*path, label), figures in usage.groups([*names, unit], period=period, where=where):
+        for depth in range(len(path) + 1):
+            group = spent.setdefault(tuple(path[:depth]), {})
+            group[label] = group.get(label, 0) + figures.nano
+    labels = labels_of(span, unit, usage) or sorted(spent.get((), {}))
+    return Course(unit, labels[-_MARKS:], spent)
+
+
+def month_quota(
+    quotas: Sequence[Quota], where: Sequence[str], aliases: Mapping[str, str], period: Period, usage: Usage
+) -> Quota | None:
+    """The tightest quota of money for a month on just these calls, if the period is one month, or its beginning: on the
+    total, or on the one value that `where` names."""
+    start = period.start
+    if start is None:
+        return None
+    month = bucket(start, "month", usage.zone)
+    if start != month[0] or (period.end is not None and period.end > month[1]):
+        return None
+    patterns = patterns_of(where, aliases)
+    values = [(key_name(name, aliases), each) for name, found in patterns.items() for each in found]
+    if len(values) > 1:
+        return None
+    subject, facts = "total", dict(values)
+    for name, value in values:
+        subject = f"{name}:{value}"
+    monthly = (quota for quota in quotas if quota.unit == "usd" and quota.period == "month" and quota.limit > 0)
+    own = bool(facts) and "*" not in subject
+    applying = [each for each in monthly if str(each.subject) == subject or (own and each.bucket(facts) == subject)]
+    return min(applying, key=lambda quota: quota.limit, default=None)
+
+
+def share_of_quota(nano: int, quota: Quota) -> Decimal:
+    """What part of a quota an amount is."""
+    return (Decimal(nano) / quota.limit).quantize(Decimal("0.001"))
+
+
+def quota_words(quota: Quota) -> str:
+    """`the quota on total per month, $500.00`."""
+    return f"the quota on {quota.subject} per {quota.period}, {shown(quota.limit)}"

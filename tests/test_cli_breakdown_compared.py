@@ -1,0 +1,152 @@
+"""`budget breakdown` with --compare, --percentiles, --cumulative and --chart, over a log on disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from callmeter.cli.app import app
+from callmeter.cli.world import World
+from log_text import at, log_lines
+
+NOW = "2026-11-21T15:04Z"
+LOG = """
+2026-11-17T09:00Z agent=code   purpose=triage cost=3    ms=100
+2026-11-18T09:00Z agent=code   purpose=review cost=1    ms=300
+2026-11-18T09:00Z agent==cmd   purpose=review cost=0.5  ms=300
+2026-11-10T09:00Z agent=code   purpose=triage cost=2    ms=100
+2026-11-14T15:05Z agent=code   purpose=triage cost=50   ms=100
+2026-11-10T09:00Z agent=docs   purpose=triage cost=1    ms=100
+2026-10-10T09:00Z agent=docs   purpose=triage cost=16   ms=100
+"""
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(home: Path) -> Call:
+    """Run the command on LOG, at NOW."""
+    (home / "usage.jsonl").write_bytes(log_lines(LOG))
+
+    def invoke(*arguments: str) -> Result:
+        world = World(clock=lambda: at(NOW).timestamp())
+        return CliRunner().invoke(app, ["budget", "breakdown", *arguments], obj=world)
+
+    return invoke
+
+
+def page(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout, parse_float=Decimal))
+
+
+def test_compared_with_last_week_means_this_week_and_as_much_of_last(call: Call) -> None:
+    found = page(call("--compare", "last-week", "--format", "json"))
+    keys = ("agent", "cost", "cost_before", "difference", "change", "calls", "calls_before", "news")
+    assert [tuple(row[key] for key in keys) for row in found["rows"]] == [
+        ("code", 4, 2, 2, 1, 2, 1, None),
+        ("=cmd", Decimal("0.5"), 0, Decimal("0.5"), None, 1, 0, "new"),
+        ("docs", 0, 1, -1, -1, 0, 1, "gone"),
+    ]
+    assert found["period"]["label"].startswith("this week")
+    assert found["facts"]["compared"]["start"] == "2026-11-09T00:00:00.000Z"
+    assert found["total"]["difference"] == Decimal("1.5")
+
+
+def test_a_reader_sees_what_was_before_in_money_and_per_cent(call: Call) -> None:
+    lines = call("--compare", "last-week").stdout.splitlines()
+    assert lines[3].split()[:5] == ["agent", "cost", "before", "difference", "change"]
+    assert lines[4].split()[:5] == ["code", "$4.00", "$2.00", "+$2.00", "+100%"]
+    assert "new" in lines[5] and "gone" in lines[6]
+    assert lines[8].split()[:5] == ["total", "$4.50", "$3.00", "+$1.50", "+50%"]
+    assert lines[-1] == "Compared with 2026-11-09 until 2026-11-14 15:04."
+
+
+@pytest.mark.parametrize(
+    ("options", "before"),
+    [
+        ("--this-month --compare previous", 16),
+        ("--compare last-month", 16),
+        ("--last 7d --compare previous", 3),
+        ("--compare 2026-10-01..2026-11-11 --this-week", 19),
+    ],
+)
+def test_other_periods_can_be_compared_with(options: str, before: int, call: Call) -> None:
+    assert page(call(*options.split(), "--format", "json"))["total"]["cost_before"] == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--compare last-week --by-day",
+        "--compare last-week --by-agent --by-hour",
+        "--compare last-week --by-day --cumulative",
+        "--compare yesterday",
+        "--compare previous",
+        "--compare 2026-11-08..2026-11-01 --today",
+        "--sort change",
+        "--cumulative",
+        "--cumulative --by-agent --by-day",
+        "--cumulative --by-day --top 3",
+        "--cumulative --by-day --sort cost",
+    ],
+)
+def test_what_contradicts_itself_is_refused_in_one_sentence_with_a_hint(options: str, call: Call) -> None:
+    result = call(*options.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("callmeter: error: --") and hint.startswith("callmeter: hint: ")
+
+
+def test_percentiles_come_from_the_index_as_from_the_lines(call: Call) -> None:
+    (row,) = page(call("--percentiles", "--where", "agent=code", "--format", "json"))["rows"]
+    assert [row[f"cost_p{rank}"] for rank in (50, 90, 95, 99)] == [2, 50, 50, 50]
+    assert [row[f"latency_p{rank}_ms"] for rank in (50, 90, 95, 99)] == [100, 300, 300, 300]
+
+
+def test_running_totals_are_shown_beside_the_months_quota(call: Call, home: Path) -> None:
+    (home / "budget.json").write_text('{"quotas": [{"subject": "total", "limit": 100}]}')
+    result = call("--by-day", "--this-month", "--cumulative", "--format", "json")
+    found = page(result)
+    assert [(row["day"], row["cost"], row["cumulative"], row["quota_share"]) for row in found["rows"][-3:]] == [
+        ("2026-11-19", 0, Decimal("57.5"), Decimal("0.575")),
+        ("2026-11-20", 0, Decimal("57.5"), Decimal("0.575")),
+        ("2026-11-21", 0, Decimal("57.5"), Decimal("0.575")),
+    ]
+    assert len(found["rows"]) == 21
+    assert found["facts"]["quota"] == {"subject": "total", "limit": 100}
+    assert (
+        "The bars are shares of the quota on total per month, $100.00."
+        in call("--by-day", "--this-month", "--cumulative").stdout
+    )
+
+
+def test_a_chart_is_for_people_and_changes_no_other_format(call: Call) -> None:
+    text = call("--this-week", "--chart").stdout
+    assert "by day" in text and " █▃" in text
+    for shape in ("json", "jsonl", "csv", "tsv", "markdown"):
+        assert call("--this-week", "--chart", "--format", shape).stdout == call("--this-week", "--format", shape).stdout
+
+
+def test_cells_of_a_comparison_become_no_formulas(call: Call) -> None:
+    rows = list(csv.DictReader(io.StringIO(call("--compare", "last-week", "--format", "csv").stdout)))
+    assert [row["agent"] for row in rows] == ["code", "'=cmd", "docs", ""]
+    assert [row["difference"] for row in rows] == ["2", "0.5", "-1", "1.5"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize(
+    "options", ["--compare last-week", "--percentiles --chart", "--by-day --this-month --cumulative", "--chart --top 1"]
+)
+def test_tables_fit_narrow_terminals(options: str, width: int, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    result = call(*options.split())
+    assert result.exit_code == 0
+    assert width == 40 or max(map(len, result.stdout.splitlines())) <= width
