@@ -8,7 +8,8 @@ from itertools import chain
 from callmeter.cli.answering import as_json, first_code_block, money_text, usage_text
 from callmeter.cli.means import books_of, breaker_of, keys_of, ledger_for, transport_of
 from callmeter.cli.question import parameter, user_content
-from callmeter.flows.call import make_call, refuse
+from callmeter.flows.call import make_call
+from callmeter.flows.charges import refuse
 from callmeter.flows.pricing import Known, Quote, Quoter
 from callmeter.flows.recovery import recover
 from callmeter.flows.terms import Call, Means, Outcome

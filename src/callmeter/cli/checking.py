@@ -11,7 +11,8 @@ from callmeter.cli.lane_table import COMMANDS
 from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.means import breaker_of, entry_for
 from callmeter.cli.world import World
-from callmeter.flows.books import Admission, Asked, Books
+from callmeter.flows.asking import Admission, Asked
+from callmeter.flows.books import Books
 from callmeter.flows.terms import Call
 from callmeter.policy.grants import Freeze
 from callmeter.reports.quota_standings import Wanted

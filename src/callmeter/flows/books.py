@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from callmeter.flows.asking import Admission
 from callmeter.flows.booking import basis_of, booked_line, stand_of, window_of_bucket, write_line
 from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Uncounted
 from callmeter.policy.decision import Decision, Need, Stand, decide
@@ -22,9 +23,10 @@ from callmeter.words.subject import facts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
+    from callmeter.flows.asking import Asked
     from callmeter.flows.desk import Desk
     from callmeter.ledger.protocol import Basis, Ledger, Standing, Window
     from callmeter.policy.document import Policy
@@ -32,55 +34,6 @@ if TYPE_CHECKING:
 
 _TRIES = 25
 _COUNTS = 3
-
-
-class Asked:
-    """What a call asks for. `record` is its usage line as far as it is known. `worst_at` gives the worst case in USD of
-    a model at an output ceiling, None unknown; `tokens_at` the most tokens."""
-
-    def __init__(
-        self,
-        record: dict[str, object],
-        tags: dict[str, str],
-        *,
-        key: str,
-        provider: str,
-        model: str,
-        others: Sequence[str],
-        ceiling: int,
-        worst_at: Callable[[str, int], Decimal | None],
-        tokens_at: Callable[[str, int], int],
-        at: datetime,
-        deadline: int,
-        owner: str,
-    ) -> None:
-        self.record = record
-        self.call_id = str(record["id"])
-        self.tags = tags
-        self.key = key
-        self.provider = provider
-        self.model = model
-        self.others = others
-        self.ceiling = ceiling
-        self.worst_at = worst_at
-        self.tokens_at = tokens_at
-        self.at = at
-        self.deadline = deadline
-        self.owner = owner
-
-
-class Admission:
-    """A call that may go ahead: with this model and output ceiling, paid by this pool ("" for none). `why` says why
-    the model or the ceiling is another one than asked for. `held` unless it falls under no quota, or the ledger is out
-    of reach and the policy lets it go ahead (`unbooked`)."""
-
-    def __init__(self, model: str, ceiling: int) -> None:
-        self.held = self.unbooked = False
-        self.model = model
-        self.ceiling = ceiling
-        self.pool = ""
-        self.why = ""
-        self.warnings: list[str] = []
 
 
 class Books:

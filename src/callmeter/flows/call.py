@@ -18,25 +18,25 @@ import signal
 from datetime import timedelta
 from decimal import Decimal
 
+from callmeter.flows.charges import over_max_cost, settle_cost
 from callmeter.flows.terms import Call, Means, Outcome
-from callmeter.flows.verdict import Verdict, judge, retry_wait
+from callmeter.flows.verdict import Verdict, judge, judge_stop, retry_wait
 from callmeter.providers.chat import Answer, body_of, headers_of, read_answer
 from callmeter.providers.wire import WireError
 from callmeter.store.files import FileProblem
 from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
-from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Exit, NoKey, Refused, Stopped, Unavailable
+from callmeter.words.errors import ApprovalNeeded, Busy, CallmeterError, Refused, Unavailable
 from callmeter.words.ids import uuid7
 from callmeter.words.instant import text_of
-from callmeter.words.money import nano, shown, usd
 from callmeter.words.usage import VERSION, usage_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
-    from callmeter.flows.books import Asked, Books
+    from callmeter.flows.asking import Asked
+    from callmeter.flows.books import Books
     from callmeter.flows.terms import Key, Quote
     from callmeter.providers.chat import Usage
 
@@ -46,27 +46,6 @@ _LEASE = 60
 # Who waits for others asks again after this many seconds.
 _ASK_AGAIN = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def refuse(
-    provider: str, tags: dict[str, str], error: CallmeterError, model: str, log: str, host: str, now: datetime
-) -> None:
-    """Log a call that was refused before anything was sent: it costs nothing, but it is an outcome."""
-    record: dict[str, object] = {
-        "v": VERSION,
-        "id": uuid7(int(now.timestamp() * 1000)),
-        "timestamp": text_of(now),
-        "tags": tags,
-        "provider": provider,
-        "model": model,
-        "cost": Decimal(0),
-        "cost_source": "price",
-        "status": "refused",
-        "error": error.code,
-        "attempts": 0,
-        "host": host,
-    }
-    append_usage(log, usage_line(record))
 
 
 def make_call(call: Call, means: Means) -> Outcome:
@@ -110,7 +89,7 @@ class _Run:
     def run(self) -> Outcome:
         call, means = self.call, self.means
         if call.max_cost is not None:
-            error = self._over_max_cost(call.max_cost)
+            error = over_max_cost(call.max_cost, self.quote.worst, call.request.model)
             if error:
                 self.outcome.error = error
                 self.record.update(status="refused", error=error.code, cost=Decimal(0), cost_source="price")
@@ -127,7 +106,8 @@ class _Run:
             self._attempts()
         except BaseException as stop:
             self.outcome.error = stop
-            self._judge_stop(stop)
+            if judge_stop(stop, self.record):
+                self.charged = self.sent
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             self._record()
@@ -148,24 +128,6 @@ class _Run:
             if quote.worst is None or (best.worst is not None and quote.worst > best.worst):
                 best = quote
         return best
-
-    def _over_max_cost(self, limit: Decimal) -> Refused | None:
-        worst = self.quote.worst
-        if worst is None:
-            return Refused(
-                f"the price of {self.call.request.model} is unknown, so --max-cost {limit} cannot be kept",
-                f"set it with `callmeter prices set {self.call.request.model} --input … --output …`",
-                code="price_unknown",
-            )
-        if worst > limit:
-            return Refused(
-                f"this call may cost up to {shown(nano(worst))}, the limit is {shown(nano(limit))} (--max-cost)",
-                "shorten the prompt, lower `--max-tokens` or raise `--max-cost`",
-                code="max_cost",
-                limit=limit,
-                estimate=worst,
-            )
-        return None
 
     def _admit(self, books: Books) -> None:
         """Let the policy decide, and hold the worst case. It may give another model or a lower output ceiling."""
@@ -199,31 +161,12 @@ class _Run:
 
     def _asked(self, model: str, others: Sequence[str]) -> Asked:
         """What the call asks the books, with what earlier attempts may have cost."""
-        from callmeter.flows.books import Asked
-        from callmeter.flows.owner import owner_here
+        from callmeter.flows.asking import asked_for
 
-        call, request, earlier = self.call, self.call.request, self.earlier
-
-        def quoted(model: str, ceiling: int) -> Quote:
-            return self.means.quote(model, request.with_ceiling(ceiling))
-
-        def worst_at(model: str, ceiling: int) -> Decimal | None:
-            worst = quoted(model, ceiling).worst
-            return None if worst is None or earlier is None else worst + earlier
-
-        return Asked(
-            self.record,
-            call.tags,
-            key=self.key.label if self.key else "",
-            provider=call.provider.name,
-            model=model,
-            others=others,
-            ceiling=request.max_tokens,
-            worst_at=worst_at,
-            tokens_at=lambda model, ceiling: quoted(model, ceiling).most_tokens,
-            at=self.admitted,
-            deadline=int(self.admitted.timestamp() + call.timeout) + _LEASE,
-            owner=owner_here(),
+        label = self.key.label if self.key else ""
+        deadline = int(self.admitted.timestamp() + self.call.timeout) + _LEASE
+        return asked_for(
+            self.call, self.means.quote, self.record, label, model, others, self.earlier, self.admitted, deadline
         )
 
     def _wait_for(self, refusal: CallmeterError) -> None:
@@ -399,24 +342,6 @@ class _Run:
 
     # The outcome
 
-    def _judge_stop(self, stop: BaseException) -> None:
-        """The record's status for whatever ended the attempts."""
-        if isinstance(stop, KeyboardInterrupt | Stopped):
-            self.record["status"] = "cancelled"
-            self.record["error"] = _signal_name(stop)
-            self.charged = self.sent
-        elif isinstance(stop, CallmeterError) and self.record["attempts"] == 0:
-            self.record["status"] = "refused"
-            self.record["error"] = stop.code
-        elif isinstance(stop, NoKey):
-            self.record["status"] = "error"
-            self.record["error"] = stop.code
-        elif not isinstance(stop, CallmeterError) or self.record["status"] == "unknown":
-            # stdout could not be written, a breadcrumb could not be laid, or a defect
-            self.record["status"] = "cancelled" if isinstance(stop, CallmeterError) else "error"
-            self.record["error"] = stop.code if isinstance(stop, CallmeterError) else "internal"
-            self.charged = self.sent
-
     def _record(self) -> None:
         record, answer, outcome = self.record, self.answer, self.outcome
         if answer is not None:
@@ -426,7 +351,10 @@ class _Run:
                 if value:
                     record[name] = value
         record["duration_ms"] = self._elapsed_ms()
-        self._settle_cost()
+        usage, worst = (answer.usage if answer is not None else None), self.quote.worst
+        warning = settle_cost(record, usage, worst, self._cost_of, charged=self.charged, earlier=self.earlier)
+        if warning:
+            outcome.warnings.append(warning)
         line = usage_line(record)
         written = False
 
@@ -449,38 +377,6 @@ class _Run:
         else:
             self.crumb.done()
 
-    def _settle_cost(self) -> None:
-        """The cost rule: what the endpoint says it charged, else tokens at the price, else the worst case."""
-        record, answer = self.record, self.answer
-        usage = answer.usage if answer is not None else None
-        cost: Decimal | None
-        if usage is not None and usage.tokens is not None:
-            record["tokens"] = usage.tokens
-        priced = self._cost_of(usage.tokens) if usage is not None and usage.tokens is not None else None
-        worst = self.quote.worst
-        if usage is not None and usage.cost is not None and self._is_suspicious(usage.cost):
-            self.outcome.warnings.append(
-                f"the endpoint says that this call cost {shown(nano(usage.cost))}; that is not believed, "
-                f"and counted as {shown(None if worst is None else nano(worst))}"
-            )
-            cost, source = worst, "estimate"
-        elif usage is not None and usage.cost is not None:
-            cost, source = usage.cost, "provider"
-        elif not self.charged and record["status"] not in ("ok", "truncated"):
-            cost, source = Decimal(0), "price"
-        elif priced is not None:
-            cost, source = priced, "price"
-        else:
-            cost, source = worst, "estimate"
-        if self.earlier is None or cost is None:
-            cost, source = None, "unknown"
-        else:
-            cost += self.earlier
-            if self.earlier:
-                source = "estimate"
-        record["cost"] = None if cost is None else usd(nano(cost))
-        record["cost_source"] = source
-
     def _cost_of(self, tokens: dict[str, int]) -> Decimal | None:
         served = self.answer.served_model if self.answer else None
         model = str(self.record["model"])
@@ -490,10 +386,6 @@ class _Run:
                 if cost is not None:
                     return cost
         return None
-
-    def _is_suspicious(self, cost: Decimal) -> bool:
-        worst = self.quote.worst
-        return cost > max(Decimal(1), (worst or Decimal(0)) * 100)
 
     def _keep_for_later(self, problem: CallmeterError, append: Callable[[], None], written: bool) -> None:
         """The log or the ledger does not take the outcome: the breadcrumb keeps it, and the next call or report puts
@@ -522,9 +414,3 @@ class _Run:
 
     def _elapsed_ms(self) -> int:
         return int((self.means.monotonic() - self.started) * 1000)
-
-
-def _signal_name(stop: BaseException) -> str:
-    if isinstance(stop, Stopped):
-        return {Exit.PIPE_CLOSED: "pipe_closed", Exit.TERMINATED: "terminated"}.get(stop.exit_status, "stopped")
-    return "interrupted"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from callmeter.flows.books import Asked
+    from callmeter.flows.asking import Asked
     from callmeter.flows.desk import Desk
     from callmeter.ledger.protocol import Ledger
     from callmeter.policy.decision import Decision, Frozen

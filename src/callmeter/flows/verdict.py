@@ -10,7 +10,7 @@ from __future__ import annotations
 from callmeter.providers.chat import Answer, Failure
 from callmeter.providers.presets import Provider
 from callmeter.providers.wire import WireError
-from callmeter.words.errors import Busy, CallmeterError, Incomplete, NoKey, Refused, Unavailable
+from callmeter.words.errors import Busy, CallmeterError, Exit, Incomplete, NoKey, Refused, Stopped, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,33 @@ def judge(answer: Answer, wire: WireError | None, provider: Provider, key_label:
         Incomplete("the answer was cut: the stream ended without a finish reason", "run it again", code="truncated"),
         charged=True,
     )
+
+
+def judge_stop(stop: BaseException, record: dict[str, object]) -> bool:
+    """Put the status for whatever ended the attempts into the record; whether a request that had left may have been
+    charged."""
+    if isinstance(stop, KeyboardInterrupt | Stopped):
+        record["status"] = "cancelled"
+        record["error"] = _signal_name(stop)
+        return True
+    if isinstance(stop, CallmeterError) and record["attempts"] == 0:
+        record["status"] = "refused"
+        record["error"] = stop.code
+    elif isinstance(stop, NoKey):
+        record["status"] = "error"
+        record["error"] = stop.code
+    elif not isinstance(stop, CallmeterError) or record["status"] == "unknown":
+        # stdout could not be written, a breadcrumb could not be laid, or a defect
+        record["status"] = "cancelled" if isinstance(stop, CallmeterError) else "error"
+        record["error"] = stop.code if isinstance(stop, CallmeterError) else "internal"
+        return True
+    return False
+
+
+def _signal_name(stop: BaseException) -> str:
+    if isinstance(stop, Stopped):
+        return {Exit.PIPE_CLOSED: "pipe_closed", Exit.TERMINATED: "terminated"}.get(stop.exit_status, "stopped")
+    return "interrupted"
 
 
 def _of_wire(answer: Answer, wire: WireError, provider: Provider) -> Verdict:
