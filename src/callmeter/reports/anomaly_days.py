@@ -72,8 +72,17 @@ class Event:
 def read_days(usage: Usage, name: str, period: Period, where: Sequence[str]) -> dict[str, dict[date, Day]]:
     """The days of each value of a grouping, on which it has lines."""
     found: dict[str, dict[date, Day]] = {}
-    for (value, day, origin), figures in usage.groups((name, "day", "origin"), period=period, where=where):
-        found.setdefault(value, {}).setdefault(date.fromisoformat(day), Day()).add(figures, origin)
+    for (value, label), figures in usage.groups((name, "day"), period=period, where=where):
+        day = Day(figures.nano, 0, figures.calls, figures.errors)
+        found.setdefault(value, {})[date.fromisoformat(label)] = day
+    # Further conditions on `origin` would widen those given.
+    if not any(condition.partition("=")[0].strip() == "origin" for condition in where):
+        where = [*where, "origin=unknown"]
+    for (value, label, origin), figures in usage.groups((name, "day", "origin"), period=period, where=where):
+        if origin == "unknown":
+            day = found[value][date.fromisoformat(label)]
+            day.nano += figures.estimate_nano
+            day.estimated += figures.estimate_nano
     return found
 
 
