@@ -33,11 +33,18 @@ class Killed(BaseException):
 class House:
     """A registry, a file store, a journal and an account; one key of an agent called code."""
 
-    def __init__(self, path: Path, router: OpenRouter, limit: str | None = "5", reset: str | None = "monthly") -> None:
+    def __init__(
+        self,
+        path: Path,
+        router: OpenRouter,
+        limit: str | None = "5",
+        reset: str | None = "monthly",
+        place: tuple[Stores, str] | None = None,
+    ) -> None:
         self.path = path
         self.router = router
         self.first = router.give_key("code on the dashboard", limit=limit, reset=reset)
-        self.stores = Stores(str(path / "keys"), {})
+        self.stores, self.reference = place or (Stores(str(path / "keys"), {}), f"file:{LABEL}")
         self.uses: Sequence[Use] = ()
         self.told: list[str] = []
         self.audited: list[tuple[str, dict[str, object]]] = []
@@ -46,14 +53,14 @@ class House:
         self.effects: list[str] = []
         self.timeout = 5.0
         self.on_effect: Callable[[int], None] = lambda number: None
-        store, name = self.stores.open(f"file:{LABEL}")
+        store, name = self.stores.open(self.reference)
         store.write(name, Secret(self.first))
         fingerprint = Secret(self.first).fingerprint(self.stores.salt())
         entry = Entry(
             LABEL,
             provider="openrouter",
             base_url=router.base_url,
-            secret=f"file:{LABEL}",
+            secret=self.reference,
             agent="code",
             fingerprint=fingerprint,
             created="2026-08-01",
@@ -68,13 +75,13 @@ class House:
 
     @property
     def current(self) -> str:
-        store, name = self.stores.open(f"file:{LABEL}")
+        store, name = self.stores.open(self.reference)
         secret = store.read(name)
         assert secret is not None
         return secret.reveal()
 
     def slot(self, slot: str) -> Secret | None:
-        store, name = self.stores.open(f"file:{LABEL}")
+        store, name = self.stores.open(self.reference)
         return store.read(name, slot)
 
     @property
@@ -150,7 +157,7 @@ class House:
     def replace_by_hand(self, *, registered: bool) -> str:
         """Somebody makes a key on the dashboard and puts it in place, with `keys add --replace` or past callmeter."""
         theirs = self.router.give_key("by hand", limit="5", reset="monthly")
-        store, name = self.stores.open(f"file:{LABEL}")
+        store, name = self.stores.open(self.reference)
         store.write(name, Secret(theirs))
         if registered:
             with RegistryFile(str(self.path / "keys.toml")) as registry:

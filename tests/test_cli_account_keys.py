@@ -220,3 +220,63 @@ def test_without_a_terminal_the_audit_only_proposes(owner: Owner) -> None:
     done = owner("keys", "audit", "--fix")
     assert "`callmeter budget rotate-key one@openrouter`" in done.stderr
     assert len(owner.router.keys) == 1
+
+
+def test_a_users_month_is_shown_with_its_models_and_keys(owner: Owner) -> None:
+    owner("keys", "create", "--user", "u42", "10")
+    for model in ("openai/gpt-5-mini", "openai/gpt-5-mini", "openai/gpt-4o"):
+        assert owner.call("--agent", "x", "--user", "u42", "-m", model).returncode == 0
+    shown = json.loads(owner("keys", "show", "--user", "u42", "--format", "json").stdout, parse_float=Decimal)
+    facts = shown["facts"]
+    assert (facts["requests"], facts["tokens"], facts["cost"]) == (3, {"in": 24, "out": 6}, Decimal("0.03"))
+    assert [(row["model"], row["requests"]) for row in shown["rows"]] == [
+        ("openai/gpt-5-mini", 2),
+        ("openai/gpt-4o", 1),
+    ]
+    assert [key["label"] for key in facts["keys"]] == ["user-u42@openrouter"]
+    assert facts["keys"][0]["ceiling"] == "10"
+    owner("keys", "show", status=2)
+
+
+def test_a_key_is_shown_with_its_month_its_policy_and_when_it_is_due(owner: Owner) -> None:
+    owner("keys", "create", "code", "5")
+    profile = {"budget": 15, "rate_limit": "100/day", "alerts": "disabled"}
+    (owner.home / "budget.json").write_text(json.dumps({"keys": {"code@openrouter": profile}}))
+    owner.call("--agent", "code")
+    owner("rotate-key", "code@openrouter", status=3)
+    facts = json.loads(owner("keys", "show", "code@openrouter", "--format", "json").stdout, parse_float=Decimal)[
+        "facts"
+    ]
+    assert facts["month"]["requests"] == 1 and facts["month"]["cost"] == Decimal("0.01")
+    assert facts["budget"] == [{"limit": 15, "period": "month"}]
+    assert facts["rate_limit"] == ["100 calls/day"]
+    assert facts["alerts"] is False
+    assert (facts["ceiling"], facts["ceiling_reset"], facts["rotation"]) == ("5", "monthly", "swapped")
+    assert facts["last_rotated"] and facts["rotation_due"] > facts["last_rotated"]
+    assert "$0.0100, 1 request in" in owner("keys", "show", "code@openrouter").stdout
+    (row,) = json.loads(owner("keys", "list", "--format", "json").stdout)["rows"]
+    assert row["due"] == facts["rotation_due"]
+
+
+def test_a_caller_at_its_keys_limit_is_given_the_figures_and_told_of_a_pending_restore(owner: Owner) -> None:
+    owner("keys", "create", "code", "0.03")
+    owner.call("--agent", "code")
+    owner("rotate-key", "code@openrouter", "--now", status=3)
+    assert [owner.call("--agent", "code").returncode for _ in range(3)] == [0, 0, 3]
+    error = json.loads(owner.call("--agent", "code", "--json").stderr.splitlines()[-1], parse_float=Decimal)
+    assert (error["error"], error["exit_status"]) == ("limit_exceeded", 3)
+    assert (error["limit"], error["current_usage"]) == (Decimal("0.02"), Decimal("0.02"))
+    assert error["resets_at"].endswith("-01T00:00:00.000Z")
+    assert "`callmeter budget rotate-key code@openrouter --resume` makes it $0.03" in error["hint"]
+
+
+def test_a_management_key_makes_no_calls(owner: Owner, run_callmeter: Run) -> None:
+    done = run_callmeter("budget", "keys", "add", "--management", "--label", "boss", input=owner.router.management_key)
+    assert done.returncode == 0
+    assert owner.call("--key", "boss").returncode == 6
+    done = run_callmeter("budget", "keys", "exec", "boss", "--", "env")
+    assert done.returncode == 6 and owner.router.management_key not in done.stdout
+    owner("keys", "create", "code", "5")
+    done = owner("keys", "exec", "code", "--", "env")
+    assert owner.router.management_key not in done.stdout and owner.router.keys[0].secret in done.stdout
+    assert not [path for _, path in owner.router.requests if path == "/chat/completions"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callmeter.cli.means import transport_of
 from callmeter.cli.world import World
-from callmeter.providers.management import Management
+from callmeter.providers.management import Management, Standing
 from callmeter.providers.presets import Provider, find_provider, is_loopback
 from callmeter.providers.probe import accepts
 from callmeter.secrets.registry import Entry, origin_of, read_registry
@@ -41,13 +41,10 @@ def is_good(world: World, entry: Entry, secret: Secret) -> bool | None:
     """Whether the provider accepts a key; None where it cannot be asked. The key goes to its own endpoint only. Raises
     Unavailable."""
     provider = _at(_provider(world, entry.provider), entry.base_url)
+    if provider.managed:
+        return standing_of(world, entry, secret) is not None
     _require_private(world, entry.base_url)
     transport = transport_of(world, provider)
-    if provider.managed:
-        client = Management(
-            transport, entry.base_url, "", pause=world.sleep, monotonic=world.monotonic, timeout=_TIMEOUT
-        )
-        return client.standing(secret.reveal()) is not None
     url = f"{provider.base_url}/models" if provider.probe is None else provider.probe
     if not url:
         return None
@@ -64,6 +61,18 @@ def is_good(world: World, entry: Entry, secret: Secret) -> bool | None:
         connect_timeout=10.0,
         deadline=world.monotonic() + _TIMEOUT,
     )
+
+
+def standing_of(world: World, entry: Entry, secret: Secret) -> Standing | None:
+    """What a key learns of itself at a provider with a management API; None when it is refused, or there is none.
+    Raises Unavailable."""
+    provider = _at(_provider(world, entry.provider), entry.base_url)
+    if not provider.managed:
+        return None
+    _require_private(world, entry.base_url)
+    transport = transport_of(world, provider)
+    client = Management(transport, entry.base_url, "", pause=world.sleep, monotonic=world.monotonic, timeout=_TIMEOUT)
+    return client.standing(secret.reveal())
 
 
 def _provider(world: World, name: str) -> Provider:

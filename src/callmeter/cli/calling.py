@@ -330,6 +330,10 @@ class One:
     def shape(self, outcome: Outcome) -> tuple[str, BaseException | None]:
         """The answer as it was asked for, by --schema, --extract and --strict, and what is wrong with it."""
         if outcome.error is not None:
+            if isinstance(outcome.error, Refused) and outcome.error.code == "limit_exceeded":
+                from callmeter.cli.limit_reached import explain
+
+                explain(self.world, outcome.error, str(outcome.record.get("key") or ""))
             return outcome.text, outcome.error
         text, error = self._shape_answer(outcome.text, self.schema)
         strict = self.world.settings.flag("strict", _flag(self.given, "strict") or None)

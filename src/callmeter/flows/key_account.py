@@ -12,7 +12,8 @@ from callmeter.policy.rotation import read_rotation
 from callmeter.providers.management import ProviderKey
 from callmeter.secrets.registry import Entry, label_fault, origin_of
 from callmeter.secrets.registry_file import RegistryFile, changed
-from callmeter.store.rotation_journal import journal_of, read_journal
+from callmeter.store.files import remove_file
+from callmeter.store.rotation_journal import Journal, journal_of, read_journal
 from callmeter.words.errors import CallmeterError, NoKey, Refused, Unavailable, UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.money import usd
@@ -31,11 +32,12 @@ class Match:
 def retire(label: str, bench: Bench) -> str:
     """Disable a key at the provider, forget the key itself, keep its entry; gives back what remains for a person to
     do, or nothing. Raises NoKey, Refused while it is being rotated, Unavailable."""
-    with RegistryFile(bench.registry) as registry:
+    _require_known(bench, label)
+    with Journal(bench.journals, label, bench.who, bench.now()), RegistryFile(bench.registry) as registry:
         entry = registry.entries.get(label)
         if entry is None:
             raise unknown_key(label)
-        _require_still(bench, label)
+        require_still(bench.journals, label)
         left = ""
         account = bench.management(entry)
         if account is not None and entry.provider_key:
@@ -62,11 +64,12 @@ def rename(label: str, new: str, bench: Bench) -> Entry:
     fault = label_fault(new)
     if fault:
         raise UsageError(f"the label {new!r} {fault}", "choose another one")
-    with RegistryFile(bench.registry) as registry:
+    _require_known(bench, label)
+    with Journal(bench.journals, label, bench.who, bench.now()), RegistryFile(bench.registry) as registry:
         entry = registry.entries.get(label)
         if entry is None:
             raise unknown_key(label)
-        _require_still(bench, label)
+        require_still(bench.journals, label)
         if new in registry.entries:
             raise UsageError(f"there is a key {new} already", "choose another label", code="key_exists")
         renamed = changed(entry)
@@ -74,10 +77,13 @@ def rename(label: str, new: str, bench: Bench) -> Entry:
         others = {name: each for name, each in registry.entries.items() if name != label}
         require_free(others, renamed)
         bench.audit("key.rename", {"key": label, "to": new, "fingerprint": entry.fingerprint})
-        registry.rename(label, renamed)
+        # The journal has both names for a moment: killed here, what a rotation has yet to do is not forgotten.
         old, fresh = journal_of(bench.journals, label), journal_of(bench.journals, new)
+        remove_file(fresh)
         if os.path.exists(old):
-            os.replace(old, fresh)
+            os.link(old, fresh)
+        registry.rename(label, renamed)
+        remove_file(old)
         return renamed
 
 
@@ -128,8 +134,15 @@ def _learnt(record: ProviderKey) -> dict[str, Any]:
     }
 
 
-def _require_still(bench: Bench, label: str) -> None:
-    rotation = read_rotation(read_journal(journal_of(bench.journals, label)))
+def _require_known(bench: Bench, label: str) -> None:
+    with RegistryFile(bench.registry) as registry:
+        if label not in registry.entries:
+            raise unknown_key(label)
+
+
+def require_still(journals: str, label: str) -> None:
+    """Raises Refused for a key whose rotation has not come so far that only the old key is left to see to."""
+    rotation = read_rotation(read_journal(journal_of(journals, label)))
     if rotation is not None and rotation.open and rotation.state not in ("disabled", "deleted", "swept"):
         raise Refused(
             f"the key {label} is being rotated",

@@ -47,6 +47,8 @@ def differences(entries: Iterable[Entry], quotas: Sequence[Quota], bench: Bench)
             action = "being rotated: its ceiling is seen to by `budget rotate-key`"
         elif (record.limit, record.limit_reset) == (wanted.limit, wanted.reset):
             action = "same"
+        elif not wanted.reset and rotation is not None and record.limit is not None and record.limit < wanted.limit:
+            action = "same: it is for ever, and keys before this one have spent of it"
         else:
             action = "set"
         found.append(Difference(entry, record, wanted, action))

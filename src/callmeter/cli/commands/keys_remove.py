@@ -13,6 +13,7 @@ import typer
 from callmeter.cli.auditing import audit
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.world import World
+from callmeter.flows.key_account import require_still
 from callmeter.flows.keys import remove_key
 from callmeter.words.errors import UsageError
 
@@ -35,6 +36,7 @@ def keys_remove(
         if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
             raise UsageError("nobody is there to confirm that the key is to be removed", "add `--yes`")
         typer.confirm(f"Remove the key {label}, which then exists at the provider only?", abort=True, err=True)
+    require_still(world.paths.rotations, label)
     left = remove_key(world.paths.keys, world.stores, label, audit(world), keep_secret=keep_secret)
     world.out.note(f"callmeter: removed the key {label}; it stays valid at the provider until it is revoked there")
     if left:
