@@ -52,12 +52,8 @@ class UsageIndex:
         self._directory = directory
         # Of this run alone: the index itself if its directory cannot be written, and lines that are still unfinished.
         self._private: tempfile.TemporaryDirectory[str] | None = None
-        self._answers = self._opened(fresh=False)
-
-    @property
-    def reading(self) -> Reading:
-        """How the log was read."""
-        return self._answers.reading
+        self._answers: Answers | None = None
+        self.reading = self._answer(lambda answers: answers.reading)
 
     def groups(
         self,
@@ -118,6 +114,8 @@ class UsageIndex:
         import duckdb
 
         try:
+            if self._answers is None:
+                self._answers = self._opened(fresh=False)
             return ask(self._answers)
         except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException):
             self._answers = self._opened(fresh=True)

@@ -175,7 +175,7 @@ class Builder:
         found: list[tuple[Piece, Future[Rows]]] = []
         added: list[Part] = []
         damage: list[str] = []
-        for piece in pieces(_undamaged(file, source.read, damage), source.read, source.lines):
+        for piece in pieces(undamaged(file, source.read, damage), source.read, source.lines):
             if (piece.unfinished and not file.packed) or not piece.lines:
                 piece.close()
                 continue
@@ -238,7 +238,8 @@ def _appended(source: Source, file: LogFile) -> bool:
     return False
 
 
-def _undamaged(file: LogFile, start: int, damage: list[str]) -> Iterator[bytes]:
+def undamaged(file: LogFile, start: int, damage: list[str]) -> Iterator[bytes]:
+    """A file's text from a place on, as far as it can be unpacked; why not further is added to `damage`."""
     try:
         yield from file.text(start)
     except Damaged as error:

@@ -99,8 +99,9 @@ def pieces(chunks: Iterable[bytes], start: int, line: int) -> Iterator[Piece]:
             yield piece
             piece = piece.after()
     if skipped:
-        yield (piece := piece.after(skipped))
+        piece = piece.after(skipped)
         piece.unfinished = True
+        yield piece
     else:
         yield piece
         if rest:
