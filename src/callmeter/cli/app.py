@@ -126,7 +126,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
     "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
-    "budget keys show": ("keys_show", "One key's registry entry; never the key."),
+    "budget keys show": ("keys_show", "One key's registry entry and its month, or an end user's; never the key."),
     "budget keys exec": ("keys_exec", "Run a command with an agent's key in its environment."),
     "budget keys move": ("keys_move", "Take a key from one store to another, unseen."),
     "budget keys remove": ("keys_remove", "Forget a key: its registry entry and its secret."),
