@@ -199,7 +199,10 @@ class PlainUsage:
         figures.calls += 1
         figures.unknown += cost is None and not corrected
         figures.errors += record.status in FAILED
-        figures.retried += record.attempts > 1
+        if record.attempts > 1:
+            figures.retried += 1
+            figures.retried_nano += self._whole_cost(record) or 0
+            figures.retried_unknown += cost is None and not corrected
         figures.without_tokens += tokens is None
         figures.estimate_nano += _nano_of(record)
         if record.status == "ok" and record.duration_ms is not None:

@@ -40,7 +40,7 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
         for each in (span, span.before)
     )
     kinds, earlier = _kinds(now), _kinds(before if compared else {})
-    kinds[_RETRIED] = _retried(usage, span, now)
+    kinds[_RETRIED] = _retried(now)
     earlier[_RETRIED] = Figures(calls=sum(figures.retried for figures in before.values()))
     rows = [
         Row(
@@ -113,24 +113,15 @@ def _kinds(found: _Found) -> dict[str, Figures]:
     return sums
 
 
-def _retried(usage: Usage, span: Span, found: _Found) -> Figures:
-    """The calls that took several attempts, with what corrections made of their cost. No sum tells it, so that the
-    lines are read where there are any."""
-    if not any(figures.retried for figures in found.values()):
-        return Figures()
-    several, ids = Figures(), set()
-    corrections: dict[str, int] = {}
-    for record in usage.calls(period=span.period):
-        if record.corrects is not None:
-            corrections[record.corrects] = corrections.get(record.corrects, 0) + (record.cost_nano or 0)
-        elif record.attempts > 1 and record.status != "refused":
-            ids.add(record.id)
-            several.calls += 1
-            several.priced += record.cost is not None
-            several.unknown += record.cost is None
-            several.nano += record.cost_nano or 0
-    several.nano += sum(amount for id, amount in corrections.items() if id in ids)
-    return several
+def _retried(found: _Found) -> Figures:
+    """The calls that took several attempts."""
+    whole = _sum(found.values())
+    return Figures(
+        calls=whole.retried,
+        nano=whole.retried_nano,
+        unknown=whole.retried_unknown,
+        priced=whole.retried - whole.retried_unknown,
+    )
 
 
 def _errors(found: _Found) -> Report | None:

@@ -23,6 +23,8 @@ class Figures:
     refused: int = 0
     errors: int = 0  # calls that brought no whole answer, though nobody asked for their end
     retried: int = 0  # calls that took more than one attempt
+    retried_nano: int = 0  # what those came to, with their corrections
+    retried_unknown: int = 0  # those of them whose cost nobody knows
     sent: int = 0  # calls, and refused ones, of which anything was sent: what quotas of calls count
     corrections: int = 0
     unknown: int = 0  # calls whose cost nobody knows: in no sum of money

@@ -417,8 +417,11 @@ def _named(values: Sequence[str | None]) -> tuple[str, ...]:
 
 def _settle(figures: Figures, row: Sequence[Any]) -> None:
     """What corrections make known, in the last columns of a row."""
-    figures.unknown -= row[-2] or 0
-    figures.priced_tokens += row[-1] or 0
+    unknown, tokens, change, retried = (value or 0 for value in row[-4:])
+    figures.unknown -= unknown
+    figures.priced_tokens += tokens
+    figures.retried_nano += change
+    figures.retried_unknown -= retried
 
 
 def _tags(row: Sequence[Any]) -> tuple[tuple[str, str], ...]:

@@ -53,7 +53,11 @@ SPENT = f"""
     min(ms) FILTER ({_CALL}), max(ms) FILTER ({_CALL})
 """
 # What a correction of an unknown cost settles.
-SETTLED = f"count(*) FILTER ({_CALL} AND cost IS NULL), sum({_SIZE}) FILTER (sized AND cost IS NULL)"
+_RETRIED_CALL = f"{_CALL} AND kind & {RETRIED} > 0"
+SETTLED = f"""
+    count(*) FILTER ({_CALL} AND cost IS NULL), sum({_SIZE}) FILTER (sized AND cost IS NULL),
+    sum(rows.change) FILTER ({_RETRIED_CALL}), count(*) FILTER ({_RETRIED_CALL} AND cost IS NULL)
+"""
 
 
 class Query:
@@ -206,6 +210,8 @@ def add_sums(figures: Figures, row: Sequence[int | None]) -> None:
         figures.errors += count
     if kind & RETRIED:
         figures.retried += count
+        figures.retried_nano += cost
+        figures.retried_unknown += 0 if kind & PRICED else count
     if not kind & PRICED:
         figures.unknown += count
     if not kind & SIZED:
