@@ -273,9 +273,20 @@ def test_watching_draws_again_what_has_changed_and_ends_on_ctrl_c(
 ) -> None:
     command = 'trap : INT; TERM=xterm callmeter budget status --watch; echo "status $?"; read -r end'
     with Terminal(["sh", "-c", command], environment, tmp_path) as terminal:
-        assert terminal.wait_for("$0.00").startswith("\x1b[?1049h\x1b[?25l")
+        assert terminal.wait_for("$0.00").startswith("\x1b[?1049h")
         now = text_of(datetime.now(UTC)).partition(".")[0]
         (home / "usage.jsonl").write_bytes(log_lines(f"{now}Z agent=late cost=1.25"))
         assert "\x1b[H" in terminal.wait_for("late")
         terminal.type("\x03")
-        assert "\x1b[?25h\x1b[?1049l" in terminal.wait_for("status 130")
+        end = terminal.wait_for("status 130")
+        assert "\x1b[?25h" in end and "\x1b[?1049l" in end
+
+
+def test_watching_ends_on_q_with_the_terminal_as_it_was(environment: dict[str, str], tmp_path: Path) -> None:
+    command = 'TERM=xterm callmeter budget status --watch; echo "status $?"; stty -a | grep -o ".icanon"; read -r end'
+    with Terminal(["sh", "-c", command], environment, tmp_path) as terminal:
+        terminal.wait_for("$0.00")
+        terminal.type("q")
+        end = terminal.wait_for("status 0")
+        assert "\x1b[?25h" in end and "\x1b[?1049l" in end
+        assert "-icanon" not in terminal.wait_for("icanon")

@@ -23,6 +23,8 @@ from callmeter.words.errors import Exit, Stopped, UsageError
 
 # What Ctrl-L sends, and what stands for another size and for coming back.
 REDRAW = "\f"
+# The keys that end a view.
+QUIT = frozenset("qQ")
 _WAKING = (signal.SIGTSTP, signal.SIGWINCH)
 _Mode = list[Any]
 
@@ -37,12 +39,14 @@ def require_screen(world: World, view: str, hint: str) -> None:
 
 @contextmanager
 def screen(world: World) -> Iterator[Screen]:
-    """The terminal for a `with` block; it is as it was when that ends."""
-    taken = Screen(world)
+    """The terminal for a `with` block; it is as it was when that ends. Notes and warnings would be drawn across it."""
+    taken, quiet = Screen(world), world.out.quiet
     taken.begin()
     try:
+        world.out.quiet = True
         yield taken
     finally:
+        world.out.quiet = quiet
         taken.end()
 
 

@@ -172,7 +172,7 @@ class Feed:
     def _signatures(self) -> list[tuple[int, ...]]:
         """What tells that somebody changed what is asked, granted or stopped."""
         paths = self._world.paths
-        found = []
+        found: list[tuple[int, ...]] = []
         for path in (paths.policy, paths.approvals, paths.requests):
             try:
                 stat = os.stat(path)

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from callmeter.cli.screen import REDRAW, screen
+from callmeter.cli.screen import QUIT, REDRAW, screen
 from callmeter.cli.tables import look_of
 from callmeter.cli.watch_feed import Feed
 from callmeter.cli.watch_view import page
 from callmeter.cli.world import World
-
-_ENDS = frozenset("qQ")
 
 
 def follow(world: World, log: str | None, conditions: Sequence[str], interval: float) -> None:
@@ -26,7 +24,7 @@ def follow(world: World, log: str | None, conditions: Sequence[str], interval: f
         feed = Feed(world, log, conditions)
         drawn: object = None
         pressed = ""
-        while not _ENDS & set(pressed):
+        while not QUIT & set(pressed):
             picture = feed.look()
             size = taken.size
             # A page that says the same is not drawn: a view that nobody feeds costs next to nothing.

@@ -14,7 +14,7 @@ from callmeter.cli import options as opt
 from callmeter.cli.forecasting import look_ahead
 from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.reading import Clock, open_usage, page_of, show_usage
-from callmeter.cli.watching import require_terminal, watch
+from callmeter.cli.watching import watch
 from callmeter.cli.world import World
 from callmeter.flows.dashboard import Dashboard, dashboard
 from callmeter.reports.report import Board
@@ -28,7 +28,9 @@ def status(
     ctx: typer.Context,
     as_of: opt.AsOf = None,
     log: opt.Log = None,
-    watched: Annotated[bool, typer.Option("--watch", help="Draw it again every two seconds, until Ctrl-C.")] = False,
+    watched: Annotated[
+        bool, typer.Option("--watch", help="Draw it again every two seconds, until `q` or Ctrl-C.")
+    ] = False,
     format: opt.Format = opt.Shape.TEXT,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -52,7 +54,6 @@ def status(
     if as_of is not None or format is not opt.Shape.TEXT:
         other = "--as-of" if as_of is not None else f"--format {format}"
         raise UsageError(f"--watch and {other} contradict each other", "keep one of them", code="contradiction")
-    require_terminal(world)
     watch(world, lambda: _watched(world, log))
 
 
