@@ -1,8 +1,8 @@
-"""What a quota might be, from what was used: two figures, and on what evidence.
+"""What a quota might be, from what was used: two figures by the forecast's model, and on what evidence.
 
-`expected` is the mean of the recent days (four weeks at most, from the subject's first call on), for one period, plus
-a buffer of 30 %. `quantile` is the 90 % quantile of the complete periods before this one, by nearest rank. With ten
-periods or more the quantile is suggested, otherwise the larger of the two; rounded up to two digits.
+`expected` is what the next whole period is expected to take, plus a buffer of 30 %; `quantile` is what it does not
+exceed with 9 chances in 10. Quotas per day are for the busiest day of the next seven. With two weeks of days, five of
+them with spend, the quantile is suggested, otherwise the larger of the two; rounded up to two digits.
 """
 
 from __future__ import annotations
@@ -11,38 +11,43 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from decimal import Decimal
 
+from callmeter.reports.forecast_history import HISTORY, days_of, quality
+from callmeter.reports.forecast_model import Fit, Range, fit
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.period import Period, bucket
 
 PERIODS = ("day", "week", "month")
-RECENT = 28
-HISTORY = 400  # days
-ENOUGH = 10
+_PAST = timedelta(days=400)
+_DAY = timedelta(1)
 _TICK = timedelta(microseconds=1)
 TOTAL = "total"
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """For one subject, in nano-dollars, tokens or calls. `days` and `periods` are the evidence; `above` of the periods
-    were above the suggestion. None where the evidence gives nothing."""
+    """For one subject, in nano-dollars, tokens or calls. The evidence are `days`, `days_with_use` among them. `chance`
+    is that of the next period to need more than is suggested; so many (`above`) of the complete `periods` before did.
+    None where the evidence gives nothing."""
 
     subject: str
     days: int
+    days_with_use: int
     expected: int | None
-    periods: int
     quantile: int | None
-    above: int
     suggested: int | None
+    chance: float | None
+    periods: int
+    above: int
 
 
 def suggestions(usage: Usage, tag: str, period: str, unit: str, now: datetime, zone: tzinfo) -> list[Suggestion]:
     """One for each value of a tag, the dearest first, and one for all calls together."""
     used: dict[str, Counter[str]] = {}
-    past = Period(now - timedelta(days=HISTORY), now, "the past")
+    past = Period(now - _PAST, now, "the past")
     for (value, day), figures in usage.groups((tag, "day"), period=past):
         taken = _amount_of(figures, unit)
         used.setdefault(TOTAL, Counter())[day] += taken
@@ -59,11 +64,13 @@ def suggestion_report(found: Sequence[Suggestion], limits: Mapping[str, int], pe
         Column("subject", "subject", Kind.TEXT),
         Column("now", "now", kind, quiet=True),
         Column("suggested", "suggested", kind),
+        Column("chance", "chance to pass", Kind.CHANCE, optional=3),
         Column("expected", "mean + 30 %", kind, optional=1),
-        Column("days", "of days", Kind.COUNT, optional=2),
         Column("quantile", "90 % quantile", kind, optional=1),
-        Column("periods", f"of {period}s", Kind.COUNT, optional=2),
-        Column("above", "above it", Kind.COUNT, optional=3),
+        Column("days", "from days", Kind.COUNT, optional=2),
+        Column("days_with_use", "with use", Kind.COUNT, optional=4),
+        Column("periods", f"{period}s before", Kind.COUNT, optional=5),
+        Column("above", "of them above", Kind.COUNT, optional=5),
     ]
     rows = [
         Row(
@@ -71,19 +78,21 @@ def suggestion_report(found: Sequence[Suggestion], limits: Mapping[str, int], pe
                 "subject": each.subject,
                 "now": limits.get(each.subject),
                 "suggested": each.suggested,
+                "chance": None if each.chance is None else Decimal(each.chance).quantize(Decimal("0.01")),
                 "expected": each.expected,
-                "days": each.days,
                 "quantile": each.quantile,
+                "days": each.days,
+                "days_with_use": each.days_with_use,
                 "periods": each.periods,
                 "above": each.above,
             }
         )
         for each in found
     ]
+    what = "the busiest of the next 7 days" if period == "day" else f"the next whole {period}"
     notes = [
-        f"Per {period}. The mean is that of the last {RECENT} days at most, since the first call; the quantile, by "
-        f"nearest rank, that of the complete {period}s before. It is suggested from {ENOUGH} {period}s on; below, the "
-        "larger of the two. `above it`: so many of them would have been stopped by it."
+        f"Per {period}, by the forecast of {what}: what is expected, plus 30 %, and what is enough with 9 chances in "
+        "10. With two weeks of days, five with use, the second is suggested; before, the larger of the two."
     ]
     if not found:
         notes = ["Nothing was used yet, so nothing can be suggested."]
@@ -93,21 +102,37 @@ def suggestion_report(found: Sequence[Suggestion], limits: Mapping[str, int], pe
 def _suggestion(subject: str, days: Mapping[str, int], period: str, now: datetime, zone: tzinfo) -> Suggestion:
     today = now.astimezone(zone).date()
     first = date.fromisoformat(min(days))
-    begin = max(first, today - timedelta(days=RECENT))
-    recent = max((today - begin).days, 0)
-    expected = None
+    begin = max(first, today - HISTORY * _DAY)
+    known = [days.get((begin + n * _DAY).isoformat(), 0) for n in range((today - begin).days)]
+    model = fit(known, today - _DAY)
     start, end = bucket(now, period, zone)
-    if recent:
-        spent = sum(amount for day, amount in days.items() if begin <= date.fromisoformat(day) < today)
-        length = round((end - start) / timedelta(days=1))
-        # 130 / 100, in whole numbers and rounded up.
-        expected = -(-max(spent, 0) * length * 130 // (recent * 100))
     before = _complete(days, first, period, start, zone)
-    quantile = sorted(before)[-(-9 * len(before) // 10) - 1] if before else None
-    basis = quantile if len(before) >= ENOUGH else max(expected or 0, quantile or 0)
-    suggested = _rounded(basis) if basis and basis > 0 else None
-    above = sum(amount > (suggested or 0) for amount in before) if suggested else 0
-    return Suggestion(subject, recent, expected, len(before), quantile, above, suggested)
+    if model is None:
+        return Suggestion(subject, 0, 0, None, None, None, None, len(before), 0)
+    coming = _coming(model, period, end, today, zone)
+    # In whole numbers and rounded up.
+    expected, quantile = -(-coming.expected * 130 // 100), coming.quantile(0.9)
+    basis = quantile if quality(model) == "ok" else max(expected, quantile)
+    suggested = _rounded(basis) if basis > 0 else None
+    return Suggestion(
+        subject,
+        model.days,
+        model.days_with_spend,
+        expected,
+        quantile,
+        suggested,
+        None if suggested is None else coming.over(suggested),
+        len(before),
+        0 if suggested is None else sum(amount > suggested for amount in before),
+    )
+
+
+def _coming(model: Fit, period: str, end: datetime, today: date, zone: tzinfo) -> Range:
+    """What the period that begins at `end` may take; of days, the busiest of the next seven."""
+    if period == "day":
+        return max((model.day(today + n * _DAY) for n in range(1, 8)), key=lambda each: each.mean)
+    last = (bucket(end, period, zone)[1] - _TICK).astimezone(zone).date()
+    return model.sum(days_of(end.astimezone(zone).date(), last))
 
 
 def _complete(days: Mapping[str, int], first: date, period: str, start: datetime, zone: tzinfo) -> list[int]:

@@ -53,7 +53,8 @@ def quota_suggest(
 ) -> None:
     """Quotas that would fit what is used, and on what evidence; --apply sets them.
 
-    Two figures: the mean of the recent days plus 30 %, and the 90 % quantile of earlier periods, by nearest rank.
+    Two figures by the forecast's model: what the next period is expected to take, plus 30 %, and what is enough for it
+    with 9 chances in 10.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
