@@ -25,6 +25,7 @@ from callmeter.reports.review_events import KeyAge
 from callmeter.reports.review_outlook import outlook
 from callmeter.reports.review_span import Span
 from callmeter.reports.savings import savings
+from callmeter.reports.session_days import Name, Part
 from callmeter.reports.usage import Usage
 from callmeter.secrets.registry import Entry, read_registry
 from callmeter.store.approvals import read_everything
@@ -80,8 +81,8 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
     ahead = outlook(instant, span.unit, ground.policy, [each for each in said if parse_instant(each.made_at) <= now])
     if ground.live:
         read("Grades of this forecast are", lambda: keep_forecasts(places.forecasts, ahead.said, instant.today), None)
-    findings, remarks = _anomalies(usage, span, ground)
-    saved, advice = _savings(usage, span, ground)
+    findings, remarks, zombies = _anomalies(usage, span, ground)
+    saved, advice = _savings(usage, span, ground, zombies)
     return Sources(
         now=now,
         rates=list_prices(places, ground.settings, span.end),
@@ -98,34 +99,40 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
     )
 
 
-def _anomalies(usage: Usage, span: Span, ground: Ground) -> tuple[dict[str, Report], list[str]]:
-    """What was out of the ordinary in the span, as a section, and the dearest of it in a sentence."""
+def _anomalies(
+    usage: Usage, span: Span, ground: Ground
+) -> tuple[dict[str, Report], list[str], Mapping[Name, Part] | None]:
+    """What was out of the ordinary in the span, as a section, and the dearest of it in a sentence; and the zombie
+    sessions among it, None where nobody looked."""
     if usage.reading.first is None or usage.reading.first >= span.end:
-        return {}, []
+        return {}, [], None
     scope = _scope(span.period, span, ground)
     examined = examine(usage, scope)
     found = examined.findings
     report = replace(anomaly_report(found, scope, examined), period=None)
     if not found:
-        return {"anomalies": report}, []
+        return {"anomalies": report}, [], examined.zombies
     dearest = found[0]
     days = dearest.first if dearest.first == dearest.last else f"{dearest.first} to {dearest.last}"
     way = "more" if dearest.excess >= 0 else "less"
     said = f"{dearest.kind}: {dearest.subject}, {days}, {shown(abs(dearest.excess))} {way} than expected"
     more = f" (and {len(found) - 1} more anomal{'ies' if len(found) > 2 else 'y'})" if len(found) > 1 else ""
-    return {"anomalies": report}, [f"{said[:1].upper()}{said[1:]}{more}."]
+    return {"anomalies": report}, [f"{said[:1].upper()}{said[1:]}{more}."], examined.zombies
 
 
-def _savings(usage: Usage, span: Span, ground: Ground) -> tuple[dict[str, Report], list[str]]:
-    """What could have been saved in the span, a week at least, as a section and in a sentence."""
+def _savings(
+    usage: Usage, span: Span, ground: Ground, zombies: Mapping[Name, Part] | None
+) -> tuple[dict[str, Report], list[str]]:
+    """What could have been saved in the span, a week at least, as a section and in a sentence. `zombies` are those of
+    the span."""
     period = Period(min(span.start, span.end - _WEEK), span.end, "")
     if not any(figures.calls for _, figures in usage.groups(period=period)):
         return {}, []
-    zombies = {
-        name: (part.first, part.last) for name, part in zombie_sessions(usage, _scope(period, span, ground)).items()
-    }
+    if zombies is None or period.start != span.start:
+        zombies = zombie_sessions(usage, _scope(period, span, ground))
+    awake = {name: (part.first, part.last) for name, part in zombies.items()}
     offers = offers_of(ground.places, ground.settings.providers, ground.now)
-    found = savings(usage, ground.policy, offers, period, span.end, zombies=zombies, top=_TOP)
+    found = savings(usage, ground.policy, offers, period, span.end, zombies=awake, top=_TOP)
     columns = [replace(column, below=column.name in ("evidence", "act")) for column in found.columns]
     report = replace(found, title="What could be saved", columns=columns, period=None)
     month = found.total["month"] if found.total else None
@@ -193,4 +200,5 @@ def _keys(usage: Usage, span: Span, ground: Ground) -> Sequence[KeyAge]:
             entry.label in used,
         )
         for entry in entries.values()
+        if entry.retired is None
     ]

@@ -87,6 +87,12 @@ def patterns_of(where: Sequence[str], aliases: Mapping[str, str]) -> dict[str, l
     return patterns
 
 
+def condition_on(name: str, value: str) -> str:
+    """The `NAME=VALUE` that lets a group through. Others pass as well where its name holds a `*` or has blank ends."""
+    bare = value.strip()
+    return f"{name}={value}" if bare == value else f"{name}=*{bare}*"
+
+
 def within(period: Period, as_of: datetime | None) -> Callable[[UsageRecord], bool] | None:
     """What tells whether a record lies in the period and was known at `as_of`; None when every record does."""
     if period.start is None and period.end is None and as_of is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from callmeter.reports.anomaly_finding import Scope
+from callmeter.reports.grouping import condition_on
 from callmeter.reports.usage import Spent, Usage
 from callmeter.words.period import Period
 
@@ -77,9 +78,16 @@ def only(scope: Scope, names: Collection[Name]) -> list[str]:
     """Conditions for these sessions. They let through others of the same names, which the reader leaves out."""
     agents, sessions = {agent for agent, _ in names}, {session for _, session in names}
     return scope.narrowed(
-        [*(f"agent={each}" for each in sorted(agents)), *(f"session={each}" for each in sorted(sessions))]
+        [
+            *(condition_on("agent", each) for each in sorted(agents)),
+            *(condition_on("session", each) for each in sorted(sessions)),
+        ]
     )
 
 
 def _of(scope: Scope, agents: Collection[str] | None) -> list[str]:
-    return list(scope.where) if agents is None else scope.narrowed([f"agent={each}" for each in sorted(agents)])
+    return (
+        list(scope.where)
+        if agents is None
+        else scope.narrowed([condition_on("agent", each) for each in sorted(agents)])
+    )

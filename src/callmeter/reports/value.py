@@ -6,14 +6,14 @@ out by what they cost, to the nano-dollar. Outcomes are whole: as an output, one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from callmeter.reports.grouping import NONE
+from callmeter.reports.grouping import NONE, condition_on
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion
-from callmeter.reports.usage import Usage
+from callmeter.reports.usage import Spent, Usage
 from callmeter.words.money import shown, usd
 from callmeter.words.outcome import TAGS, Outcome
 from callmeter.words.period import EVER, Period
@@ -39,8 +39,14 @@ class Credit:
 
     def add(self, other: Credit) -> None:
         """Add another group's."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.cost += other.cost
+        self.calls += other.calls
+        self.unknown += other.unknown
+        self.value += other.value
+        self.outcomes += other.outcomes
+        self.valued += other.valued
+        self.outputs += other.outputs
+        self.rejected += other.rejected
 
     @property
     def per_output(self) -> int | None:
@@ -57,59 +63,63 @@ class Credit:
 
 @dataclass
 class Credits:
-    """Cost and value by work item, agent, purpose and customer. Both add up to the totals, exactly."""
+    """Cost and value by work item, by agent, by purpose and by customer. All add up to the same totals, exactly."""
 
-    cells: dict[_Key, Credit] = field(default_factory=dict)
+    sums: dict[str, dict[str, Credit]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, usage: Usage, outcomes: Iterable[Outcome], period: Period = EVER) -> Credits:
         """The calls of a period, and these outcomes."""
+        outcomes = list(outcomes)
         found = cls()
-        for key, figures in usage.groups(_KEYS, period=period):
-            item, agent, purpose, customer = key
-            found.cells[item, agent, purpose, customer] = Credit(figures.nano, figures.calls, figures.unknown)
-        items: dict[str, list[_Key]] = {}
-        for cell in found.cells:
-            items.setdefault(cell[0], []).append(cell)
+        for name in _KEYS:
+            groups = usage.spent((name,), period=period)
+            found.sums[name] = {each.names[0]: Credit(each.nano, each.calls, each.unknown) for each in groups}
+        items: dict[str, dict[_Key, Spent]] = {outcome.work_item: {} for outcome in outcomes}
+        if items:
+            where = [condition_on("work_item", item) for item in items]
+            for each in sorted(usage.spent(_KEYS, period=period, where=where), key=lambda each: each.names):
+                item, agent, purpose, customer = each.names
+                if item in items:
+                    items[item][item, agent, purpose, customer] = each
         for outcome in outcomes:
-            found._give(outcome, items.get(outcome.work_item, ()))
+            found._give(outcome, items[outcome.work_item])
         return found
 
     def by(self, name: str) -> dict[str, Credit]:
         """The credit of each `work_item`, `agent`, `purpose` or `customer`."""
-        place = _KEYS.index(name)
-        found: dict[str, Credit] = {}
-        for key, credit in self.cells.items():
-            found.setdefault(key[place], Credit()).add(credit)
-        return found
+        return dict(self.sums[name])
 
     @property
     def total(self) -> Credit:
-        return summed(self.cells.values())
+        return summed(self.sums["work_item"].values())
 
-    def _give(self, outcome: Outcome, cells: Sequence[_Key]) -> None:
+    def _give(self, outcome: Outcome, worked: Mapping[_Key, Spent]) -> None:
+        """Credit those who `worked` on the outcome's work item."""
         wanted = tuple(getattr(outcome, name) for name in TAGS)
         fitting = [
-            key for key in cells if all(not name or name == own for name, own in zip(wanted, key[1:], strict=True))
+            key for key in worked if all(not name or name == own for name, own in zip(wanted, key[1:], strict=True))
         ]
-        if not fitting:
+        if fitting:
+            weights = [max(worked[key].nano, 0) for key in fitting]
+            if not any(weights):
+                weights = [worked[key].calls for key in fitting]
+        else:
             agent, purpose, customer = (name or NONE for name in wanted)
-            fitting = [(outcome.work_item, agent, purpose, customer)]
-        weights = [max(self.cells[key].cost, 0) if key in self.cells else 0 for key in fitting]
-        if not any(weights):
-            weights = [self.cells[key].calls if key in self.cells else 0 for key in fitting]
+            fitting, weights = [(outcome.work_item, agent, purpose, customer)], [1]
         if not any(weights):
             weights = [1] * len(fitting)
         parts = apportion(weights, sum(weights), outcome.worth)
         most = max(range(len(fitting)), key=lambda index: weights[index])
         for index, (key, part) in enumerate(zip(fitting, parts, strict=True)):
-            credit = self.cells.setdefault(key, Credit())
-            credit.value += part
-            if index == most:
-                credit.outcomes += 1
-                credit.valued += outcome.value is not None
-                credit.outputs += outcome.valuable
-                credit.rejected += outcome.accepted is False
+            for name, value in zip(_KEYS, key, strict=True):
+                credit = self.sums[name].setdefault(value, Credit())
+                credit.value += part
+                if index == most:
+                    credit.outcomes += 1
+                    credit.valued += outcome.value is not None
+                    credit.outputs += outcome.valuable
+                    credit.rejected += outcome.accepted is False
 
 
 def summed(credits: Iterable[Credit]) -> Credit:
