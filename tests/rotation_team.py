@@ -59,14 +59,23 @@ WAITS, KILLED = 3, -signal.SIGKILL
 CACHED = 0.5
 
 
-def command(home: str, log: str, arguments: list[str], env: dict[str, str], shift: float, kill_at: int) -> None:
-    """A command line of callmeter in this process, killed before its `kill_at`-th change to the file system."""
+def command(
+    home: str, log: str, arguments: list[str], env: dict[str, str], shift: float, kill_at: int, crash: str
+) -> None:
+    """A command line of callmeter in this process, killed before its `kill_at`-th change to the file system; `crash`
+    names a function that has a defect."""
     _become(home, log, env, shift)
     from callmeter.cli.main import start
     from kill_points import _arm
 
     if kill_at > 0:
         _arm(kill_at)
+    if crash:
+        import importlib
+
+        module, _, name = crash.rpartition(".")
+        for place in (module, "callmeter.flows.rotation"):
+            setattr(importlib.import_module(place), name, _defect)
     status = start(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -94,6 +103,10 @@ def calls(home: str, log: str, agent: str, pause: float, cached: bool, stop: Eve
             tally[1] += failed
         time.sleep(pause)
     os._exit(0)
+
+
+def _defect(*given: object) -> None:
+    raise RuntimeError(f"a defect at {given}")
 
 
 def _ask(base_url: str, key: str) -> bool:
@@ -134,7 +147,7 @@ class Team:
     callers: int = 8
     shift: float = 0.0
     pid: int = 0
-    changes: int = 0
+    crash: str = ""
     _stop: Any = None
     _tally: Any = None
     _running: list[BaseProcess] = field(default_factory=list)
@@ -188,7 +201,7 @@ class Team:
     def rotate(self, *options: str, kill_at: int = 0) -> int:
         """`budget rotate-key` as a process of its own: its exit status, KILLED when it was killed."""
         env = {"CALLMETER_MANAGEMENT_KEY": self.router.management_key}
-        given = (str(self.home), self.log, ["budget", "rotate-key", *options], env, self.shift, kill_at)
+        given = (str(self.home), self.log, ["budget", "rotate-key", *options], env, self.shift, kill_at, self.crash)
         process = _fork.Process(target=command, args=given)
         process.start()
         self.pid = process.pid or 0

@@ -84,6 +84,7 @@ class OpenRouter:
         self.requests: list[tuple[str, str]] = []
         self.answered: dict[str, int] = {}
         self.refused: list[tuple[str, int]] = []
+        self.secrets: list[str] = []  # of every key that there ever was
         self.on_request: Callable[[str, str], None] = lambda method, path: None
         self._records: dict[str, Record] = {}
         self._guardrails: dict[str, dict[str, Any]] = {}
@@ -276,6 +277,7 @@ class OpenRouter:
         secret = "sk-or-v1-" + self._random.randbytes(32).hex()
         record = Record(secret, name, limit, reset, expires, self.now(), time.monotonic())
         self._records[record.hash] = record
+        self.secrets.append(secret)
         return record
 
     def _mint(self, fields: dict[str, Any]) -> tuple[int, dict[str, Any]]:
