@@ -126,3 +126,8 @@ def test_machines_get_the_figures_too() -> None:
         "variation": Decimal("3.00"),
         "days": 10,
     }
+
+
+def test_where_quotas_hold_nobody_says_that_there_is_no_budget() -> None:
+    unread = Basis([], [], {}, 0, "at the pace of the month so far", True)
+    assert said(unread)[1] == "no budget for a week or longer is known here"

@@ -82,7 +82,8 @@ def _controls(figures: Basis) -> tuple[str, str, list[str]]:
     elif figures.budgets:
         quiet.append(_budget(max(figures.budgets, key=lambda each: each.used)))
     else:
-        quiet.append("no budget is set")
+        # Where quotas hold, it is of a shorter period, or the ledger could not be read.
+        quiet.append("no budget for a week or longer is known here" if figures.enforced else "no budget is set")
     small = figures.month < SMALL
     for name, (sign, text) in {"variation": _varies(figures.days), "unequal": _unequal(figures.agents)}.items():
         if sign and not small:
