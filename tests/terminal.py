@@ -33,9 +33,15 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        self.close()
+
+    def close(self) -> None:
+        """Close the window, and end the program if that has not."""
+        if self._pid:
+            os.close(self._descriptor)
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
 
     def type(self, keys: str) -> None:
         """Press keys, without waiting for what they do."""

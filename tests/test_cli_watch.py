@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
@@ -14,12 +17,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from callmeter.cli.screen import screen
 from callmeter.cli.tables import Look, cells_of
 from callmeter.cli.watch_feed import Feed, Picture
 from callmeter.cli.watch_view import page
 from callmeter.cli.world import World
 from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
+from callmeter.words.errors import CallmeterError, Stopped
 from callmeter.words.instant import text_of
 from conftest import Run
 from terminal import Terminal
@@ -272,7 +277,7 @@ def terminal(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[
 
     yield open_terminal
     for each in opened:
-        each.__exit__()
+        each.close()
 
 
 def test_q_ends_it_and_the_terminal_is_as_it_was(terminal: Callable[[str], Terminal]) -> None:
@@ -349,3 +354,24 @@ def test_terminated_it_leaves_the_terminal_as_it_was(terminal: Callable[[str], T
     assert number is not None
     os.kill(int(number[1]), signal.SIGTERM)
     assert "\x1b[?1049l" in view.wait_for("status 143")
+
+
+def test_it_ends_when_its_window_is_closed(terminal: Callable[[str], Terminal], environment: dict[str, str]) -> None:
+    view = terminal("--interval 0.2")
+    number = re.search(r"pid (\d+)", view.wait_for("No calls"))
+    assert number is not None
+    process = os.pidfd_open(int(number[1]))
+    view.close()
+    assert select.select([process], [], [], 20)[0], "it is still there"
+    os.close(process)
+
+
+def test_a_termination_in_the_middle_of_a_look_is_not_taken_for_one_of_its_problems() -> None:
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as stream, os.fdopen(master):
+        world = World(env={"TERM": "xterm"}, stdout=stream, stdin=StringIO())
+        with pytest.raises(Stopped), screen(world) as taken:
+            with suppress(CallmeterError):
+                signal.raise_signal(signal.SIGTERM)
+            taken.wait(0)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from callmeter.reports.odd_hours import Hours, odd_hour, usual_hour
+from callmeter.reports.odd_hours import Hours, OddHour, odd_hour, usual_hour
 from made_log import FIRST, MadeLog
 
 DAY = date(2026, 11, 20)  # a Friday
@@ -26,8 +26,12 @@ def hours_of(log: MadeLog) -> dict[tuple[date, int], int]:
     return found
 
 
+def found_in(hours: Hours, first: date | None, day: date, until: int = 23) -> OddHour | None:
+    return odd_hour(hours, day, until, lambda hour: usual_hour(hours, first, day, hour))
+
+
 def odd(hours: Hours, until: int = 23) -> tuple[int, int] | None:
-    found = odd_hour(hours, date(2026, 1, 1), DAY, until)
+    found = found_in(hours, date(2026, 1, 1), DAY, until)
     return None if found is None else (found.hour, found.spent)
 
 
@@ -82,10 +86,10 @@ def test_an_earlier_runaway_does_not_hide_the_next() -> None:
 
 @pytest.mark.parametrize("first", [None, DAY, DAY - timedelta(3)])
 def test_a_log_that_has_just_begun_warns_of_nothing(first: date | None) -> None:
-    assert odd_hour({(DAY, 9): 10**12}, first, DAY, 23) is None
+    assert found_in({(DAY, 9): 10**12}, first, DAY) is None
 
 
 def test_quiet_weeks_have_no_odd_hour() -> None:
     for calls in (6, 20, 60):
         hours = hours_of(MadeLog(calls).quiet(56, calls=calls))
-        assert not [day for day in range(28, 56) if odd_hour(hours, FIRST, FIRST + timedelta(day), 23) is not None]
+        assert not [day for day in range(28, 56) if found_in(hours, FIRST, FIRST + timedelta(day)) is not None]

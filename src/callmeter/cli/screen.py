@@ -26,6 +26,7 @@ REDRAW = "\f"
 # The keys that end a view.
 QUIT = frozenset("qQ")
 _WAKING = (signal.SIGTSTP, signal.SIGWINCH)
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _Mode = list[Any]
 
 
@@ -41,8 +42,8 @@ def require_screen(world: World, view: str, hint: str) -> None:
 def screen(world: World) -> Iterator[Screen]:
     """The terminal for a `with` block; it is as it was when that ends. Notes and warnings would be drawn across it."""
     taken, quiet = Screen(world), world.out.quiet
-    taken.begin()
     try:
+        taken.begin()
         world.out.quiet = True
         yield taken
     finally:
@@ -72,6 +73,7 @@ class Screen:
             pass
         self._mode: _Mode | None = None
         self._handlers: dict[int, Any] = {}
+        self._ended = False
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     @property
@@ -84,6 +86,9 @@ class Screen:
         """Take the terminal over."""
         for number in _WAKING:
             self._handlers[number] = signal.signal(number, self._interrupted)
+        for number in _ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                self._handlers[number] = signal.signal(number, self._terminated)
         self._take()
 
     def end(self) -> None:
@@ -104,7 +109,9 @@ class Screen:
 
     def wait(self, seconds: float) -> str:
         """The keys that are pressed meanwhile; REDRAW when the screen must be drawn anew. After Ctrl-Z, comes back with
-        `fg`."""
+        `fg`. Raises Stopped when the terminal has gone, or the process is to end."""
+        if self._ended:
+            raise Stopped(Exit.TERMINATED)
         watched = [self._woken, *([self._keys] if self._keys >= 0 else [])]
         ready, _, _ = select.select(watched, [], [], seconds)
         if self._woken in ready:
@@ -117,9 +124,11 @@ class Screen:
                 pressed = os.read(self._keys, 64)
             except OSError:
                 pressed = b""
-            if not pressed:  # the terminal has gone; SIGHUP says so, or nobody does
-                self._keys = -1
+            if not pressed:
+                raise Stopped(Exit.PIPE_CLOSED)
             return pressed.decode("ascii", "replace")
+        if not self._console.file.isatty():
+            raise Stopped(Exit.PIPE_CLOSED)
         return ""
 
     def _interrupted(self, number: int, frame: object) -> None:
@@ -127,6 +136,11 @@ class Screen:
             os.write(self._wake, bytes([number]))
         except BlockingIOError:
             pass  # there are enough to wake up for
+
+    def _terminated(self, number: int, frame: object) -> None:
+        # Raised where it may be taken for one of the problems that a view tells and survives: the next wait says so.
+        self._ended = True
+        raise Stopped(Exit.TERMINATED)
 
     def _suspend(self) -> None:
         """Stop until the shell's `fg`, with the terminal as it was."""

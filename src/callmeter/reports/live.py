@@ -73,6 +73,8 @@ class Live:
         self._corrected: set[str] = set()
         self._seen: dict[date, set[int]] = {}
         self._calls: deque[UsageRecord] = deque(maxlen=_RECENT)
+        # By hour of today: the days before do not change any more.
+        self._usual: dict[int, Usual | None] = {}
         self._span: tuple[datetime, datetime, Hour] | None = None
         self._today = date.min
 
@@ -105,7 +107,7 @@ class Live:
                     for sums in (both[1], running):
                         sums.add(spend)
         ranked = sorted(agents.items(), key=lambda item: (-item[1][0].nano, -item[1][0].calls, item[0]))
-        odd = odd_hour(self._hours, self._first, today, hour)
+        odd = odd_hour(self._hours, today, hour, self._usual_in)
         return Traffic(
             minute=self._between(now, 60),
             hour=running,
@@ -113,7 +115,7 @@ class Live:
             refused=self._refused.get(today, 0),
             unknown=sum(day == today for day in self._unknown.values()),
             minutes=self._by_minute(now),
-            usual=usual_hour(self._hours, self._first, today, hour),
+            usual=self._usual_in(hour),
             agents=tuple((agent, spent, inside.nano) for agent, (spent, inside) in ranked),
             odd=odd,
             culprit=None if odd is None else self._culprit(today, odd.hour),
@@ -126,6 +128,7 @@ class Live:
         if today == self._today:
             return
         self._today = today
+        self._usual.clear()
         self._groups = {place: spend for place, spend in self._groups.items() if place[0] >= today}
         self._unknown = {id: day for id, day in self._unknown.items() if day >= today}
         self._refused = {day: count for day, count in self._refused.items() if day >= today}
@@ -186,6 +189,11 @@ class Live:
             if 0 <= back < MINUTES:
                 minutes[MINUTES - 1 - back] += spend.nano
         return tuple(minutes)
+
+    def _usual_in(self, hour: int) -> Usual | None:
+        if hour not in self._usual:
+            self._usual[hour] = usual_hour(self._hours, self._first, self._today, hour)
+        return self._usual[hour]
 
     def _culprit(self, day: date, hour: int) -> tuple[str, int] | None:
         found = [(spend.nano, agent) for (on, at, agent), spend in self._groups.items() if (on, at) == (day, hour)]

@@ -12,7 +12,7 @@ found in 92 of 100 cases at 60 calls a day and agent, in 57 at 20.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from statistics import median
@@ -77,16 +77,15 @@ def usual_hour(hours: Hours, first: date | None, day: date, hour: int) -> Usual 
     return Usual(int(median(spent)), whole, len(days), level, stray, len(logs) < (1 - _IDLE) * len(spent))
 
 
-def odd_hour(hours: Hours, first: date | None, day: date, until: int) -> OddHour | None:
+def odd_hour(hours: Hours, day: date, until: int, usual_of: Callable[[int], Usual | None]) -> OddHour | None:
     """The hour of a day that went furthest beyond what is usual, of those that are odd; up to and including the hour
-    `until`, which may still be running. So a day has one warning at most."""
+    `until`, which may still be running. So a day has one warning at most. `usual_of` tells what is usual in an hour."""
     found: list[OddHour] = []
     for hour in range(until + 1):
         spent = hours.get((day, hour), 0)
-        if spent > 0:
-            usual = usual_hour(hours, first, day, hour)
-            if usual is not None and usual.is_odd(spent):
-                found.append(OddHour(hour, spent, usual))
+        usual = usual_of(hour) if spent > 0 else None
+        if usual is not None and usual.is_odd(spent):
+            found.append(OddHour(hour, spent, usual))
     return max(found, key=lambda odd: odd.spent - odd.usual.hour, default=None)
 
 
