@@ -221,7 +221,7 @@ def test_the_arithmetic_stands_line_by_line_and_adds_up(quota: Quota, run_callme
     }
     assert lines["limit"]["note"] == "quotas[0]"
     assert lines["stage at 70 %"]["note"] == "approve: reached"
-    assert lines["resets"]["note"] == "2026-12-01T00:00:00.000Z"
+    assert lines["resets"]["note"] == "2026-12-01T00:00:00Z"
 
 
 def test_who_holds_what_is_named_with_process_host_and_age(
@@ -251,6 +251,13 @@ def test_approvals_are_lines_with_who_gave_them(quota: Quota, run_callmeter: Run
     assert lines["granted"]["amount"] == 2
     assert lines["granted"]["note"].startswith(f"{id} by ")
     assert lines["left"]["amount"] == 7
+
+
+def test_a_prompts_size_alone_describes_a_call_to_the_model_that_is_set(quota: Quota, home: Path) -> None:
+    policy(home, {"subject": "agent:code", "limit": 0.001})
+    (home / "config.toml").write_text('model = "openai/gpt-4o-mini"\n')
+    printed = quota("explain", "--agent", "code", "--prompt-size", "50000").stdout
+    assert "this call" in printed and "missing" in printed and "status 3" in printed
 
 
 def test_with_a_model_the_call_its_lack_and_its_end_are_told(quota: Quota, home: Path) -> None:

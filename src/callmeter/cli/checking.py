@@ -118,9 +118,9 @@ def as_caller(bucket: Subject, given: dict[str, object]) -> dict[str, str]:
 
 
 def foreseen(world: World, given: Mapping[str, object], frozen: Freeze | None) -> tuple[Wanted | None, list[str]]:
-    """What the call that the options describe would take, and sentences on what would become of it; without a model
-    there is no call."""
-    if given["model"] is None:
+    """What the call that the options describe would take, and sentences on what would become of it; where they name
+    neither its model nor its size there is no call."""
+    if all(given[name] is None for name in ("model", "prompt_size", "max_tokens")):
         if frozen is None:
             return None, []
         return None, [f"{frozen.subject} is frozen by {frozen.by}: {frozen.reason}"]

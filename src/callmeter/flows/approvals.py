@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from callmeter.flows.standing import instant_text as moment_text
 from callmeter.ledger.protocol import Window
 from callmeter.policy.coverage import buckets_of, one_bucket, quotas_on
 from callmeter.policy.grant_lines import (
@@ -237,12 +238,13 @@ def end_text(end: int) -> str:
 def was_denied(denial: Denial) -> Refused:
     """The error for a call whose request was refused."""
     reason = f": {denial.reason}" if denial.reason else ""
+    until = moment_text(denial.until)
     return Refused(
         f"{denial.bucket} needs approval, and the request {denial.id} was denied by {denial.by}{reason}",
-        f"it holds until {instant_text(denial.until)}",
+        f"it holds until {until}",
         code="denied",
         request=denial.id,
-        resets_at=instant_text(denial.until),
+        resets_at=until,
     )
 
 

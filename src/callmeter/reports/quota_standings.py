@@ -147,7 +147,7 @@ def _lines(
     if quota.pools:
         lines.append(("then", None, "a call that does not fit is paid by " + ", else ".join(map(_pool, quota.pools))))
     if stand.bucket.end:
-        lines.append(("resets", None, _instant(stand.bucket.end) or ""))
+        lines.append(("resets", None, _moment(stand.bucket.end)))
     return lines
 
 
@@ -163,7 +163,11 @@ def _held(holder: Holder, now: datetime) -> str:
 
 def _ends(grant: Grant, period: str) -> str:
     end, last = grant.ends[period], grant.calls.get(period)
-    return (f" until {_instant(end)}" if end else "") + (f", up to call {last}" if last is not None else "")
+    return (f" until {_moment(end)}" if end else "") + (f", up to call {last}" if last is not None else "")
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _instant(seconds: int) -> str | None:

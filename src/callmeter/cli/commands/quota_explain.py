@@ -48,8 +48,8 @@ def quota_explain(
 ) -> None:
     """The arithmetic of quotas: limit, approvals, used, held by whom, what a call would take, what is missing.
 
-    With a model, for a call to it: its worst case is a line, and the notes say what would become of it. A negative
-    amount is taken from the limit.
+    With a model, a prompt's size or a ceiling, for such a call: its worst case is a line, and the notes say what would
+    become of it. A negative amount is taken from the limit.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
