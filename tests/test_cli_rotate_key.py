@@ -48,6 +48,9 @@ class Team:
     def call(self, agent: str) -> subprocess.CompletedProcess[str]:
         return self._call("--agent", agent, "-m", "openai/gpt-5-mini", "hello")
 
+    def show(self, label: str) -> subprocess.CompletedProcess[str]:
+        return self._run("budget", "keys", "show", label, "--format", "json")
+
     def current(self, agent: str) -> str:
         return (self.home / "secrets" / f"{agent}@openrouter").read_text().strip()
 
@@ -309,3 +312,11 @@ def test_a_rotation_that_fails_is_in_the_audit_log(team: Team, run_callmeter: Ru
     team.rotate("code@openrouter", status=7)
     events = [json.loads(line) for line in (team.home / "audit.jsonl").read_text().splitlines()]
     assert "key.rotate_failed" in json.dumps(events)
+
+
+def test_a_new_key_can_be_given_an_end(team: Team) -> None:
+    team.hire("code")
+    team.rotate("code@openrouter", "--expires", "180d", status=3)
+    assert team.router.record(team.current("code")).expires_at is not None
+    facts = json.loads(team.show("code@openrouter").stdout)["facts"]
+    assert facts["expires"] > facts["last_rotated"]

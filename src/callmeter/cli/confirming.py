@@ -23,4 +23,7 @@ def confirmed(world: World, question: str) -> bool:
     stdin = world.stdin
     if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
         return False
-    return bool(typer.confirm(question, err=True))
+    try:
+        return bool(typer.confirm(question, err=True))
+    except typer.Abort:
+        raise KeyboardInterrupt from None

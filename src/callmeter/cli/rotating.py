@@ -11,8 +11,8 @@ from callmeter.cli.auditing import audit
 from callmeter.cli.reading import Clock, open_usage
 from callmeter.cli.trial_calls import try_models
 from callmeter.cli.world import World
-from callmeter.flows.rotation_run import Bench, Progress, Use
-from callmeter.policy.rotation import Rotation, due_at, is_due, read_rotation
+from callmeter.flows.rotation_run import Bench, Progress, Use, Wishes
+from callmeter.policy.rotation import Rotation, due_at, is_due, next_reset, read_rotation
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.secrets.holders import holders
 from callmeter.secrets.registry import Entry
@@ -135,9 +135,9 @@ def status_of(world: World, entries: Iterable[Entry], every: bool) -> list[Progr
         rotation = rotation_of(world, entry.label)
         if rotation is not None and rotation.open:
             uses = uses_of(world, rotation.old_fingerprint, rotation.swapped) if rotation.swapped else []
-            until = rotation.grace_until if rotation.state == "swapped" else None
-            since = f"by {rotation.by}, since {rotation.began:%Y-%m-%d %H:%M} UTC"
-            found.append(Progress(entry.label, rotation.state, False, f"being rotated {since}", until, uses))
+            what, until = _stands(rotation, world.now())
+            why = f"{what}; begun on {rotation.began:%Y-%m-%d %H:%M} UTC by {rotation.by}"
+            found.append(Progress(entry.label, rotation.state, False, why, until, uses))
         elif rotation is not None and rotation.unsettled:
             why = "taken back; a key may still appear, or a limit is still to be made whole"
             found.append(Progress(entry.label, rotation.state, False, why))
@@ -145,6 +145,21 @@ def status_of(world: World, entries: Iterable[Entry], every: bool) -> list[Progr
             due = due_of(world, entry)
             found.append(Progress(entry.label, "due" if due.now else "ok", not due.now, due.why, due.at))
     return found
+
+
+def _stands(rotation: Rotation, now: datetime) -> tuple[str, datetime | None]:
+    """Where an open rotation stands, for people, and when there is something to do."""
+    if rotation.backing:
+        return "being taken back: run it again", None
+    if rotation.before_swap:
+        return "the new key is not in use yet: run it again", None
+    if rotation.state == "swapped":
+        return "callers have the new key, and the old one stays good for now", rotation.grace_until
+    if rotation.state == "disabled" and rotation.disabled is not None:
+        return "the old key is disabled, and is deleted later", rotation.disabled + Wishes.delete_after
+    if rotation.state == "deleted":
+        return "a request to mint was never answered, and may still take effect", rotation.may_appear(now)
+    return "the old key is gone; the limit is what it left, until the reset", next_reset(now, rotation.window)
 
 
 def exit_status(progress: Iterable[Progress], failed: bool) -> int:

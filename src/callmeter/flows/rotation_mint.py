@@ -41,7 +41,7 @@ def mint_key(run: Run) -> None:
                 name_of(run.label, run.rotation.id, attempt),
                 limit=TEST_ALLOWANCE,
                 reset=run.rotation.window,
-                expires=_expiry(run.entry, run.bench.now()),
+                expires=run.wishes.expires or _expiry(run.entry, run.bench.now()),
             )
         except Unsure as error:
             run.bench.tell(f"{run.label}: {error.message}; looking for what may have been minted")

@@ -71,12 +71,14 @@ class Bench:
 class Wishes:
     """How to rotate: how long the old key stays good, when it is deleted after that, whether a key that is still in
     use is cut off at the end (`cut`), and at once (`at_once`, for a leak). `models` are called once each with the new
-    key; `pasted` is a key that a person has made; `revoked` says that a person has revoked the old one."""
+    key, which is dead after `expires` (None: it lives as long as the old one). `pasted` is a key that a person has
+    made; `revoked` says that a person has revoked the old one."""
 
     grace: timedelta = timedelta(hours=24)
     delete_after: timedelta = timedelta(days=7)
     patience: timedelta = timedelta(seconds=120)
     models: Sequence[str] = ()
+    expires: datetime | None = None
     cut: bool = False
     at_once: bool = False
     pasted: Secret | None = None

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
+from callmeter.cli.key_options import expiry
 from callmeter.cli.rotating import bench_of, due_of, exit_status, progress_report, rotation_of, span_in, status_of
 from callmeter.cli.secret_input import read_secret
 from callmeter.cli.trial_calls import trial_models
@@ -25,6 +26,7 @@ from callmeter.flows.rotation_run import Progress, Wishes
 from callmeter.secrets.registry import Entry, read_registry
 from callmeter.store.toml import read_toml
 from callmeter.words.errors import CallmeterError, UsageError
+from callmeter.words.instant import parse_instant
 
 
 def rotate_key(
@@ -57,6 +59,12 @@ def rotate_key(
     delete_old: Annotated[
         bool, typer.Option("--delete-old", help="Disable and delete the old key at once; implies --now.")
     ] = False,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires", metavar="WHEN", help="The new key is dead from then on: `180d`; as the old one else."
+        ),
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,6 +123,7 @@ def rotate_key(
         cut=cut_off,
         at_once=now or delete_old,
         models=tuple(models or ()),
+        expires=parse_instant(expiry(expires, world.now(), world.policy.time_zone)) if expires else None,
         pasted=read_secret(world, meant[0].label, stdin=False, fd=None) if paste else None,
         revoked=revoked,
     )
