@@ -94,7 +94,7 @@ def _lines(first: int, lines: int, begin: datetime, step: timedelta) -> str:
     )
     SELECT '{{"v":1,"id":"' || id || '","timestamp":"'
         || strftime(make_timestamp(ms * 1000), '%Y-%m-%dT%H:%M:%S.%gZ')
-        || '","tags":{{"agent":"' || agent || '","session":"s-' || (i // 25 * 12 + (r3 * 11)::INT)::VARCHAR
+        || '","tags":{{"agent":"' || agent || '","session":"s-' || (i // 300 * 12 + (r3 * 11)::INT)::VARCHAR
         || '","purpose":"' || purpose || '","priority":"' || if(r5 < 0.8, 'normal', 'high')
         || '","environment":"' || if(r6 < 0.85, 'prod', 'dev')
         || if(r7 < 0.4, '","work_item":"SUP-' || (i // 100)::VARCHAR, '')

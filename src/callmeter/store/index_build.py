@@ -22,7 +22,7 @@ from callmeter.store.usage_log import Damaged, open_logs, opened, unpacked
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 21
 _PACKED = (".zst", ".gz")
 # More would only wait for the disk, and each needs some 150 MB.
 _WORKERS = 4

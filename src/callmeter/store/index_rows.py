@@ -62,6 +62,9 @@ def write_rows(connection: DuckDBPyConnection, piece: Piece, source: int, name: 
     if piece.lines and not piece.unfinished:
         try:
             plain = _write_plain(connection, piece, source, path)
+            if piece.plain and plain < piece.lines and piece.has_empty_lines():
+                piece.plain = False  # the reader passes over them, and then counts wrongly
+                plain = _write_plain(connection, piece, source, path)
         except duckdb.Error:
             # Bytes that are no text, or an overlong line: DuckDB gives up the whole file.
             piece.plain = False

@@ -11,7 +11,7 @@ from callmeter.words.usage import MAX_LINE
 BOM = b"\xef\xbb\xbf"
 LONGEST = MAX_LINE + len(BOM)
 _PIECE = 64 << 20
-_NEVER_IN_PLAIN = (b"\0", b"\r", b"\1", b"\2", b"\n\n")
+_NEVER_IN_PLAIN = (b"\0", b"\r", b"\1", b"\2")
 
 
 class Piece:
@@ -37,14 +37,24 @@ class Piece:
         return self.start + self.size + self.skipped
 
     def add(self, data: bytes) -> None:
-        """Append whole lines."""
-        if self.plain and (any(odd in data for odd in _NEVER_IN_PLAIN) or data.startswith((b"\n", BOM))):
+        """Append text."""
+        if self.plain and (any(odd in data for odd in _NEVER_IN_PLAIN) or (not self.size and data.startswith(BOM))):
             self.plain = False
         self.lines += data.count(b"\n")
         self.size += len(data)
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
+
+    def cut(self, size: int) -> None:
+        """Take so many bytes, which are no whole line, from its end."""
+        self.size -= size
+        os.ftruncate(self._file, self.size)
+
+    def has_empty_lines(self) -> bool:
+        """Whether a line has nothing in it at all."""
+        text = self.read(self.start, self.stop)
+        return text.startswith(b"\n") or b"\n\n" in text
 
     def path(self) -> str:
         """A name under which this process can open it."""
@@ -75,7 +85,7 @@ class Piece:
 def pieces(chunks: Iterable[bytes], start: int, line: int) -> Iterator[Piece]:
     """The text of `chunks`, which begin at `start` after `line` lines, as pieces; who takes one closes it."""
     piece = Piece(start, line)
-    rest = b""
+    rest = b""  # the end of the piece, after its last newline
     skipped = 0
     for chunk in chunks:
         if skipped:
@@ -86,29 +96,30 @@ def pieces(chunks: Iterable[bytes], start: int, line: int) -> Iterator[Piece]:
             chunk = chunk[cut:]
             yield (piece := piece.after(skipped))
             piece, skipped = piece.after(), 0
+        piece.add(chunk)
         cut = chunk.rfind(b"\n") + 1
-        if cut:
-            piece.add(rest + chunk[:cut])
-            rest = chunk[cut:]
-        else:
-            rest += chunk
+        rest = chunk[cut:] if cut else rest + chunk
         if len(rest) > LONGEST:
+            piece.cut(len(rest))
             yield piece
             rest, skipped = b"", len(rest)
-        elif piece.size >= _PIECE:
+        elif piece.size - len(rest) >= _PIECE:
+            piece.cut(len(rest))
             yield piece
             piece = piece.after()
+            piece.add(rest)
     if skipped:
         piece = piece.after(skipped)
         piece.unfinished = True
         yield piece
-    else:
+        return
+    piece.cut(len(rest))
+    yield piece
+    if rest:
+        piece = piece.after()
+        piece.add(rest)
+        piece.lines, piece.unfinished = 1, True
         yield piece
-        if rest:
-            piece = piece.after()
-            piece.add(rest)
-            piece.lines, piece.unfinished = 1, True
-            yield piece
 
 
 def memory_file() -> int:
