@@ -233,7 +233,7 @@ class Answers:
         table, known = self._cubes.get(key, ("", frozenset()))
         if not table or not known.issuperset(own):
             known = frozenset((*own, _OWN_ORIGIN, "status"))
-            table = f"cube_{len(self._cubes)}"
+            table = table or f"cube_{len(self._cubes)}"  # one for each key
             query = ask()
             listed = ", ".join(f"{query.raw(name)} AS by_{name}" for name in sorted(known))
             by = ", ".join(f"by_{name}" for name in sorted(known))
