@@ -72,9 +72,13 @@ class Figures:
     def merge(self, other: Figures) -> None:
         """Add another group's sums; percentiles cannot be added up and are dropped."""
         for name in _SUMMED:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.first = min(filter(None, (self.first, other.first)), default=None)
-        self.last = max(filter(None, (self.last, other.last)), default=None)
+            value = getattr(other, name)
+            if value:
+                setattr(self, name, getattr(self, name) + value)
+        if other.first is not None and (self.first is None or other.first < self.first):
+            self.first = other.first
+        if other.last is not None and (self.last is None or other.last > self.last):
+            self.last = other.last
         self.latency = {}
         self.costs = {}
 
