@@ -34,7 +34,7 @@ REQUESTS: dict[str, Callable[[Management], object]] = {
     "disable": lambda account: account.change(HASH, {"disabled": True}),
     "delete": lambda account: account.delete(HASH),
     "guardrails": lambda account: account.guardrails(),
-    "keys of a guardrail": lambda account: account.guardrail_keys(RAIL),
+    "who has which guardrail": lambda account: account.assignments(),
     "a guardrail": lambda account: account.create_guardrail(
         {"name": "callmeter a", "allowed_models": ["openai/gpt-4"]}
     ),

@@ -145,7 +145,7 @@ def test_guardrails_are_made_changed_and_assigned(router: OpenRouter) -> None:
     rail = client(router).create_guardrail({"name": "callmeter code", "allowed_models": ["a/b"]})
     client(router).assign_guardrail(str(rail["id"]), [key.hash])
     client(router).change_guardrail(str(rail["id"]), {"allowed_models": ["a/b", "a/c"]})
-    assert client(router).guardrail_keys(str(rail["id"])) == [key.hash]
+    assert client(router).assignments() == [(str(rail["id"]), key.hash)]
     assert client(router).guardrails()[0]["allowed_models"] == ["a/b", "a/c"]
 
 
@@ -155,3 +155,16 @@ def test_no_error_shows_a_key(router: OpenRouter) -> None:
         with pytest.raises(NoKey) as caught:
             act()
         assert "sk-or" not in repr(caught.value) + caught.value.message
+
+
+def test_guardrails_and_who_has_them_are_read_over_all_pages(router: OpenRouter) -> None:
+    router.page = 2
+    account = client(router)
+    wanted = []
+    for number in range(5):
+        router.give_key(f"key {number}")
+        rail = account.create_guardrail({"name": f"callmeter {number}", "allowed_models": ["a/b"]})
+        account.assign_guardrail(str(rail["id"]), [router.keys[-1].hash])
+        wanted.append((str(rail["id"]), router.keys[-1].hash))
+    assert len(account.guardrails()) == 5
+    assert account.assignments() == wanted

@@ -268,7 +268,7 @@ class OpenRouter:
             if route.startswith("/keys/"):
                 return self._one(method, route.removeprefix("/keys/"), body)
             if route.startswith("/guardrails"):
-                return self._rails(method, route.split("/")[2:], body)
+                return self._rails(method, route.split("/")[2:], body, query)
         raise Refuses(404, f"no such route: {method} {route}")
 
     # Keys
@@ -411,10 +411,17 @@ class OpenRouter:
 
     # Guardrails
 
-    def _rails(self, method: str, rest: list[str], body: bytes) -> tuple[int, dict[str, Any]]:
+    def _rails(
+        self, method: str, rest: list[str], body: bytes, query: dict[str, list[str]]
+    ) -> tuple[int, dict[str, Any]]:
+        offset, limit = int(query.get("offset", ["0"])[0]), min(self.page, int(query.get("limit", ["50"])[0]))
+        if rest == ["assignments", "keys"]:
+            held = [each for each in self.keys if each.guardrail]
+            rows = [{"key_hash": each.hash, "key_name": each.name, "guardrail_id": each.guardrail} for each in held]
+            return 200, {"data": rows[offset : offset + limit], "total_count": len(rows)}
         if not rest:
             if method == "GET":
-                return 200, {"data": self.guardrails, "total_count": len(self._guardrails)}
+                return 200, {"data": self.guardrails[offset : offset + limit], "total_count": len(self._guardrails)}
             fields = _object(body)
             self._check_rail(fields)
             if not fields.get("name"):
@@ -432,10 +439,6 @@ class OpenRouter:
         elif len(rest) == 1 and method == "DELETE":
             del self._guardrails[rest[0]]
             return 200, {"deleted": True}
-        elif rest[1:] == ["assignments", "keys"] and method == "GET":
-            held = [each for each in self.keys if each.guardrail == rest[0]]
-            rows = [{"key_hash": each.hash, "key_name": each.name, "guardrail_id": rest[0]} for each in held]
-            return 200, {"data": rows, "total_count": len(rows)}
         elif rest[1:] == ["assignments", "keys"]:
             hashes = _object(body)["key_hashes"]
             if not all(each in self._records for each in hashes):

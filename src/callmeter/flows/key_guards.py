@@ -29,7 +29,7 @@ def guard_models(bench: Bench, entry: Entry) -> list[str]:
         found = account.create_guardrail({"name": name, **wanted})
     elif found.get("allowed_models") != wanted["allowed_models"]:
         account.change_guardrail(str(found["id"]), wanted)
-    if entry.provider_key not in account.guardrail_keys(str(found["id"])):
+    if (str(found["id"]), entry.provider_key) not in account.assignments():
         account.assign_guardrail(str(found["id"]), [entry.provider_key])
     return []
 
@@ -37,10 +37,9 @@ def guard_models(bench: Bench, entry: Entry) -> list[str]:
 def carry_guardrails(account: Management, old: str, new: str) -> None:
     """Put a new key under the guardrails that the old one is under. Raises Unavailable."""
     try:
-        guardrails = account.guardrails()
+        assignments = account.assignments()
     except (Declined, NoKey):
         return  # an account without them
-    for each in guardrails:
-        hashes = account.guardrail_keys(str(each["id"]))
-        if old in hashes and new not in hashes:
-            account.assign_guardrail(str(each["id"]), [new])
+    for guardrail, hash in assignments:
+        if hash == old and (guardrail, new) not in assignments:
+            account.assign_guardrail(guardrail, [new])

@@ -179,13 +179,12 @@ class Management:
 
     def guardrails(self) -> list[dict[str, object]]:
         """The account's guardrails as they are there."""
-        found = self._patiently(_list, "GET", "/guardrails") or []
-        return [each for each in found if isinstance(each, dict)]
+        return self._all("/guardrails")
 
-    def guardrail_keys(self, id: str) -> list[str]:
-        """The hashes of the keys that a guardrail is assigned to."""
-        page = self._patiently(_list, "GET", f"/guardrails/{quote(id, safe='')}/assignments/keys") or []
-        return [str(each["key_hash"]) for each in page if isinstance(each, dict) and "key_hash" in each]
+    def assignments(self) -> list[tuple[str, str]]:
+        """Which guardrails are assigned to which keys: the guardrail's id and the key's hash."""
+        found = self._all("/guardrails/assignments/keys")
+        return [(str(each.get("guardrail_id")), str(each.get("key_hash"))) for each in found]
 
     def create_guardrail(self, fields: Mapping[str, object]) -> dict[str, object]:
         """A new guardrail; sent once. It enforces nothing until it is assigned. Raises Unsure."""
@@ -199,6 +198,16 @@ class Management:
         """Assign a guardrail to keys; those that have it keep it."""
         path = f"/guardrails/{quote(id, safe='')}/assignments/keys"
         self._patiently(bool, "POST", path, {"key_hashes": list(hashes)})
+
+    def _all(self, path: str) -> list[dict[str, object]]:
+        """The records of a list that says how many there are."""
+        found: list[dict[str, object]] = []
+        for _ in range(_MAX_PAGES):
+            page, total = self._patiently(_counted, "GET", f"{path}?limit=100&offset={len(found)}") or ([], 0)
+            found += page
+            if not page or len(found) >= total:
+                return found
+        raise Unavailable(f"{self._base_url}{path} has no end")
 
     def _patiently(
         self,
@@ -334,6 +343,14 @@ def _list(document: object) -> list[object]:
     if not isinstance(data, list):
         raise Unavailable("the provider's answer has no list in `data`")
     return data
+
+
+def _counted(document: object) -> tuple[list[dict[str, object]], int]:
+    page = [each for each in _list(document) if isinstance(each, dict)]
+    total = document.get("total_count") if isinstance(document, dict) else None
+    if not isinstance(total, int):
+        raise Unavailable("the provider's answer does not say how many there are in `total_count`")
+    return page, total
 
 
 def _one(document: object) -> ProviderKey:
