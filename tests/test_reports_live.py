@@ -56,6 +56,7 @@ def test_the_hour_is_shown_by_minute() -> None:
 
 def test_a_clock_that_runs_ahead_puts_no_money_into_the_future() -> None:
     assert traffic(record(ago(seconds=-100))).minute == Spend(CENT, 1)
+    assert traffic(record(ago(hours=-1))).minute == Spend()
 
 
 def test_a_line_that_comes_twice_counts_once() -> None:

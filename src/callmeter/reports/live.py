@@ -20,6 +20,8 @@ from callmeter.words.record import UsageRecord
 
 MINUTES = 60
 _RECENT = 200
+# Clocks of other hosts may be so much ahead; what is later has not happened.
+_AHEAD = timedelta(minutes=5)
 Hour = tuple[date, int]
 
 
@@ -160,6 +162,8 @@ class Live:
                 ended = max(ended, parse_instant(record.recorded_at))
             except ValueError:
                 pass
+        if ended > now + _AHEAD:
+            return
         second = int(min(ended, now).timestamp())
         if second <= int(now.timestamp()) - MINUTES * 60:
             return
