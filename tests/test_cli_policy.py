@@ -170,3 +170,11 @@ def test_the_schema_can_be_had_even_if_the_policy_is_broken(invoke: Invoke) -> N
     result = invoke("show", "--schema", policy="{")
     assert result.exit_code == 0
     assert jsonschema.Draft202012Validator(page(result)).is_valid(json.loads(EXAMPLE.read_text()))
+
+
+def test_what_to_do_about_a_fault_is_told_on_a_narrow_terminal_too(home: Path) -> None:
+    (home / "budget.json").write_text('{"total_buget": 5, "allocation_strategy": "dynamc"}')
+    world = World(env={"CALLMETER_HOME": str(home), "COLUMNS": "46"})
+    printed = CliRunner().invoke(app, ["budget", "policy", "check"], obj=world).stdout
+    assert "did you mean `total_budget`?" in printed and "did you mean `dynamic`?" in printed
+    assert all(len(line) <= 46 for line in printed.splitlines() if "budget.json:" in line)

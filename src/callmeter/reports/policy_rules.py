@@ -16,10 +16,10 @@ from callmeter.words.period import zone_named
 
 CHECKED = (
     Column("place", "place", Kind.TEXT),
-    Column("kind", "kind", Kind.TEXT),
+    Column("kind", "kind", Kind.TEXT, optional=1),
     Column("key", "key", Kind.TEXT),
     Column("message", "what", Kind.TEXT),
-    Column("hint", "do", Kind.TEXT, optional=1),
+    Column("hint", "do", Kind.TEXT, below=True),
 )
 QUOTAS = (
     Column("subject", "subject", Kind.TEXT),
