@@ -121,7 +121,7 @@ def _minutes(traffic: Traffic, width: int) -> Text:
         bars = "".join(_LEVELS[min(each * 8 // most, 7)] if each > 0 else " " for each in chosen)
         text.append(bars, style="cyan")
     else:
-        text.append(f"nothing in the last {len(chosen)} minutes"[: width - len(label)], style="dim")
+        text.append(f"nothing spent in the last {len(chosen)} minutes"[: width - len(label)], style="dim")
     return text
 
 
