@@ -78,6 +78,7 @@ def test_on_a_full_disk_a_paid_answer_is_delivered_and_nothing_new_is_sent(
     refused = run_llm_call(*CALL, "hello", env=env)
     assert refused.returncode != 0 and refused.stdout == ""
     assert "no space left" in refused.stderr.lower() or "full" in refused.stderr.lower(), refused.stderr
+    assert "hint: free some space on its disk" in refused.stderr
     assert len(model.prompts) == 2, "what cannot be booked is not sent"
     model.release()
     output, errors = running.communicate(timeout=60)

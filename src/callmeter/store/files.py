@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOCK_PATIENCE = 10.0
+# Nothing here says to run the command again: what failed may have been the line of a call that is paid for.
+_HINTS = {
+    errno.ENOSPC: "free some space on its disk",
+    errno.EDQUOT: "free some of this user's quota on its disk",
+    errno.EROFS: "set `CALLMETER_HOME` to a directory that can be written to",
+}
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -454,7 +460,7 @@ def _require_regular(path: str, found: os.stat_result) -> None:
 def _problem(verb: str, path: str, error: OSError) -> FileProblem:
     if error.errno == errno.ELOOP:
         return FileProblem(f"cannot {verb} {path}: it is a symbolic link", "name the file itself in the settings")
-    return FileProblem(f"cannot {verb} {path}: {_reason(error)}")
+    return FileProblem(f"cannot {verb} {path}: {_reason(error)}", _HINTS.get(error.errno or 0, ""))
 
 
 def _reason(error: OSError) -> str:
