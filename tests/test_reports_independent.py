@@ -166,6 +166,13 @@ def nano(line: Line) -> int:
     return int(((line["cost"] or 0) * Decimal(10**9)).to_integral_value(ROUND_CEILING))
 
 
+def in_nano(shown: object) -> int:
+    """What a report shows in USD."""
+    found = Decimal(str(shown or 0)) * 10**9
+    assert found == int(found)
+    return int(found)
+
+
 def add_up(lines: Iterator[Line], by: Sequence[str], zone: ZoneInfo) -> dict[tuple[str, ...], dict[str, int]]:
     found: dict[tuple[str, ...], dict[str, int]] = {}
     for line in lines:
@@ -250,7 +257,7 @@ def test_a_hundred_breakdowns_are_right_to_the_nano_dollar(
         for row in page["rows"]:
             names = tuple(row[name] for name in by if row[name] is not None)
             found[names] = {
-                "nano": int((row["cost"] or 0) * Decimal(10**9)),
+                "nano": in_nano(row["cost"]),
                 "calls": row["calls"],
                 "refused": row["refused"],
                 "in": row["tokens_in"],
@@ -261,7 +268,7 @@ def test_a_hundred_breakdowns_are_right_to_the_nano_dollar(
         found = {names: sums for names, sums in found.items() if any(sums.values()) or names in expected}
         assert found == expected, question
         if total is not None:
-            assert int((page["total"]["cost"] or 0) * Decimal(10**9)) == total["nano"], question
+            assert in_nano(page["total"]["cost"]) == total["nano"], question
             assert page["total"]["calls"] == total["calls"], question
         rows += len(found)
     assert rows > 2000
@@ -279,14 +286,14 @@ def test_other_reports_add_up_to_the_same(opened: list[tuple[dict[str, Any], Usa
 
         whole = sums(question["start"], question["end"]).get((), {"nano": 0, "calls": 0})
         facts = value(usage, [], period=period).facts
-        assert facts["cost"] * 10**9 == whole["nano"]
+        assert in_nano(facts["cost"]) == whole["nano"]
         upto = min(filter(None, (question["end"], now + timedelta(microseconds=1))))
         spent = savings(usage, policy, lambda *_: None, Period(question["start"], upto, ""), now).facts["spent"]
-        assert spent * 10**9 == sums(question["start"], upto).get((), {"nano": 0})["nano"]
+        assert in_nano(spent) == sums(question["start"], upto).get((), {"nano": 0})["nano"]
 
         everything = sums(None, None).get((), {"nano": 0, "calls": 0})
         families = {family.name: family.samples for family in metrics(usage, now, "0")}
-        assert families["cost_usd"][0][1] * 10**9 == everything["nano"]
+        assert in_nano(families["cost_usd"][0][1]) == everything["nano"]
         assert sum(count for _, count in families["calls"]) == everything["calls"]
 
         for unit in ("day", "week", "month"):
@@ -294,14 +301,14 @@ def test_other_reports_add_up_to_the_same(opened: list[tuple[dict[str, Any], Usa
             board = review(usage, span, Sources(now=now, rates=lambda *_: None))
             expected = sums(span.start, span.end, ("agent",))
             total = expected.pop((), {"nano": 0, "calls": 0})
-            assert (board.facts["cost"] or 0) * 10**9 == total["nano"]
+            assert in_nano(board.facts["cost"]) == total["nano"]
             assert board.facts["calls"] == total["calls"]
             agents = (
                 {row.cells["agent"]: row.cells["cost"] for row in board.sections["agents"].rows}
                 if total["calls"]
                 else {}
             )
-            assert sum(cost or 0 for cost in agents.values()) == total["nano"]
+            assert sum(cost for cost in agents.values() if isinstance(cost, int)) == total["nano"]
             compared += len(agents)
 
         history = histories(usage, ["agent"], Now(usage, now))
