@@ -15,6 +15,7 @@ key for each call and give up at a 401.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import random
@@ -240,7 +241,7 @@ def ask(method: str, url: str, key: str, fields: dict[str, Any] | None) -> bytes
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return bytes(answer.read())
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
         return None
 
 

@@ -88,6 +88,7 @@ def calls(home: str, log: str, agent: str, pause: float, cached: bool, stop: Eve
     from callmeter import get_secret
     from callmeter.cli.main import start
     from callmeter.cli.world import World
+    from callmeter.words.errors import NoKey
 
     base_url = World().settings.providers["openrouter"]["base_url"]
     key, since = "", 0.0
@@ -95,7 +96,15 @@ def calls(home: str, log: str, agent: str, pause: float, cached: bool, stop: Eve
         if cached:
             if time.monotonic() - since > CACHED:
                 key, since = get_secret(agent, "llm_api_key"), time.monotonic()
+            refused: list[str] = []
             failed = not _ask(str(base_url), key)
+            while failed and len(refused) < 2:  # as docs/rotation.md tells programs to do
+                refused.append(key)
+                try:
+                    key = get_secret(agent, "llm_api_key", refused=refused)
+                except NoKey:
+                    break
+                failed = not _ask(str(base_url), key)
         else:
             failed = start(["llm-call", "--agent", agent, "-m", MODEL, "-q", os.urandom(16).hex()]) != 0
         with tally.get_lock():

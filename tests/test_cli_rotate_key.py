@@ -320,3 +320,19 @@ def test_a_new_key_can_be_given_an_end(team: Team) -> None:
     assert team.router.record(team.current("code")).expires_at is not None
     facts = json.loads(team.show("code@openrouter").stdout)["facts"]
     assert facts["expires"] > facts["last_rotated"]
+
+
+def test_a_program_that_was_refused_is_given_the_next_key_that_may_do(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import callmeter
+    from callmeter.words.errors import NoKey
+
+    old = team.hire("code")
+    team.rotate("code@openrouter", status=3)
+    new = callmeter.get_secret("code")
+    assert new == team.current("code")
+    assert callmeter.get_secret("code", refused=[new]) == old
+    assert callmeter.get_secret("code", refused=[old]) == new
+    with pytest.raises(NoKey, match="all refused"):
+        callmeter.get_secret("code", refused=[old, new])

@@ -10,22 +10,32 @@ from callmeter.store.toml import read_toml
 from callmeter.words.errors import NoKey, UsageError
 from callmeter.words.tags import tag_value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 _SUFFIX = "_api_key"
 
 
-def get_secret(agent: str, name: str, *, environment: str = "", world: World | None = None) -> str:
-    """The bare key called `llm_api_key` or PROVIDER_api_key. Raises NoKey, Unavailable, UsageError, Malformed."""
+def get_secret(
+    agent: str, name: str, *, environment: str = "", refused: Collection[str] = (), world: World | None = None
+) -> str:
+    """The bare key called `llm_api_key` or PROVIDER_api_key that was not refused. Raises NoKey, Unavailable,
+    UsageError, Malformed."""
     world = world or World()
     kind = name.removesuffix(_SUFFIX)
     if kind == name or not kind:
         raise UsageError(f"there is no secret {name!r}", "ask for `llm_api_key`, or PROVIDER_api_key: `openai_api_key`")
     known = provider_names(world.settings.providers)
     named = None if kind == "llm" else next((each for each in known if each.replace("-", "_") == kind), kind)
-    return key_of_agent(world, agent, named, environment)[0].reveal()
+    return key_of_agent(world, agent, named, environment, refused)[0].reveal()
 
 
-def key_of_agent(world: World, agent: str, provider: str | None, environment: str) -> tuple[Key, Provider]:
-    """The key that a call of this agent would use, and for which provider. Raises NoKey, Unavailable, UsageError."""
+def key_of_agent(
+    world: World, agent: str, provider: str | None, environment: str, refused: Collection[str] = ()
+) -> tuple[Key, Provider]:
+    """The key that a call of this agent would use, and for which provider; the next one that may do when some were
+    refused. Raises NoKey, Unavailable, UsageError."""
     settings, places = world.settings, world.paths
     name = settings.text("provider", provider) or ""
     found = find_provider(name, settings.providers, None if provider else settings.text("base_url"))
@@ -46,7 +56,10 @@ def key_of_agent(world: World, agent: str, provider: str | None, environment: st
         )
         assert entry is not None
         try:
-            return next(readings(entry, world.stores)), found
+            for key in readings(entry, world.stores):
+                if key.reveal() not in refused:
+                    return key, found
+            raise NoKey(f"the keys of agent {agent!r} are all refused", "see `callmeter doctor`", code="key_refused")
         except NoKey as error:
             if error.code != "key_missing":
                 raise

@@ -164,7 +164,8 @@ class Run:
     def trouble_with(self, secret: Secret) -> str:
         """Why a key fails its test: the provider has to accept it three times in a row, within the patience. Nothing
         when it passes, or when nobody can be asked."""
-        deadline = self.bench.monotonic() + self.wishes.patience.total_seconds()
+        patience = self.wishes.patience.total_seconds()
+        deadline, told = self.bench.monotonic() + patience, False
         good, wait, trouble = 0, 0.25, ""
         while good < _ANSWERS:
             try:
@@ -180,6 +181,9 @@ class Run:
                 continue
             if self.bench.monotonic() >= deadline:
                 return trouble
+            if not told and self.bench.monotonic() > deadline - 0.95 * patience:
+                told = True
+                self.bench.tell(f"{self.label}: {trouble} as yet; trying again for {patience:.0f} s")
             self.bench.pause(wait)
             wait = min(5.0, wait * 2)
         return ""
