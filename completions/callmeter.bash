@@ -127,7 +127,7 @@ _callmeter_spec() {
         options='--check --rebuild --accept-clock --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget rotate-key')
-        options='--due --all --agent:@agent --owner: --user:@user --status --resume --rollback --now --grace: --cut-off --delete-old --try:@model --paste --revoked --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--due --all --agent:@agent --owner: --user:@user --status --resume --rollback --now --grace: --cut-off --delete-old --expires: --try:@model --paste --revoked --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         operands='@key'
         ;;
     'callmeter budget keys')
@@ -160,7 +160,7 @@ _callmeter_spec() {
         options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget keys show')
-        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--user:@user --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         operands='@key'
         ;;
     'callmeter budget keys exec')

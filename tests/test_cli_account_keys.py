@@ -138,6 +138,14 @@ def test_a_renamed_key_goes_on_working(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "hint"),
+    [([], "name an AGENT, or `--user ID`"), (["code", "5tok"], "write `25`, or `$2.50`")],
+)
+def test_what_creation_lacks_is_told_in_its_own_words(owner: Owner, words: list[str], hint: str) -> None:
+    assert hint in owner("keys", "create", *words, status=2).stderr
+
+
+@pytest.mark.parametrize(
     "words",
     [["code"], ["code", "5", "--tier", "free"], ["code", "--tier", "gold"], ["code", "-5"], ["code", "5tok"], ["5"]],
 )
@@ -218,8 +226,54 @@ def test_the_audit_finds_keys_that_are_gone_disabled_used_without_tags_or_by_oth
 def test_without_a_terminal_the_audit_only_proposes(owner: Owner) -> None:
     owner("keys", "create", "one", "5")
     done = owner("keys", "audit", "--fix")
-    assert "`callmeter budget rotate-key one@openrouter`" in done.stderr
+    again = "callmeter budget keys add --label one@openrouter --replace --existing"
+    assert f"`{again} --expires 90d`" in done.stderr and f"`{again} --owner …`" in done.stderr
     assert len(owner.router.keys) == 1
+
+
+def test_a_key_keeps_its_record_when_only_what_is_said_of_it_changes(owner: Owner) -> None:
+    owner("keys", "create", "one", "5")
+    before = owner.entry("one@openrouter")
+    change = ("keys", "add", "--label", "one@openrouter", "--replace", "--existing")
+    assert "is changed" in owner(*change, "--owner", "ann", "--expires", "80d", "-v").stderr
+    after = owner.entry("one@openrouter")
+    assert (after.pop("owner"), after.pop("expires", "")[:2]) == ("ann", "20")
+    assert after == before
+    kinds = findings(owner).get("one@openrouter", [])
+    assert "no_owner" not in kinds and "no_expiry" not in kinds
+    assert owner.call("--agent", "one").returncode == 0
+    owner("keys", "add", "--label", "another", "--existing", status=2)
+
+
+def test_the_audit_sees_the_management_key_variables_in_use_and_retired_keys_that_are_good_again(owner: Owner) -> None:
+    owner("keys", "add", "--management", "--label", "boss", input=owner.router.management_key)
+    owner("keys", "create", "one", "5")
+    owner("keys", "retire", "one@openrouter")
+    assert findings(owner) == {"boss": ["no_expiry", "no_owner"]}
+    owner.router.keys[0].disabled = False
+    bare = owner.router.give_key("bare")
+    env = {"CALLMETER_API_KEY": bare}
+    assert owner._call("-m", "openai/gpt-5-mini", "--agent", "x", "hello", env=env).returncode == 0
+    found = findings(owner)
+    assert found["one@openrouter"] == ["revived"] and found["env:CALLMETER_API_KEY"] == ["unregistered"]
+
+
+def test_a_key_that_ends_soon_is_one_finding(owner: Owner) -> None:
+    owner("keys", "create", "soon", "5", "--owner", "ann", "--expires", "5d")
+    assert findings(owner) == {"soon@openrouter": ["expiring"]}
+
+
+def test_an_audit_that_could_not_ask_the_account_says_so_in_its_report(owner: Owner, run_callmeter: Run) -> None:
+    owner("keys", "create", "one", "5")
+    done = run_callmeter("budget", "keys", "audit")
+    assert done.returncode == 0 and "The account was not asked" in done.stdout and not done.stderr
+
+
+def test_a_user_without_a_terminal_sees_figures_and_reset_of_a_spent_key(owner: Owner) -> None:
+    owner("keys", "create", "code", "0.01")
+    owner.call("--agent", "code")
+    done = owner.call("--agent", "code")
+    assert done.returncode == 3 and "$0.0100 of $0.0100 used, reset 20" in done.stderr
 
 
 def test_a_users_month_is_shown_with_its_models_and_keys(owner: Owner) -> None:

@@ -82,6 +82,17 @@ secret = "vault:secret/far"
     assert any("ANTHROPIC_API_KEY, which is not set" in row["found"] for row in unset["keys"])
 
 
+def test_keys_that_are_well_are_told_together_and_retired_ones_not_at_all(run_callmeter: Run, home: Path) -> None:
+    for agent in ("one", "two", "old"):
+        key = "sk-or-v1-" + agent * 20
+        assert run_callmeter("budget", "keys", "add", agent, "--provider", "openrouter", input=key).returncode == 0
+    run_callmeter("budget", "keys", "retire", "old@openrouter")
+    status, found = rows(run_callmeter)
+    state, what, _ = one(found, "keys")
+    assert (status, state) == (0, "ok")
+    assert what.startswith(f"2 keys in {home / 'secrets'}: one@openrouter, two@openrouter; a file of this user alone")
+
+
 def test_a_shared_variable_instead_of_keys_is_a_warning(run_callmeter: Run) -> None:
     state, what, hint = one(rows(run_callmeter, OPENROUTER_API_KEY=KEY)[1], "keys")
     assert state == "warn" and "calls use OPENROUTER_API_KEY" in what and "budget keys add" in hint

@@ -117,6 +117,7 @@ def test_without_anything_to_read_the_key_is_asked_for_in_vain_and_said_so(run_c
         ("code", f"--fd={KEY}"),
         ("code", "--provider", KEY),
         ("code", "--expires", KEY),
+        ("code", "--purpose", f"it is {KEY}"),
         ("code", "--format", "json", KEY),
     ],
 )
@@ -128,6 +129,18 @@ def test_a_key_on_the_command_line_is_refused_with_the_advice_to_rotate_it(
         assert done.exit_code == 2
         assert "never given on the command line" in done.stderr and "rotate that key" in done.stderr
     assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize("words", [("rotate-key", KEY), ("quota", "sync", KEY)])
+def test_other_commands_that_take_labels_do_not_repeat_a_key_either(run_callmeter: Run, words: tuple[str, ...]) -> None:
+    done = run_callmeter("budget", *words)
+    assert done.returncode == 2 and "rotate that key" in done.stderr and KEY not in said(done)
+
+
+def test_the_words_of_a_program_that_gets_a_key_are_its_own(run_callmeter: Run) -> None:
+    run_callmeter("budget", "keys", "add", "code", "--provider", "openrouter", input=KEY)
+    done = run_callmeter("budget", "keys", "exec", "code", "--", "printf", "%s", "key-management-notes.md")
+    assert done.stdout == "key-management-notes.md"
 
 
 def test_a_key_in_place_of_a_label_of_a_call_is_not_repeated(run_llm_call: Run, home: Path) -> None:

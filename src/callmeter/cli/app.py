@@ -191,7 +191,7 @@ class Group(TyperGroup):
 def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extra: dict[str, Any]) -> int:
     from typer._click.exceptions import ClickException
 
-    if arguments[:2] == ["budget", "keys"]:
+    if arguments[:1] == ["budget"] and (arguments[1:2] in (["keys"], ["rotate-key"]) or "sync" in arguments[2:3]):
         # Here, because the parser's own messages repeat what they do not understand.
         from callmeter.cli.secret_input import refuse_keys
 

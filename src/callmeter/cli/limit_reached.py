@@ -33,11 +33,14 @@ def _explain(world: World, error: CallmeterError, label: str) -> None:
     window = standing.limit_reset if standing is not None else entry.budget_reset
     if standing is not None and standing.limit is not None:
         left = standing.limit if standing.limit_remaining is None else standing.limit_remaining
+        used = standing.limit - left
         error.details.setdefault("limit", usd(standing.limit))
-        error.details.setdefault("current_usage", usd(standing.limit - left))
+        error.details.setdefault("current_usage", usd(used))
+        error.message += f"; {shown(used)} of {shown(standing.limit)} used"
     resets = next_reset(now, window)
     if resets is not None:
         error.details.setdefault("resets_at", text_of(resets))
+        error.message += f", reset {resets:%Y-%m-%d %H:%M} UTC"
     error.details.setdefault("key", label)
     rotation = rotation_of(world, label)
     if rotation is None or not (rotation.open or rotation.owed) or rotation.full is None or not rotation.window:

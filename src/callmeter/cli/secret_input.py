@@ -32,10 +32,12 @@ def read_secret(world: World, label: str, *, stdin: bool, fd: int | None) -> Sec
 
 
 def refuse_keys(arguments: Sequence[str]) -> None:
-    """Raises UsageError when an argument, or the value after its `=`, looks like a key. It is not repeated: what
-    stands on a command line is in the shell's history, and was in the process list."""
-    for argument in arguments:
-        if looks_like_key(argument) or looks_like_key(argument.partition("=")[2]):
+    """Raises UsageError when an argument, the value after its `=`, or a word of it looks like a key. It is not
+    repeated: what stands on a command line is in the shell's history, and was in the process list. What follows `--`
+    is another program's."""
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument in ours:
+        if any(looks_like_key(word) for word in (*argument.split(), argument.partition("=")[2])):
             raise UsageError(
                 "an argument looks like a key; a key is never given on the command line",
                 "rotate that key, since others may have seen it; then pipe it in, or type it when you are asked",

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import callmeter
-from callmeter.flows.key_places import advice, standing
+from callmeter.flows.key_places import WORTH, advice, standing
 from callmeter.flows.keys import states_of, where_it_lies
 from callmeter.ledger.open_ledger import open_ledger, without_password
 from callmeter.ledger.protocol import Window
@@ -136,8 +136,9 @@ def permissions(places: Places) -> Iterator[Check]:
 
 
 def keys(entries: Sequence[Entry], stores: Stores, places: Places, now: datetime) -> Iterator[Check]:
-    """Where each key lies and how well, and whether it can be used."""
+    """Where each key lies and how well, and whether it can be used; those that are well together, store by store."""
     states = states_of(entries, stores, now)
+    well: dict[str, list[str]] = {}
     for entry in sorted(entries, key=lambda entry: (standing(entry).rank, entry.label)):
         state = states[entry.label]
         what = f"{entry.label}: {where_it_lies(entry, stores)}"
@@ -161,7 +162,13 @@ def keys(entries: Sequence[Entry], stores: Stores, places: Places, now: datetime
         elif standing(entry).weak:
             yield Check("keys", WARN, f"{what}: {standing(entry).worth}", f"run `{advice(entry)}`")
         else:
-            yield Check("keys", OK, f"{what}: {standing(entry).worth}")
+            plain = entry.secret == f"file:{entry.label}"  # it lies where its label says
+            place = entry.label if plain else f"{entry.label} ({where_it_lies(entry, stores)})"
+            well.setdefault(standing(entry).store, []).append(place)
+    for store, labels in well.items():
+        count = "1 key" if len(labels) == 1 else f"{len(labels)} keys"
+        where = stores.directory if store == "file" else f"`{store}:`"
+        yield Check("keys", OK, f"{count} in {where}: {', '.join(labels)}; {WORTH[store]}")
     running = holders(places.holders)
     if running:
         named = ", ".join(f"{holder.program} (process {holder.pid}) with {holder.label}" for holder in running[:5])

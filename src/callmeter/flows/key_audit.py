@@ -85,6 +85,7 @@ def audited(
                 wanted=wanted.limit if wanted is not None else None,
                 differs=differs,
                 has_quota=wanted is not None,
+                management=entry.management,
             )
         )
     return found

@@ -18,11 +18,12 @@ from callmeter.secrets.open_store import Stores
 from callmeter.secrets.registry import Entry, label_fault
 from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
-from callmeter.secrets.store import SecretStore
+from callmeter.secrets.store import SecretStore, conflict
 from callmeter.store.audit import Audit
 from callmeter.words.errors import CallmeterError, NoKey, UsageError
+from callmeter.words.instant import text_of
 
-# What a replacement has from the entry that it replaces: not its dates, nor what the provider calls it.
+# What another key has from the entry that it replaces: not its dates, nor what the provider calls it.
 _INHERITED = (
     "provider",
     "base_url",
@@ -38,6 +39,8 @@ _INHERITED = (
     "rotate_every",
     "management",
 )
+# What an entry keeps besides when it gets the key that it has: only what was asked for changes.
+_KEPT = ("created", "expires", "last_rotated", "provider_key", "shared")
 
 
 def add_key(
@@ -51,20 +54,24 @@ def add_key(
     otherwise: Mapping[str, Any],
     replace: bool,
     reference: str = "",
+    existing: bool = False,
 ) -> tuple[str, Entry]:
-    """Store a key and register it: `added`, `replaced`, or `unchanged` when the very same is there already.
+    """Store a key and register it: `added`, `replaced`, `changed` where only what is said of it is another, or
+    `unchanged` when the very same is there already.
 
-    `given` are an Entry's members that were asked for. The others come from the entry that is replaced, save its
-    dates, or else from `otherwise`. `shared` allows a key that another label has. `reference` says where the key
-    shall lie: without one a replacement lies where the key lay, and a new key in a file.
+    `given` are an Entry's members that were asked for. The others come from the entry that is replaced, its dates only
+    where the key is the same, or else from `otherwise`. `shared` allows a key that another label has. `reference` says
+    where the key shall lie: without one a replacement lies where the key lay, and a new key in a file. An `existing`
+    key was read there, and is not written.
 
     Raises UsageError when it would take the place of another key or be some agent's second one, and NoKey,
     Unavailable, FileProblem or Malformed: then the registry is as it was.
     """
     with RegistryFile(registry_path) as registry:
         before = registry.entries.get(label)
-        members = {**otherwise, **(_inherited(before) if before else {}), **given}
         fingerprint = secret.fingerprint(stores.salt())
+        same = before is not None and replace and before.fingerprint == fingerprint
+        members = {**otherwise, **(_inherited(before, same) if before else {}), **given}
         reference = reference or (before.secret if before else f"file:{label}")
         entry = Entry(label, **members, secret=reference, fingerprint=fingerprint)
         store, name = stores.open(reference)
@@ -93,6 +100,8 @@ def add_key(
             )
         require_free(registry.entries, entry)
         held = _held(store, name)
+        if existing and held != secret:
+            raise conflict(store.describe(name))
         if before is None and not replace and held not in (None, secret):
             # Left by a registry that was lost or restored: it may be the only copy.
             raise UsageError(
@@ -101,17 +110,22 @@ def add_key(
             )
         if held != secret and not store.writable:
             store.write(name, secret)  # says why it cannot
-        audit("key.replace" if before else "key.add", _facts(entry))
+        audit("key.change" if same else "key.replace" if before else "key.add", _facts(entry))
         if held != secret:
             store.write(name, secret)
         registry.put(entry)
-    return "replaced" if before else "added", entry
+    return "changed" if same else "replaced" if before else "added", entry
 
 
-def existing_secret(stores: Stores, reference: str, label: str) -> Secret:
-    """The key that a reference leads to. Raises UsageError without a reference, NoKey when there is none there."""
+def existing_secret(registry_path: str, stores: Stores, reference: str, label: str) -> Secret:
+    """The key that a reference leads to, or without one the key that is registered with this label. Raises UsageError
+    where neither says a place, NoKey when there is none there."""
     if not reference:
-        raise UsageError("--existing: where does the key lie?", "add `--store vault:MOUNT/PATH` or its like")
+        with RegistryFile(registry_path) as registry:
+            known = registry.entries.get(label)
+        if known is None:
+            raise UsageError("--existing: where does the key lie?", "add `--store vault:MOUNT/PATH` or its like")
+        reference = known.secret
     store, name = stores.open(reference)
     secret = store.read(name)
     if secret is None:
@@ -207,8 +221,10 @@ def _held(store: SecretStore, name: str) -> Secret | None:
         return None
 
 
-def _inherited(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in _INHERITED}
+def _inherited(entry: Entry, same: bool = False) -> dict[str, Any]:
+    members = {name: getattr(entry, name) for name in (*_INHERITED, *(_KEPT if same else ()))}
+    present = {name: value for name, value in members.items() if value is not None}
+    return {name: text_of(value) if isinstance(value, datetime) else value for name, value in present.items()}
 
 
 def require_free(entries: Mapping[str, Entry], entry: Entry) -> None:

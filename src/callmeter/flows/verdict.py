@@ -178,7 +178,7 @@ def _error(status: int, failure: Failure, provider: Provider, key_label: str, co
         key = f"the key {key_label}" if key_label else "a call without a key"
         return NoKey(
             f"{name} does not accept {key}: {said}",
-            _key_hint(key_label),
+            _key_hint(key_label, name),
             code="key_refused",
         )
     if status == 402 and failure.retry_after:
@@ -212,10 +212,12 @@ def _error(status: int, failure: Failure, provider: Provider, key_label: str, co
     return Unavailable(f"{name} refuses this request (status {status}): {said}", code=code)
 
 
-def _key_hint(key_label: str) -> str:
+def _key_hint(key_label: str, provider: str) -> str:
+    if not key_label:
+        return f"register one: `callmeter budget keys add AGENT --provider {provider}`"
     if key_label.startswith("env:"):
         return f"put a valid key into `{key_label[4:]}`"
-    return f"replace it with `callmeter budget keys add --label {key_label} --replace`" if key_label else ""
+    return f"replace it with `callmeter budget keys add --label {key_label} --replace`"
 
 
 def _limit_details(failure: Failure) -> dict[str, Any]:

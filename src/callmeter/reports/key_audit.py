@@ -53,6 +53,7 @@ class Audited:
     wanted: int | None = None
     differs: bool = False
     has_quota: bool = False
+    management: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,20 @@ class Fault:
 
 
 def key_faults(
-    keys: Sequence[Audited], seen: Mapping[str, Seen], strays: Iterable[tuple[str, str]], now: datetime
+    keys: Sequence[Audited],
+    seen: Mapping[str, Seen],
+    strays: Iterable[tuple[str, str]],
+    now: datetime,
+    revived: Iterable[str] = (),
 ) -> list[Fault]:
     """What is wrong with the registered keys, and with those of the account that nobody registered (`strays`: their
-    name and hash)."""
+    name and hash) or that were retired and are good there all the same (`revived`: their labels)."""
     faults: list[Fault] = []
     for key in keys:
         faults += _of_entry(key, now)
         faults += _of_place(key)
+        if key.management:
+            continue  # it makes no calls, and the account does not list it
         faults += _of_provider(key)
         faults += _of_use(key, seen.get(key.label, Seen()), now)
     holders: dict[tuple[str, str, str], list[str]] = {}
@@ -86,20 +93,27 @@ def key_faults(
             where = f" in {environment}" if environment else ""
             text = f"agent {agent} has {len(labels)} keys of {provider}{where}: {', '.join(labels)}"
             faults.append(Fault(labels[-1], "several", "weak", text, f"callmeter budget keys retire {labels[-1]}"))
+    for label, use in seen.items():
+        if label.startswith("env:") and use.calls and label not in {key.label for key in keys}:
+            text = f"{use.calls} calls in 30 days took the key in this variable, which all that runs here shares"
+            faults.append(Fault(label, "unregistered", "weak", text, "callmeter budget keys create AGENT LIMIT"))
+    for label in revived:
+        text = "it was retired, and is good at the provider all the same"
+        faults.append(Fault(label, "revived", "bad", text, f"callmeter budget keys retire {label}"))
     for name, hash in strays:
         text = f"{name or hash[:16]} is a key of the account that nobody registered"
         faults.append(Fault(name, "stray", "weak", text, "callmeter budget keys import"))
     return faults
 
 
-def key_audit(faults: Sequence[Fault], keys: int) -> Report:
-    """A row for each finding, the bad ones first."""
+def key_audit(faults: Sequence[Fault], keys: int, unasked: str = "") -> Report:
+    """A row for each finding, the bad ones first. `unasked` says why the account could not be seen."""
     columns = [
         Column("label", "key", Kind.TEXT),
         Column("level", "", Kind.TEXT),
         Column("kind", "finding", Kind.TEXT, optional=2),
         Column("text", "what", Kind.TEXT),
-        Column("command", "command", Kind.TEXT, optional=1),
+        Column("command", "command", Kind.TEXT, below=True),
     ]
     order = {"bad": 0, "weak": 1}
     rows = [
@@ -107,25 +121,26 @@ def key_audit(faults: Sequence[Fault], keys: int) -> Report:
     ]
     bad = sum(fault.level == "bad" for fault in faults)
     notes = [f"{keys} key{'s' * (keys != 1)}, {len(faults)} finding{'s' * (len(faults) != 1)}, {bad} of them bad."]
+    notes += [unasked] if unasked else []
     return Report("Audit of the keys", columns, rows, notes=notes, facts={"keys": keys, "bad": bad})
 
 
 def _of_entry(key: Audited, now: datetime) -> Iterable[Fault]:
     again = f"--label {key.label} --replace"
     if not key.owner:
-        yield Fault(
-            key.label, "no_owner", "weak", "nobody answers for it", f"callmeter budget keys add {again} --owner …"
-        )
+        command = f"callmeter budget keys add {again} --existing --owner …"
+        yield Fault(key.label, "no_owner", "weak", "nobody answers for it", command)
     if key.expires is None:
-        text = "it never expires"
-        yield Fault(key.label, "no_expiry", "weak", text, f"callmeter budget rotate-key {key.label}")
+        command = f"callmeter budget keys add {again} --existing --expires 90d"
+        yield Fault(key.label, "no_expiry", "weak", "it never expires", command)
     elif key.expires <= now:
         text = f"it expired on {key.expires:%Y-%m-%d}"
         yield Fault(key.label, "expired", "bad", text, f"callmeter budget keys add {again}")
     elif key.expires <= now + _EXPIRING:
         text = f"it expires on {key.expires:%Y-%m-%d}"
         yield Fault(key.label, "expiring", "bad", text, f"callmeter budget rotate-key {key.label}")
-    if key.due is not None and key.due <= now:
+    ending = key.expires is not None and key.expires <= now + _EXPIRING
+    if key.due is not None and key.due <= now and not ending:
         text = f"it is due for rotation since {key.due:%Y-%m-%d}"
         yield Fault(key.label, "old", "weak", text, f"callmeter budget rotate-key {key.label}")
 
@@ -140,7 +155,8 @@ def _of_place(key: Audited) -> Iterable[Fault]:
     if key.state in words:
         kind, text = words[key.state]
         command = f"callmeter budget keys add --label {key.label} --replace"
-        yield Fault(key.label, kind, "bad", text, "callmeter doctor" if kind == "unreachable" else command)
+        commands = {"missing": command, "changed": f"{command} --existing"}
+        yield Fault(key.label, kind, "bad", text, commands.get(kind, "callmeter doctor"))
     if key.weak_place:
         yield Fault(key.label, "plain_text", "weak", key.weak_place, key.advice)
 
@@ -161,10 +177,10 @@ def _of_provider(key: Audited) -> Iterable[Fault]:
         holder = shlex.quote(f"agent:{key.agent}" if key.agent else f"key:{key.label}")
         command = f"callmeter budget quota set {holder} 10 --hard"
         yield Fault(key.label, "no_limit", "bad", "nothing limits it, neither here nor at the provider", command)
-    if not key.known and not key.has_quota:
+    if not (key.known or key.gone or key.has_quota):
         holder = shlex.quote(f"agent:{key.agent}" if key.agent else f"key:{key.label}")
         command = f"callmeter budget quota set {holder} 10 --hard"
-        yield Fault(key.label, "no_limit", "weak", "no quota limits it here, and the provider was not asked", command)
+        yield Fault(key.label, "no_limit", "weak", "no quota limits it here; its ceiling is not known", command)
 
 
 def _of_use(key: Audited, seen: Seen, now: datetime) -> Iterable[Fault]:

@@ -24,6 +24,7 @@ _WORDS = {
     "subject.thaw": "thawed",
     "key.add": "key added",
     "key.replace": "key replaced",
+    "key.change": "key changed",
     "key.remove": "key removed",
     "key.ceiling": "key's ceiling set",
     "key.import": "key imported",

@@ -26,7 +26,7 @@ def reference_for(store: str, label: str) -> str:
     )
     if fault:
         raise UsageError(
-            f"--store {store!r} {fault}" if "key itself" not in fault else f"the store {fault}",
+            f"the store {store!r} {fault}" if "key itself" not in fault else f"the store {fault}",
             f"write one of {', '.join(f'`{name}`' for name in STORES)}, or a whole reference such as "
             "`vault:secret/llm/code`, `command:pass/llm/code`",
         )

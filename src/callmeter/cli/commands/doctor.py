@@ -91,9 +91,10 @@ def _policy(world: World) -> Check:
 
 def _keys(world: World) -> Iterable[Check]:
     paths = world.paths
-    entries = read_registry(read_toml(paths.keys, paths.cache), paths.keys)
-    if entries:
-        return checkup.keys(list(entries.values()), world.stores, paths, world.now())
+    entries = read_registry(read_toml(paths.keys, paths.cache), paths.keys).values()
+    active = [entry for entry in entries if entry.retired is None]
+    if active:
+        return checkup.keys(active, world.stores, paths, world.now())
     provider = find_provider(_provider(world), world.settings.providers, world.settings.text("base_url"))
     needed = not (provider.free or is_loopback(provider.base_url))
     found = checkup.unregistered_key(world.env, provider.base_url, needed)

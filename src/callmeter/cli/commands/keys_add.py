@@ -3,6 +3,7 @@
 callmeter budget keys add code --provider openrouter --owner alice --expires 90d
 pass show openrouter/code | callmeter budget keys add code --provider openrouter
 callmeter budget keys add code --store vault:secret/llm/code --existing
+callmeter budget keys add --label code@openrouter --replace --existing --owner bob --expires 90d
 callmeter budget keys add --default --provider openai --models 'gpt-5-mini,gpt-5-nano' --fd 3 3< key.txt
 """
 
@@ -75,7 +76,11 @@ def keys_add(
         ),
     ] = None,
     existing: Annotated[
-        bool, typer.Option("--existing", help="It lies there already: it is read from the store, not from you.")
+        bool,
+        typer.Option(
+            "--existing",
+            help="It lies there already: it is read from the store, not from you. Without --store: where LABEL has it.",
+        ),
     ] = False,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read the key from standard input, which is no terminal.")
@@ -84,7 +89,10 @@ def keys_add(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Register a key: read without echo from a terminal, or from stdin."""
+    """Register a key: read without echo from a terminal, or from stdin.
+
+    With --replace --existing a registered key stays, and what is said of it (owner, expiry, models, …) changes.
+    """
     world: World = ctx.obj
     world.out.shape(quiet=quiet, verbose=verbose)
     given: dict[str, Any] = {
@@ -107,7 +115,7 @@ def keys_add(
     label = label_for(label, whose, environment, address["provider"], default)
     reference = reference_for(store, label) if store else ""
     if existing:
-        secret = existing_secret(world.stores, reference, label)
+        secret = existing_secret(world.paths.keys, world.stores, reference, label)
     else:
         secret = read_secret(world, label, stdin=stdin, fd=fd)
     done, entry = add_key(
@@ -120,5 +128,6 @@ def keys_add(
         otherwise={**address, "created": text_of(world.now())},
         replace=replace,
         reference=reference,
+        existing=existing,
     )
     world.out.note(f"callmeter: the key {label} is {done}; it is sent to {entry.base_url} only")

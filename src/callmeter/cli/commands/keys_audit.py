@@ -44,9 +44,9 @@ def keys_audit(
     world.out.shape(format, quiet=quiet, verbose=verbose)
     paths, now = world.paths, world.now()
     entries = read_registry(read_toml(paths.keys, paths.cache), paths.keys)
-    active = [entry for entry in entries.values() if entry.retired is None and not entry.management]
+    active = [entry for entry in entries.values() if entry.retired is None]
     states = states_of(active, world.stores, now)
-    matches = _matches(world)
+    matches, unasked = _matches(world)
     keys = audited(
         active,
         matches,
@@ -59,8 +59,17 @@ def keys_audit(
         for match in matches
         if match.entry is None and match.record is not None and not match.record.disabled
     ]
-    faults = key_faults(keys, seen_of(open_usage(world, None, Clock(world, None)), now), strays, now)
-    world.out.report(key_audit(faults, len(keys)))
+    revived = [
+        match.entry.label
+        for match in matches
+        if match.entry is not None
+        and match.entry.retired is not None
+        and match.record is not None
+        and not match.record.disabled
+    ]
+    seen = seen_of(open_usage(world, None, Clock(world, None)), now)
+    faults = key_faults(keys, seen, strays, now, revived)
+    world.out.report(key_audit(faults, len(keys), unasked))
     if fix:
         for fault in faults:
             _propose(world, f"{fault.label}: {fault.text}", fault.command)
@@ -68,16 +77,15 @@ def keys_audit(
         raise typer.Exit(int(Exit.REFUSED))
 
 
-def _matches(world: World) -> list[Match]:
-    """The account's keys beside ours; none where there is no management key, or the account does not answer."""
+def _matches(world: World) -> tuple[list[Match], str]:
+    """The account's keys beside ours, or why it was not asked: there is no management key, or it does not answer."""
     try:
         address = address_of(world, None, None)
-        return match_account(bench_of(world), address["provider"], address["base_url"], learn=False)
-    except NoKey as error:
-        world.out.note(f"callmeter: the account was not asked: {error.message}")
+        return match_account(bench_of(world), address["provider"], address["base_url"], learn=False), ""
     except CallmeterError as error:
-        world.out.warn(f"the account was not asked: {error.message}")
-    return []
+        if not isinstance(error, NoKey):
+            world.out.warn(f"the account was not asked: {error.message}")
+        return [], f"The account was not asked, so its own keys and ceilings are not seen here: {error.message}."
 
 
 def _propose(world: World, what: str, command: str) -> None:

@@ -83,6 +83,8 @@ def keys_create(
     world.out.shape(quiet=quiet, verbose=verbose)
     if user is not None and agent is not None and limit is None and tier is None:
         agent, limit = None, agent  # `--user 42 25`: the one argument is the limit
+    if agent is None and user is None:
+        raise UsageError("whose key is it?", "name an AGENT, or `--user ID`")
     address = address_of(world, provider, None)
     whose = agent or (f"user-{user}" if user else None)
     name = label_for(label, whose, environment, address["provider"], False)
@@ -120,4 +122,9 @@ def _ceiling(world: World, limit: str | None, tier: str | None) -> Decimal | Non
         found = tiers[tier]
         return None if found is None else usd(found)
     assert limit is not None
-    return None if limit == "unlimited" else usd(amount_in(limit, "LIMIT", "usd")[0])
+    if limit == "unlimited":
+        return None
+    amount, unit = amount_in(limit, "LIMIT")
+    if unit != "usd":
+        raise UsageError(f"LIMIT {limit!r} is in {unit}, and a provider's ceiling in USD", "write `25`, or `$2.50`")
+    return usd(amount)
