@@ -373,3 +373,11 @@ def test_an_event_is_what_its_receiver_is_told() -> None:
         "key": "k",
         "subject": "agent:code",
     }
+
+
+def test_a_flush_is_one_try_however_many_receivers_cannot_be_told(office: Office) -> None:
+    office.policy({"kind": "webhook", "target": "http://127.0.0.1:1/x"}, {"kind": "command", "target": "/no/such"})
+    office.spool()
+    for tries in (1, 2):
+        assert office.flush().exit_code == 7
+        assert [row["tries"] for row in office.waiting()] == [tries]

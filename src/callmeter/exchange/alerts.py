@@ -101,6 +101,7 @@ class Pending:
         self._alerts = list(alerts)
         self._now = now
         self._told: dict[str, str] = {}
+        self._tried: set[str] = set()
         self._lock = Lock(path.removesuffix(".jsonl") + ".flush.lock", 1.0)
 
     def __enter__(self) -> Pending:
@@ -128,9 +129,11 @@ class Pending:
         self._write()
 
     def failed(self, events: Iterable[Event]) -> None:
-        """Some receiver of these could not be told."""
+        """Some receiver of these could not be told. However many cannot, this flush is one try."""
         for event in events:
-            event.tries += 1
+            if event.id not in self._tried:
+                self._tried.add(event.id)
+                event.tries += 1
         self._write()
 
     def drop(self, event: Event) -> None:
