@@ -184,7 +184,8 @@ def test_each_quota_is_there_with_what_is_used_and_left(governed: Call) -> None:
 subject     per    quota   full                         used    left    limit  lasts  resets in
 agent:code  month  hard   62.5%  ████████████▌░░░░░░░  $1.25   $0.75    $2.00  0.6 d      9.4 d
 total       month  soft    7.2%  █▍░░░░░░░░░░░░░░░░░░  $7.25  $92.75  $100.00             9.4 d
-How long it lasts is a straight line from the last 7 days; empty where it resets before.
+How long it lasts is a straight line from the last 7 days; empty where it resets before. `callmeter
+  budget forecast` knows weekdays and gives chances.
 
 Quotas, in calls
 subject       per   quota   full                  used  left  limit  resets in  at

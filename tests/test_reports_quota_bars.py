@@ -100,6 +100,15 @@ def test_a_quota_that_resets_before_it_is_used_up_lasts() -> None:
     assert lasts(stand("agent:a", 11 * NANO, NANO, period="life"), log) == 10
 
 
+def test_a_week_says_nothing_about_times_beyond_a_year() -> None:
+    """
+    2026-11-20T12:00Z agent=a cost=1
+    """
+    log = test_a_week_says_nothing_about_times_beyond_a_year.__doc__
+    assert lasts(stand("agent:a", 366 * NANO, NANO, period="life"), log) == 365
+    assert lasts(stand("agent:a", 367 * NANO, NANO, period="life"), log) is None
+
+
 def test_of_many_buckets_ten_are_shown_and_the_rest_is_counted() -> None:
     report = bars([stand(f"session:s-{number:02}", 100 * NANO, number * NANO) for number in range(13)])["quotas"]
     assert [row.cells["subject"] for row in report.rows][:2] == ["session:s-12", "session:s-11"]
@@ -122,6 +131,11 @@ def test_the_highest_threshold_and_the_highest_stage_are_named() -> None:
         (Decimal("0.7"), "downgrade:m"),
     ]
     assert passed(stand("total", 100, 100, **hard))[-1] == (Decimal(1), "stop")
+
+
+def test_almost_a_threshold_is_not_past_it() -> None:
+    hard: dict[str, Any] = {"enforcement": "hard", "stages": (Stage(Decimal(1), "stop"),)}
+    assert passed(stand("total", 100_000, 99_999, **hard)) == [(Decimal("0.9"), "warning")]
 
 
 def test_a_showback_quota_has_no_thresholds() -> None:

@@ -24,6 +24,8 @@ _DAY = 86_400
 _TICK = timedelta(microseconds=1)
 _MOST = 10
 _TENTH = Decimal("0.1")
+# Of what never resets: a week says nothing about times beyond a year.
+_FARTHEST = 366
 _LONG = ("week", "month", "year", "life")
 _UNITS = {
     "usd": ("quotas", "Quotas"),
@@ -95,10 +97,11 @@ def thresholds(stands: Sequence[Stand]) -> Report | None:
         quota = stand.quota
         if quota.enforcement == "showback" or not stand.taken:
             continue
-        passed = [(share, "warning") for share in quota.warn_at if _share(stand) >= share][-1:]
+        limit = stand.limit()
+        passed = [(share, "warning") for share in quota.warn_at if stand.taken >= share * limit][-1:]
         if quota.enforcement == "hard":
-            passed += [(stage.share, str(stage)) for stage in quota.stages if _share(stand) >= stage.share][-1:]
-            if stand.taken >= stand.limit():
+            passed += [(stage.share, str(stage)) for stage in quota.stages if stand.taken >= stage.share * limit][-1:]
+            if stand.taken >= limit:
                 passed.append((Decimal(1), "stop"))
         rows += [
             Row({"subject": subject_of(stand), "period": quota.period, "passed": share, "means": then})
@@ -144,7 +147,10 @@ def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datet
     lasting = any(row.cells["lasts_days"] is not None for row in rows)
     notes = []
     if lasting:
-        notes.append("How long it lasts is a straight line from the last 7 days; empty where it resets before.")
+        notes.append(
+            "How long it lasts is a straight line from the last 7 days; empty where it resets before. `callmeter "
+            "budget forecast` knows weekdays and gives chances."
+        )
     rest = stands[_MOST:]
     if rest:
         notes.append(f"{len(rest):,} more, each at {_share(rest[0]):.0%} or below.")
@@ -170,7 +176,7 @@ def _cells(stand: Stand, burn: Burn, now: datetime, zone: tzinfo) -> dict[str, C
     resets = (Decimal(end) - Decimal(str(now.timestamp()))) / _DAY if end else None
     rate = burn.a_day(stand.bucket.key, quota.unit)
     lasts = max(left, 0) / rate if rate else None
-    if lasts is not None and resets is not None and lasts >= resets:
+    if lasts is not None and lasts >= (_FARTHEST if resets is None else resets):
         lasts = None
     return {
         "subject": subject_of(stand),
