@@ -170,7 +170,7 @@ def _part(names: Names, history: History, horizon: Horizon, now: Now, tag: str =
     """The forecast of one subject by itself; `tag` is what its one name is a value of."""
     fit = history.fit(now.until)
     spent = 0 if horizon.begun is None else history.sum(horizon.begun, now.today)
-    shares = _shares(horizon, lambda: now.rest(tag, lambda value: value == names[0]) if tag else now.rest())
+    shares = _shares(horizon, lambda: now.rest_of(tag, names[0]) if tag else now.rest())
     coming = fit.sum(shares) if fit else NOTHING
     return Part(names, Sum(spent, coming, spent + coming.expected), fit, history)
 

@@ -89,11 +89,24 @@ class Now:
         values of a tag that are meant. Without spend lately, as much as there is left of the day."""
         if self.until > self.today:
             return 0.0
-        if tag not in self._spent:
-            self._spent[tag] = self._split(tag)
-        chosen = [both for value, both in self._spent[tag].items() if is_meant(value)]
+        return self._left(both for value, both in self._by(tag).items() if is_meant(value))
+
+    def rest_of(self, tag: str, value: str) -> float:
+        """The same for one value of a tag, of which there may be thousands."""
+        if self.until > self.today:
+            return 0.0
+        both = self._by(tag).get(value)
+        return self._left(() if both is None else [both])
+
+    def _left(self, chosen: Iterable[tuple[float, float]]) -> float:
+        chosen = list(chosen)
         before, after = sum(one for one, _ in chosen), sum(other for _, other in chosen)
         return after / (before + after) if before + after > 0 else (24 - self._hour - self._gone) / 24
+
+    def _by(self, tag: str) -> dict[str, tuple[float, float]]:
+        if tag not in self._spent:
+            self._spent[tag] = self._split(tag)
+        return self._spent[tag]
 
     def _split(self, tag: str) -> dict[str, tuple[float, float]]:
         """What the last days took before and after this time of the day, by the tag's values."""

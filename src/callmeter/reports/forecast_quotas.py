@@ -148,11 +148,15 @@ class Pasts:
         """That of one subject, which may be a pattern."""
         if subject.kind == "pool":
             return History()
+        if _single(subject):
+            return self.of(subject.kind).get((subject.value,), History())
         meant = _meaning(subject)
         return together(history for names, history in self.of(subject.kind).items() if meant("".join(names)))
 
     def rest(self, subject: Subject) -> float:
         """How much of a usual day of it is still to come."""
+        if _single(subject):
+            return self.now.rest_of(subject.kind, subject.value)
         return self.now.rest("" if subject.kind == "total" else subject.kind, _meaning(subject))
 
     def factor(self, subject: Subject, last: date) -> float:
@@ -208,6 +212,11 @@ def _days(fit: Fit, shares: Sequence[Share], left: int) -> tuple[date | None, da
         return first(lambda count: fit.sum(shares[:count]).over(left) >= chance)
 
     return by_chance(_EARLY), first(lambda count: fit.sum(shares[:count]).mean > left), by_chance(_LATE)
+
+
+def _single(subject: Subject) -> bool:
+    """Whether it is one value, found without looking at thousands of others."""
+    return subject.kind != "total" and "*" not in subject.value and not subject.value.startswith("(none")
 
 
 def _meaning(subject: Subject) -> Callable[[str], bool]:

@@ -69,7 +69,11 @@ def evidence(records: Iterable[UsageRecord]) -> Evidence:
         tokens = record.tokens
         if record.status != "ok" or tokens is None:
             continue
-        sizes.setdefault(record.tags.get("purpose") or NONE, Counter())[tokens.out] += 1
+        purpose = record.tags.get("purpose") or NONE
+        counts = sizes.get(purpose)
+        if counts is None:
+            counts = sizes[purpose] = Counter()
+        counts[tokens.out] += 1
         if tokens.in_ < LEAST_CACHED:
             continue
         own = (record.tags.get("agent", ""), record.provider, record.model)
