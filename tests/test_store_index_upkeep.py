@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from callmeter.reports.plain_usage import PlainUsage
@@ -360,3 +361,27 @@ def test_long_texts_are_read_in_pieces_without_losing_a_line(home: Home, monkeyp
     assert home.look() == (60, 0)
     write(home.log, [*lines, b"y" * 200_000])
     home.look()
+
+
+def test_the_index_is_readable_for_its_owner_only(home: Home) -> None:
+    write(home.log, calls(3, OCTOBER))
+    home.look()
+    assert home.index.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in home.index.iterdir())
+
+
+def test_a_full_disk_costs_the_index_and_not_the_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home.log, calls(3, OCTOBER))
+    home.look()
+    append_usage(home.log, call(NOW))
+    real = index_build.write_rows
+
+    def full(connection: object, piece: object, source: int, name: str) -> object:
+        if name.startswith(str(home.index)):
+            raise duckdb.IOException("No space left on device")
+        return real(connection, piece, source, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(index_build, "write_rows", full)
+    assert home.look() == (4, 0)
+    monkeypatch.undo()
+    assert home.look() == (4, 0)

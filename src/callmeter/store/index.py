@@ -14,7 +14,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, TypeVar
 
 from callmeter.reports.usage import Figures, Group, Reading, Spent
-from callmeter.store.files import Lock, make_directory
+from callmeter.store.files import FileProblem, Lock, make_directory
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
 from callmeter.store.index_corrections import find_corrections
@@ -122,13 +122,21 @@ class UsageIndex:
             return ask(self._answers)
 
     def _opened(self, *, fresh: bool) -> Answers:
+        import duckdb
+
         directory = self._directory
         try:
             manifest, files = self._current(directory, fresh)
-        except (CallmeterError, OSError):
+        except (CallmeterError, OSError, duckdb.Error):
             log_files(self._paths)  # a log that cannot be read is no fault of the index
             directory = self._own_directory()
-            manifest, files = self._built(directory, Manifest(version()))
+            try:
+                manifest, files = self._built(directory, Manifest(version()))
+            except (OSError, duckdb.Error) as error:
+                raise FileProblem(
+                    f"cannot index the usage log in {directory}: {str(error).splitlines()[0].lower()}",
+                    "free some space there, or set `TMPDIR` to another directory",
+                ) from None
         lines, faults, own = self._tails(directory, manifest, files)
         sources = manifest.sources
         reading = Reading(
@@ -162,14 +170,18 @@ class UsageIndex:
             try:
                 return self._built(directory, manifest)
             except duckdb.Error:
-                if fresh or not manifest.sources:
-                    raise OSError(f"{directory} cannot hold an index") from None
-                return self._built(directory, Manifest(version()))
+                if not manifest.sources:
+                    raise
+            return self._built(directory, Manifest(version()))
 
     def _built(self, directory: str, manifest: Manifest) -> tuple[Manifest, list[LogFile]]:
         files = log_files(self._paths)
         now = int(time.time())
-        manifest = Builder(directory, lambda: self._connect(1)).update(manifest, files, now)
+        mask = os.umask(0o077)  # DuckDB makes the files
+        try:
+            manifest = Builder(directory, lambda: self._connect(1)).update(manifest, files, now)
+        finally:
+            os.umask(mask)
         write_manifest(directory, manifest, now)
         return manifest, files
 
