@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callmeter.words.errors import CallmeterError, Exit
+from callmeter.words.errors import CallmeterError, Exit, Stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ def run(world: World, arguments: list[str], command: Callable[[], int]) -> int:
     except CallmeterError as error:
         world.out.error(error)
         return int(error.exit_status)
+    except Stopped as end:
+        return int(end.exit_status)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
     except Exception:

@@ -94,8 +94,6 @@ class Output:
 
     def error(self, error: CallmeterError) -> None:
         """An error in the chosen format, on stderr."""
-        if isinstance(error, Stopped):
-            return
         if self.format in ("json", "jsonl"):
             self._tell(dumps(error.as_json()))
             return

@@ -89,8 +89,9 @@ def read_journal(path: str) -> list[dict[str, object]]:
             document = loads(line, unique_keys=True)
         except ValueError:
             continue  # torn
-        record = document.get("record") if isinstance(document, dict) else None
-        if not isinstance(record, dict) or document.get("crc") != _sum(dumps(record)):
+        whole = document if isinstance(document, dict) else {}
+        record = whole.get("record")
+        if not isinstance(record, dict) or whole.get("crc") != _sum(dumps(record)):
             raise Malformed(f"{path}, line {number}: the checksum does not match", "restore the file from a copy")
         records.append(record)
     return records

@@ -123,8 +123,9 @@ class Incomplete(CallmeterError):
     code = "incomplete"
 
 
-class Stopped(CallmeterError):
-    """The caller asked for an end: Ctrl-C, SIGTERM, or stdout's reader went away. Printed as nothing."""
+class Stopped(BaseException):
+    """The caller asked for an end: SIGTERM, or stdout's reader went away. Printed as nothing. It is no CallmeterError,
+    so that nothing that tells of a problem and goes on takes it for one."""
 
     code = "stopped"
 
