@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
+from callmeter.policy.document import parse_policy
 from callmeter.reports.forecast import Forecast, Horizon, forecast, next_days, next_month, next_week, to_end
 from callmeter.reports.forecast_grades import Said, grade_sentence, grades, hits_text, said_by
 from callmeter.reports.forecast_history import Now, doubt, histories, quality, stopped_days
-from callmeter.reports.forecast_quotas import Limit, Pasts, exhaustions
+from callmeter.reports.forecast_quotas import Limit, Pasts, exhaustions, hidden_note, limits_by_log
 from callmeter.reports.forecast_words import chance_text, range_text
 from callmeter.reports.plain_usage import PlainUsage
 from callmeter.words.errors import UsageError
@@ -305,6 +306,23 @@ def test_a_pattern_is_all_that_matches_together() -> None:
 
 
 # Grades
+
+
+def test_of_quotas_for_each_the_fullest_are_foreseen_and_the_others_counted() -> None:
+    records = [each for number in range(15) for each in daily([1 + number / 10] * 20, f"a{number:02}")]
+    policy = parse_policy(b'{"version":1,"quotas":[{"subject":"agent:*","period":"month","limit":100}]}', "budget.json")
+    found, hidden = limits_by_log(policy.quotas, Pasts(at(records)), 10)
+    assert [str(each.subject) for each in found] == [f"agent:a{number:02}" for number in range(14, 4, -1)]
+    assert hidden_note(hidden, 10) == "Of quotas for each of several, the 10 fullest: 5 more are not shown."
+    assert hidden_note(0, 10) == ""
+
+
+def test_the_past_of_one_value_is_found_as_a_pattern_would_find_it() -> None:
+    pasts = Pasts(at([*daily([1] * 20, "code"), *daily([2] * 20, "other")]))
+    one, same = Subject("agent", "code"), Subject("agent", "cod*e")
+    assert pasts.history(one).amounts == pasts.history(same).amounts
+    assert pasts.rest(one) == pasts.rest(same)
+    assert pasts.history(Subject("agent", "nobody")).first is None
 
 
 def said(expected: float, low: float, high: float, first: date, days: int = 7, **by: str) -> Said:

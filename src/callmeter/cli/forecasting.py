@@ -15,7 +15,15 @@ from callmeter.reports.forecast import Forecast
 from callmeter.reports.forecast_grades import Grade, grades, said_by
 from callmeter.reports.forecast_history import Now
 from callmeter.reports.forecast_page import quota_sentence
-from callmeter.reports.forecast_quotas import Exhaustion, Limit, Pasts, exhaustions, limits_by_log, limits_of
+from callmeter.reports.forecast_quotas import (
+    Exhaustion,
+    Limit,
+    Pasts,
+    exhaustions,
+    hidden_note,
+    limits_by_log,
+    limits_of,
+)
 from callmeter.reports.forecast_words import chance_text
 from callmeter.store.forecasts import keep_forecasts, read_forecasts
 from callmeter.words.errors import CallmeterError, Refused
@@ -33,12 +41,13 @@ def quotas_ahead(world: World, now: Now, *, live: bool) -> tuple[list[Exhaustion
         return [], []
     if not live:
         note = "Quotas as the log has them: without what calls in flight hold and without approvals."
-        return exhaustions(limits_by_log(policy, pasts), pasts), [note]
+        limits, hidden = limits_by_log(policy.quotas, pasts, _TOP)
+        return exhaustions(limits, pasts), [note, *filter(None, [hidden_note(hidden, _TOP)])]
     try:
-        limits = _standing(world, now)
+        limits, hidden = _standing(world, now)
     except CallmeterError as problem:
         return [], [f"Quotas are not shown: {problem.message}."]
-    return exhaustions(limits, pasts), []
+    return exhaustions(limits, pasts), [*filter(None, [hidden_note(hidden, _TOP)])]
 
 
 def keep_and_grade(world: World, forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> list[Grade]:
@@ -111,7 +120,7 @@ def require_room(found: Sequence[Exhaustion], forecasts: Sequence[Forecast], mos
         )
 
 
-def _standing(world: World, now: Now) -> list[Limit]:
+def _standing(world: World, now: Now) -> tuple[list[Limit], int]:
     recover_holds(world)
-    stands, _ = every_stand(teller_of(world), allowances_of(world), _TOP)
-    return limits_of(stands, now)
+    stands, hidden = every_stand(teller_of(world), allowances_of(world), _TOP)
+    return limits_of(stands, now), hidden

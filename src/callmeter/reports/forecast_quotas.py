@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from callmeter.policy.decision import Stand
-from callmeter.policy.document import Policy
-from callmeter.policy.quotas import window_of
+from callmeter.policy.quotas import Quota, window_of
 from callmeter.reports.forecast import Horizon, factor_of
 from callmeter.reports.forecast_history import History, Now, days_of, histories, together
 from callmeter.reports.forecast_model import Fit, Share
@@ -99,10 +98,13 @@ def limits_of(stands: Iterable[Stand], now: Now) -> list[Limit]:
     ]
 
 
-def limits_by_log(policy: Policy, pasts: Pasts) -> list[Limit]:
-    """The policy's quotas as a log has them at another time than now: without what was held and approved then."""
-    now, found = pasts.now, []
-    for quota in policy.quotas:
+def limits_by_log(quotas: Iterable[Quota], pasts: Pasts, top: int) -> tuple[list[Limit], int]:
+    """Quotas as a log has them at another time than now: without what was held and approved then. Of those that are for
+    each of several, the `top` values that have taken most; and how many were left out."""
+    now = pasts.now
+    found: list[Limit] = []
+    hidden = 0
+    for quota in quotas:
         if quota.period not in PERIODS or quota.subject.kind == "pool":
             continue
         start, end = window_of(quota.period, now.now, now.usage.zone)
@@ -111,6 +113,7 @@ def limits_by_log(policy: Policy, pasts: Pasts) -> list[Limit]:
         if quota.subject.each:
             values = sorted(name for (name,) in pasts.of(quota.subject.kind) if name not in quota.excluded)
             subjects = [Subject(quota.subject.kind, value) for value in values if not value.startswith("(")]
+        limits = []
         for subject in subjects:
             taken = pasts.history(subject).sum(since, now.today, quota.unit)
             key = _id(str(subject), quota.period, quota.unit, start)
@@ -126,8 +129,11 @@ def limits_by_log(policy: Policy, pasts: Pasts) -> list[Limit]:
                     key,
                     quota.alerts,
                 )
-                found.append(limit)
-    return found
+                limits.append(limit)
+        limits.sort(key=lambda limit: (-limit.taken, str(limit.subject)))
+        found += limits[:top]
+        hidden += len(limits[top:])
+    return found, hidden
 
 
 class Pasts:
@@ -170,6 +176,11 @@ class Pasts:
             rest = Horizon("", "", today + _DAY, last, begun=today)
             self._factors[place] = factor_of(rest, self.of(subject.kind), self.now, subject.kind)
         return self._factors[place]
+
+
+def hidden_note(hidden: int, top: int) -> str:
+    """What is said of the quotas that were left out; "" when none was."""
+    return f"Of quotas for each of several, the {top} fullest: {hidden:,} more are not shown." if hidden else ""
 
 
 def exhaustions(limits: Sequence[Limit], pasts: Pasts) -> list[Exhaustion]:

@@ -4,20 +4,21 @@ forecasts did."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 
 from callmeter.policy.document import Policy
+from callmeter.policy.quotas import Quota
 from callmeter.reports.forecast import Forecast, Horizon, forecast, next_month, next_week, to_end
 from callmeter.reports.forecast_grades import Grade, Said, grade_sentence, grades, hits_sentence, said_by
 from callmeter.reports.forecast_history import Now, histories, stopped_days
 from callmeter.reports.forecast_page import forecast_page, horizon_sentence
-from callmeter.reports.forecast_quotas import Pasts, exhaustions, limits_by_log
+from callmeter.reports.forecast_quotas import Pasts, exhaustions, hidden_note, limits_by_log
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.words.instant import text_of
 
 _MOST = 6
-_MANY = 50
+_TOP = 10
+_SOON_OVER = "Quotas for each session, and for the life of each, are not foreseen: sessions are over too soon."
 _SECTIONS = {"quotas": "outlook_usd", "quotas_tokens": "outlook_tokens", "quotas_calls": "outlook_calls"}
 
 
@@ -39,8 +40,12 @@ def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outloo
     sections: dict[str, Report] = {}
     if forecasts[0].total.fit is not None:
         pasts = Pasts(now)
-        quotas = exhaustions(limits_by_log(_lasting(policy, pasts), pasts), pasts)
-        page = forecast_page(forecasts, (), quotas, now, stopped=stopped_days(now))
+        lasting = [quota for quota in policy.quotas if _lasts(quota)]
+        limits, hidden = limits_by_log(lasting, pasts, _TOP)
+        notes = [hidden_note(hidden, _TOP), "" if len(lasting) == len(policy.quotas) else _SOON_OVER]
+        page = forecast_page(
+            forecasts, (), exhaustions(limits, pasts), now, stopped=stopped_days(now), notes=[*filter(None, notes)]
+        )
         sections["forecast"] = replace(page.sections["forecast"], title="What will probably be spent", notes=page.notes)
         for name, renamed in _SECTIONS.items():
             if name in page.sections:
@@ -51,16 +56,9 @@ def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outloo
     return Outlook(sections, _sentences(forecasts, graded), _to_keep(forecasts, now))
 
 
-def _lasting(policy: Policy, pasts: Pasts) -> Policy:
-    """The policy with the quotas that are worth foreseeing: not those of thousands of sessions, each soon over."""
-    kept = copy(policy)
-    kept.quotas = tuple(
-        quota
-        for quota in policy.quotas
-        if not quota.subject.each
-        or (quota.period != "life" and quota.subject.kind != "session" and len(pasts.of(quota.subject.kind)) <= _MANY)
-    )
-    return kept
+def _lasts(quota: Quota) -> bool:
+    """Whether a quota is worth foreseeing: its subjects go on, and it resets."""
+    return not quota.subject.each or (quota.period != "life" and quota.subject.kind != "session")
 
 
 def _horizons(unit: str, now: Now) -> list[Horizon]:
