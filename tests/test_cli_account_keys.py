@@ -14,6 +14,7 @@ import pytest
 
 from conftest import Run
 from servers.openrouter import OpenRouter
+from terminal import Terminal
 
 
 class Owner:
@@ -174,6 +175,29 @@ def test_quotas_become_ceilings_at_the_provider_the_difference_is_shown_first(ow
     assert owner.entry("code@openrouter")["budget"] == "3"
 
 
+def test_a_model_list_is_a_difference_too_and_written_once(owner: Owner) -> None:
+    owner("keys", "create", "code", "5", "--models", "openai/gpt-5-mini")
+    owner("quota", "sync", "--check")
+    change = ("keys", "add", "--label", "code@openrouter", "--replace", "--existing")
+    owner(*change, "--models", "openai/gpt-5-mini,openai/gpt-4o")
+    done = owner("quota", "sync", "--check", "--format", "json", status=3)
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["action"], row["models"]) == ("no quota in money", "set")
+    assert owner.router.guardrails[0]["allowed_models"] == ["openai/gpt-5-mini"], "shown first"
+    owner("quota", "sync", "--apply")
+    assert owner.router.guardrails[0]["allowed_models"] == ["openai/gpt-5-mini", "openai/gpt-4o"]
+    owner("quota", "sync", "--check")
+    owner(*change, "--models", "openai/*")
+    assert "here only" in owner("quota", "sync", "--format", "tsv").stdout
+
+
+def test_a_key_is_made_even_where_the_account_has_no_guardrails(owner: Owner) -> None:
+    owner.router.fault("GET", "/guardrails.*", "html", times=9)
+    done = owner("keys", "create", "code", "5", "--models", "openai/gpt-5-mini", "-v")
+    assert "does not hold the model list yet" in done.stderr and "is made" in done.stderr
+    assert owner.call("--agent", "code").returncode == 0
+
+
 def test_a_key_that_is_being_rotated_keeps_the_ceiling_of_its_rotation(owner: Owner) -> None:
     owner("keys", "create", "code", "5")
     quotas(owner, {"subject": "agent:code", "limit": 3, "period": "month"})
@@ -221,6 +245,21 @@ def test_the_audit_finds_keys_that_are_gone_disabled_used_without_tags_or_by_oth
     del owner.router._records[two.hash]
     found = findings(owner)
     assert "disabled" in found["one@openrouter"] and "gone" in found["two@openrouter"]
+
+
+def test_on_a_terminal_a_fix_runs_after_a_yes_and_names_of_the_account_drive_nothing(
+    owner: Owner, environment: dict[str, str], tmp_path: Path
+) -> None:
+    owner("keys", "create", "one", "5", "--owner", "ann")
+    owner.router.give_key("stray\x1b[31m")
+    env = {**environment, "CALLMETER_MANAGEMENT_KEY": owner.router.management_key}
+    with Terminal(["callmeter", "budget", "keys", "audit", "--fix"], env, tmp_path) as terminal:
+        assert "--existing --expires 90d" in terminal.wait_for("? [y/N]: ")
+        terminal.type("y\n")
+        assert "\x1b" not in terminal.wait_for("keys import`? [y/N]: ")
+        terminal.type("n\n")
+        terminal.wait_for("keys import`")
+    assert owner.entry("one@openrouter")["expires"]
 
 
 def test_without_a_terminal_the_audit_only_proposes(owner: Owner) -> None:
@@ -276,6 +315,25 @@ def test_a_user_without_a_terminal_sees_figures_and_reset_of_a_spent_key(owner: 
     assert done.returncode == 3 and "$0.0100 of $0.0100 used, reset 20" in done.stderr
 
 
+def test_a_key_that_is_being_rotated_out_is_no_stray(owner: Owner) -> None:
+    owner("keys", "create", "code", "5", "--owner", "ann", "--expires", "80d")
+    owner("rotate-key", "code@openrouter", status=3)
+    assert len(owner.router.working()) == 2
+    assert "stray" not in json.dumps(findings(owner))
+
+
+def test_a_provider_that_quotes_the_key_it_refuses_does_not_get_it_shown(owner: Owner) -> None:
+    owner("keys", "create", "code", "5")
+
+    def quoting(method: str, path: str) -> None:
+        if path.startswith("/keys"):
+            owner.router.management_key_is = "another"
+
+    owner.router.on_request = quoting
+    done = owner("rotate-key", "code@openrouter", "-v", status=6)
+    assert "no key ***" in done.stderr and owner.router.management_key not in done.stderr
+
+
 def test_a_users_month_is_shown_with_its_models_and_keys(owner: Owner) -> None:
     owner("keys", "create", "--user", "u42", "10")
     for model in ("openai/gpt-5-mini", "openai/gpt-5-mini", "openai/gpt-4o"):
@@ -306,6 +364,8 @@ def test_a_key_is_shown_with_its_month_its_policy_and_when_it_is_due(owner: Owne
     assert facts["rate_limit"] == ["100 calls/day"]
     assert facts["alerts"] is False
     assert (facts["ceiling"], facts["ceiling_reset"], facts["rotation"]) == ("5", "monthly", "swapped")
+    entry = owner.entry("code@openrouter")
+    assert (facts["provider_key"], facts["secret"]) == (entry["provider_key"], "file:code@openrouter")
     assert facts["last_rotated"] and facts["rotation_due"] > facts["last_rotated"]
     assert "$0.0100, 1 request in" in owner("keys", "show", "code@openrouter").stdout
     (row,) = json.loads(owner("keys", "list", "--format", "json").stdout)["rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from callmeter.cli.output import safe
 from callmeter.cli.world import World
 from callmeter.words.errors import UsageError
 
@@ -15,7 +16,7 @@ def require_yes(world: World, question: str, yes: bool) -> None:
     stdin = world.stdin
     if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
         raise UsageError("nobody is there to confirm the change", "add `--yes`")
-    typer.confirm(question, abort=True, err=True)
+    typer.confirm(safe(question), abort=True, err=True)
 
 
 def confirmed(world: World, question: str) -> bool:
@@ -24,6 +25,6 @@ def confirmed(world: World, question: str) -> bool:
     if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
         return False
     try:
-        return bool(typer.confirm(question, err=True))
+        return bool(typer.confirm(safe(question), err=True))
     except typer.Abort:
         raise KeyboardInterrupt from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from callmeter.flows.key_guards import guard_models
+from callmeter.flows.key_guards import guard_models, guard_state
 from callmeter.flows.rotation_run import Bench
 from callmeter.policy.ceilings import Ceiling, ceiling_of
 from callmeter.policy.quotas import Quota
@@ -21,12 +21,18 @@ from callmeter.words.money import usd
 @dataclass(frozen=True)
 class Difference:
     """What the provider holds for a key, and what the policy wants; `action` is `set`, `same`, or why nothing is to be
-    done."""
+    done, and so is `models` for the key's model list (empty: it has none)."""
 
     entry: Entry
     record: ProviderKey | None
     wanted: Ceiling | None
     action: str
+    models: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether something is to be written."""
+        return "set" in (self.action, self.models)
 
 
 def differences(entries: Iterable[Entry], quotas: Sequence[Quota], bench: Bench) -> list[Difference]:
@@ -40,18 +46,19 @@ def differences(entries: Iterable[Entry], quotas: Sequence[Quota], bench: Bench)
         if account is None:
             action = "no management key for it"
         elif record is None:
-            action = "the provider's name for it is not known: run `budget keys import`"
+            action = "not known there: run `budget keys import`"
         elif wanted is None:
-            action = "no quota in money on its holder"
+            action = "no quota in money"
         elif rotation is not None and rotation.open:
-            action = "being rotated: its ceiling is seen to by `budget rotate-key`"
+            action = "being rotated: `budget rotate-key` sees to it"
         elif (record.limit, record.limit_reset) == (wanted.limit, wanted.reset):
             action = "same"
         elif not wanted.reset and rotation is not None and record.limit is not None and record.limit < wanted.limit:
             action = "same: it is for ever, and keys before this one have spent of it"
         else:
             action = "set"
-        found.append(Difference(entry, record, wanted, action))
+        models = guard_state(bench, entry) if record is not None else ""
+        found.append(Difference(entry, record, wanted, action, models))
     return found
 
 
@@ -75,4 +82,4 @@ def apply(difference: Difference, bench: Bench) -> list[str]:
             kept = registry.entries.get(entry.label)
             if kept is not None:
                 registry.put(changed(kept, budget=f"{usd(wanted.limit):f}", budget_reset=wanted.reset))
-    return guard_models(bench, entry)
+    return guard_models(bench, entry) if difference.models == "set" else []

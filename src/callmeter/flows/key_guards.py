@@ -10,6 +10,22 @@ from callmeter.words.errors import NoKey
 _NAME = "callmeter "
 
 
+def guard_state(bench: Bench, entry: Entry) -> str:
+    """How the provider holds a key's model list: `same`, `set` where it is to be written, or why it cannot be; nothing
+    for an entry without one."""
+    account = bench.management(entry)
+    if not entry.allowed_models or account is None or not entry.provider_key:
+        return ""
+    if any(name.endswith("*") for name in entry.allowed_models):
+        return "here only: the provider knows no families"
+    try:
+        found = next((each for each in account.guardrails() if each.get("name") == _NAME + entry.label), None)
+        held = found is not None and (str(found["id"]), entry.provider_key) in account.assignments()
+    except (Declined, NoKey) as error:
+        return f"here only: {error.message}"
+    return "same" if held and found and found.get("allowed_models") == list(entry.allowed_models) else "set"
+
+
 def guard_models(bench: Bench, entry: Entry) -> list[str]:
     """Have the provider allow a key the models of its entry and no others; what it cannot hold is given back as
     sentences. Nothing happens for an entry without a list. Raises NoKey, Unavailable."""

@@ -22,7 +22,7 @@ from callmeter.flows.key_guards import guard_models
 from callmeter.policy.tiers import BUILT_IN
 from callmeter.secrets.places import reference_for
 from callmeter.secrets.registry import Entry
-from callmeter.words.errors import UsageError
+from callmeter.words.errors import CallmeterError, UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import NANO, nano, shown, usd
 from callmeter.words.tags import tag_value
@@ -106,8 +106,13 @@ def keys_create(
     until = parse_instant(expiry(expires, world.now(), world.policy.time_zone)) if expires else None
     bench = bench_of(world)
     made = create_key(entry, bench, limit=ceiling, expires=until)
-    for warning in guard_models(bench, made):
-        world.out.warn(warning)
+    try:
+        for warning in guard_models(bench, made):
+            world.out.warn(warning)
+    except CallmeterError as error:  # the key is made, and calls through here keep to the list
+        world.out.warn(
+            f"the provider does not hold the model list yet: {error.message}; run `callmeter budget quota sync`"
+        )
     worth = "without a limit" if ceiling is None else f"with a ceiling of {shown(nano(ceiling))}, reset {reset.value}"
     world.out.note(f"callmeter: the key {name} is made, {worth}")
 

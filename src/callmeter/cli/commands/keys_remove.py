@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from callmeter.cli.auditing import audit
+from callmeter.cli.confirming import require_yes
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.world import World
 from callmeter.flows.key_account import require_still
 from callmeter.flows.keys import remove_key
-from callmeter.words.errors import UsageError
 
 
 def keys_remove(
@@ -31,11 +31,7 @@ def keys_remove(
     """Forget a key: its registry entry and its secret."""
     world: World = ctx.obj
     world.out.shape(quiet=quiet, verbose=verbose)
-    if not yes:
-        stdin = world.stdin
-        if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
-            raise UsageError("nobody is there to confirm that the key is to be removed", "add `--yes`")
-        typer.confirm(f"Remove the key {label}, which then exists at the provider only?", abort=True, err=True)
+    require_yes(world, f"Remove the key {label}, which then exists at the provider only?", yes)
     require_still(world.paths.rotations, label)
     left = remove_key(world.paths.keys, world.stores, label, audit(world), keep_secret=keep_secret)
     world.out.note(f"callmeter: removed the key {label}; it stays valid at the provider until it is revoked there")

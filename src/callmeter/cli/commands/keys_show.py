@@ -80,6 +80,7 @@ def _facts(world: World, entry: Entry) -> dict[str, Any]:
         "allowed_models": list(entry.allowed_models),
         "created": _text(entry.created),
         "expires": _text(entry.expires),
+        "rotate_every": entry.rotate_every or None,
         "last_rotated": _text(entry.last_rotated),
         "rotation_due": _text(due),
         "rotation": rotation.state if rotation is not None and going else None,
@@ -90,7 +91,9 @@ def _facts(world: World, entry: Entry) -> dict[str, Any]:
         "rate_limit": [f"{amount_value(quota.limit, quota.unit)} {quota.unit}/{quota.period}" for quota in rates],
         "alerts": all(quota.alerts for quota in quotas) if quotas else None,
         "fingerprint": entry.fingerprint,
+        "provider_key": entry.provider_key or None,
         "shared": entry.shared,
+        "secret": entry.secret,
         "where": where_it_lies(entry, world.stores),
         "kept": standing(entry).worth,
     }

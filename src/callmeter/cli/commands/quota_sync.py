@@ -34,7 +34,8 @@ def quota_sync(
     """Write quotas as ceilings, and model lists, to the provider: a second wall behind this one.
 
     A provider holds one limit in USD for a key, reset daily, weekly, monthly or never: of the quotas on a key, its
-    agent or its user, that is the tightest. Without --apply the difference is shown. It needs a management key.
+    agent or its user, that is the tightest; and a model list as a guardrail. Without --apply the difference is shown.
+    It needs a management key.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
@@ -54,7 +55,7 @@ def quota_sync(
     found = differences(meant, world.policy.quotas, bench)
     failures = 0
     if put:
-        for each in found:
+        for each in filter(lambda each: each.differs, found):
             try:
                 for warning in apply(each, bench):
                     world.out.warn(warning)
@@ -62,7 +63,7 @@ def quota_sync(
                 failures += 1
                 world.out.warn(f"{each.entry.label}: {error.message}")
         found = differences(meant, world.policy.quotas, bench)
-    differ = sum(each.action == "set" for each in found)
+    differ = sum(each.differs for each in found)
     columns = [
         Column("label", "key", Kind.TEXT),
         Column("limit", "at the provider", Kind.RATE),
@@ -72,6 +73,8 @@ def quota_sync(
         Column("quota", "by the quota on", Kind.TEXT, optional=1),
         Column("action", "what", Kind.TEXT),
     ]
+    if any(each.models for each in found):
+        columns.append(Column("models", "model list", Kind.TEXT))
     notes = [f"{differ} to be written: add `--apply`."] if differ and not put else []
     world.out.report(Report("Ceilings at the provider", columns, [Row(_cells(each)) for each in found], notes=notes))
     if failures:
@@ -90,4 +93,5 @@ def _cells(each: Difference) -> dict[str, Cell]:
         "wanted_reset": wanted.reset if wanted else None,
         "quota": f"{wanted.quota.subject} per {wanted.quota.period}" if wanted else None,
         "action": each.action,
+        "models": each.models or None,
     }
