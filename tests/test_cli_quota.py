@@ -393,7 +393,18 @@ def test_an_agent_with_a_shared_pool_has_what_the_pool_has(quota: Quota, home: P
     )
     spend(home, "2026-11-20T09:00Z agent=code cost=1")
     status, found = left(quota)
-    assert (status, found["usd"]["left"], found["usd"]["limit"]) == (0, 40, 1)
+    room = found["usd"]
+    assert (status, room["left"], room["limit"], room["subject"]) == (0, 40, 40, "pool:shared_pool")
+
+
+def test_an_allocation_that_is_not_gone_is_told_before_a_smaller_pool(quota: Quota, home: Path) -> None:
+    roles = {"lead": {"allocation": 9, "agents": ["code"]}, "shared_pool": 4}
+    (home / "budget.json").write_text(
+        json.dumps({"enforcement": "hard", "allocation_strategy": "role_based", "roles": roles})
+    )
+    spend(home, "2026-11-20T09:00Z agent=code cost=1")
+    room = left(quota)[1]["usd"]
+    assert (room["left"], room["limit"], room["subject"]) == (8, 9, "agent:code")
 
 
 def test_who_asks_is_known_from_variables_too(run_callmeter: Run, home: Path) -> None:

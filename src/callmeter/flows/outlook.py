@@ -24,8 +24,8 @@ _STATUSES = {"allow": Exit.DONE, "downgrade": Exit.DONE, "approve": Exit.APPROVA
 
 
 class Room:
-    """What is left in one unit: in the tightest quota that stops calls, or without one, in the tightest of the others;
-    `left` is what its shared pools have, if that is more."""
+    """What is left in one unit: in the tightest quota that stops calls, or without one, in the tightest of the others.
+    Of an allocation and the shared pools behind it, it is the one that has most."""
 
     def __init__(self, stand: Stand, left: int) -> None:
         self.stand = stand
@@ -118,7 +118,6 @@ def _tightest(stands: Sequence[Stand], priority: str) -> Room | None:
     payers = [stand for stand in counting if stand.quota.pools or stand.quota.subject.kind == "pool"]
     rooms = [Room(stand, stand.room(priority)) for stand in counting if stand not in payers]
     if payers:
-        own = [stand for stand in payers if stand.quota.pools] or payers
-        most = max(stand.room(priority) for stand in payers)
-        rooms += [Room(stand, most) for stand in own]
+        payer = max(payers, key=lambda stand: (stand.room(priority), bool(stand.quota.pools)))
+        rooms.append(Room(payer, payer.room(priority)))
     return min(rooms, key=lambda room: room.left, default=None)
