@@ -209,8 +209,12 @@ class Team:
 
     def rotate(self, *options: str, kill_at: int = 0) -> int:
         """`budget rotate-key` as a process of its own: its exit status, KILLED when it was killed."""
+        return self.run("budget", "rotate-key", *options, kill_at=kill_at)
+
+    def run(self, *arguments: str, kill_at: int = 0) -> int:
+        """A command with the management key, as `rotate`."""
         env = {"CALLMETER_MANAGEMENT_KEY": self.router.management_key}
-        given = (str(self.home), self.log, ["budget", "rotate-key", *options], env, self.shift, kill_at, self.crash)
+        given = (str(self.home), self.log, list(arguments), env, self.shift, kill_at, self.crash)
         process = _fork.Process(target=command, args=given)
         process.start()
         self.pid = process.pid or 0

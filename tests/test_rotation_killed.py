@@ -102,3 +102,20 @@ def test_no_key_is_anywhere_but_in_its_store(team: Team) -> None:
             except OSError:
                 continue
             assert not [secret for secret in (*secrets, management) if secret in data], process
+
+
+def test_a_creation_that_is_killed_anywhere_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    point, killed = 6, True
+    while killed:
+        with OpenRouter() as router:
+            team = Team(tmp_path / str(point), router, agents=())
+            create = ("budget", "keys", "create", "new", "5", "--models", "a/b")
+            killed = team.run(*create, kill_at=point) == KILLED
+            if killed and team.run(*create) != 0:
+                assert len(router.working()) == 1  # it was finished before the kill
+            (record,) = router.keys
+            assert (record.limit, record.limit_reset) == (5, "monthly")
+            assert record.secret == team.current("new")
+            assert len(router.guardrails) == 1 and record.guardrail
+        point += 9
+    assert point > 60

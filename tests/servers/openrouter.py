@@ -73,6 +73,7 @@ class OpenRouter:
 
     def __init__(self, *, page: int = 100, nested_key: bool = False, seed: int = 1) -> None:
         self.management_key = "sk-or-mgmt-" + hashlib.sha256(f"{seed}m".encode()).hexdigest()
+        self.management_key_is = self.management_key
         self.page = page
         self.nested_key = nested_key
         self.shift = timedelta(0)
@@ -259,10 +260,10 @@ class OpenRouter:
                 return 200, self._chat(token, json.loads(body))
             if route == "/key" and method == "GET":
                 return 200, {"data": self._own(self._holder(token))}
-            if token != self.management_key:
+            if token != self.management_key_is:
                 if token in {record.secret for record in self.keys}:
                     raise Refuses(403, "Only management keys can perform this operation")
-                raise Refuses(401, "User not found.")
+                raise Refuses(401, f"User not found: no key {token}")
             if route == "/keys":
                 return self._list(query) if method == "GET" else self._mint(_object(body))
             if route.startswith("/keys/"):

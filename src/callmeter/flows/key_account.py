@@ -13,7 +13,7 @@ from callmeter.providers.management import ProviderKey
 from callmeter.secrets.registry import Entry, label_fault, origin_of
 from callmeter.secrets.registry_file import RegistryFile, changed
 from callmeter.store.files import remove_file
-from callmeter.store.rotation_journal import Journal, journal_of, read_journal
+from callmeter.store.rotation_journal import Journal, journal_of, labels_in, read_journal
 from callmeter.words.errors import CallmeterError, NoKey, Refused, Unavailable, UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.money import usd
@@ -121,6 +121,12 @@ def match_account(bench: Bench, provider: str, base_url: str, *, learn: bool) ->
                     registry.put(learnt)
                     entry = learnt
             found.append(Match(entry, record, trouble))
+        for label in labels_in(bench.journals):
+            rotation = read_rotation(read_journal(journal_of(bench.journals, label)))
+            if rotation is not None and (rotation.open or rotation.unsettled):
+                # The other key of a rotation is no stranger.
+                records.pop(rotation.old_hash, None)
+                records.pop(rotation.new_hash, None)
     return found + [Match(None, record) for record in records.values()]
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from callmeter.flows.key_guards import guard_models
 from callmeter.flows.keys import require_free
 from callmeter.flows.rotation_mint import mint_key, try_key
 from callmeter.flows.rotation_run import Bench, Run, Wishes
@@ -18,14 +19,17 @@ from callmeter.secrets.registry import Entry
 from callmeter.secrets.registry_file import RegistryFile, changed
 from callmeter.secrets.store import CURRENT
 from callmeter.store.rotation_journal import Journal
-from callmeter.words.errors import UsageError
+from callmeter.words.errors import NoKey, Unavailable, UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.money import nano, usd
 
 
-def create_key(entry: Entry, bench: Bench, *, limit: Decimal | None, expires: datetime | None) -> Entry:
+def create_key(
+    entry: Entry, bench: Bench, *, limit: Decimal | None, expires: datetime | None
+) -> tuple[Entry, list[str]]:
     """Mint, store and register a key as `entry` describes it, with a limit in USD (None: none) that resets as its
-    `budget_reset` says. Gives back the entry as it is registered.
+    `budget_reset` says. Gives back the entry as it is registered, and
+    what the provider cannot hold of it, as sentences.
 
     Raises UsageError when the label, the agent or the place is taken, NoKey without a management key, Unavailable.
     """
@@ -54,13 +58,18 @@ def create_key(entry: Entry, bench: Bench, *, limit: Decimal | None, expires: da
         with RegistryFile(bench.registry) as registry:
             require_free(registry.entries, registered)
             registry.put(registered)
+        try:
+            warnings = guard_models(bench, registered)
+        except (NoKey, Unavailable) as error:  # calls through here keep to the list all the same
+            later = "run `callmeter budget quota sync`"
+            warnings = [f"the provider does not hold the model list yet: {error.message}; {later}"]
         run.record("ceiling", limit=ceiling)
         account.change(
             rotation.new_hash,
             {"limit": None if ceiling is None else usd(ceiling), "limit_reset": entry.budget_reset or None},
         )
         run.record("done")
-        return registered
+        return registered, warnings
 
 
 def _require_free(run: Run) -> None:

@@ -283,6 +283,8 @@ class Management:
             except ValueError:
                 raise uncertain(f"{what} was not answered with JSON") from None
         said = _reason(text)
+        for key in (self._secret, secret):  # some endpoints quote the key that they refuse
+            said = said.replace(key, "***") if key else said
         told: CallmeterError
         if status == 401:
             told = NoKey(f"{what}: the key is refused{said}", code="key_refused")

@@ -18,11 +18,10 @@ from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.rotating import bench_of
 from callmeter.cli.world import World
 from callmeter.flows.key_creation import create_key
-from callmeter.flows.key_guards import guard_models
 from callmeter.policy.tiers import BUILT_IN
 from callmeter.secrets.places import reference_for
 from callmeter.secrets.registry import Entry
-from callmeter.words.errors import CallmeterError, UsageError
+from callmeter.words.errors import UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import NANO, nano, shown, usd
 from callmeter.words.tags import tag_value
@@ -105,14 +104,8 @@ def keys_create(
     ceiling = _ceiling(world, limit, tier)
     until = parse_instant(expiry(expires, world.now(), world.policy.time_zone)) if expires else None
     bench = bench_of(world)
-    made = create_key(entry, bench, limit=ceiling, expires=until)
-    try:
-        for warning in guard_models(bench, made):
-            world.out.warn(warning)
-    except CallmeterError as error:  # the key is made, and calls through here keep to the list
-        world.out.warn(
-            f"the provider does not hold the model list yet: {error.message}; run `callmeter budget quota sync`"
-        )
+    for warning in create_key(entry, bench, limit=ceiling, expires=until)[1]:
+        world.out.warn(warning)
     worth = "without a limit" if ceiling is None else f"with a ceiling of {shown(nano(ceiling))}, reset {reset.value}"
     world.out.note(f"callmeter: the key {name} is made, {worth}")
 
