@@ -175,6 +175,12 @@ def test_quotas_become_ceilings_at_the_provider_the_difference_is_shown_first(ow
     assert owner.entry("code@openrouter")["budget"] == "3"
 
 
+def test_without_a_management_key_nothing_is_called_the_same(owner: Owner, run_callmeter: Run) -> None:
+    owner("keys", "create", "code", "5")
+    done = run_callmeter("budget", "quota", "sync", "--check")
+    assert done.returncode == 6 and "no management key" in done.stderr
+
+
 def test_a_model_list_is_a_difference_too_and_written_once(owner: Owner) -> None:
     owner("keys", "create", "code", "5", "--models", "openai/gpt-5-mini")
     owner("quota", "sync", "--check")

@@ -17,6 +17,8 @@ from callmeter.store.rotation_journal import journal_of, read_journal
 from callmeter.words.errors import Unavailable
 from callmeter.words.money import usd
 
+UNMANAGED = "no management key for it"
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -44,7 +46,7 @@ def differences(entries: Iterable[Entry], quotas: Sequence[Quota], bench: Bench)
         wanted = ceiling_of(quotas, label=entry.label, agent=entry.agent, user=entry.user, provider=entry.provider)
         rotation = read_rotation(read_journal(journal_of(bench.journals, entry.label)))
         if account is None:
-            action = "no management key for it"
+            action = UNMANAGED
         elif record is None:
             action = "not known there: run `budget keys import`"
         elif wanted is None:

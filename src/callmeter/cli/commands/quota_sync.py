@@ -14,12 +14,12 @@ import typer
 from callmeter.cli.options import Format, Quiet, Shape, Verbose
 from callmeter.cli.rotating import bench_of
 from callmeter.cli.world import World
-from callmeter.flows.key_ceilings import Difference, apply, differences
+from callmeter.flows.key_ceilings import UNMANAGED, Difference, apply, differences
 from callmeter.flows.keys import unknown_key
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.secrets.registry import read_registry
 from callmeter.store.toml import read_toml
-from callmeter.words.errors import CallmeterError, Exit, UsageError
+from callmeter.words.errors import CallmeterError, Exit, NoKey, UsageError
 
 
 def quota_sync(
@@ -53,6 +53,12 @@ def quota_sync(
     ]
     bench = bench_of(world)
     found = differences(meant, world.policy.quotas, bench)
+    if found and all(each.action == UNMANAGED for each in found):  # not even a difference could be seen
+        raise NoKey(
+            "there is no management key, so the provider's ceilings are not known",
+            "add one with `callmeter budget keys add --management`, or set CALLMETER_MANAGEMENT_KEY",
+            code="no_management_key",
+        )
     failures = 0
     if put:
         for each in filter(lambda each: each.differs, found):
