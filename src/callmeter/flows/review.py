@@ -133,8 +133,7 @@ def _savings(
     awake = {name: (part.first, part.last) for name, part in zombies.items()}
     offers = offers_of(ground.places, ground.settings.providers, ground.now)
     found = savings(usage, ground.policy, offers, period, span.end, zombies=awake, top=_TOP)
-    columns = [replace(column, below=column.name in ("evidence", "act")) for column in found.columns]
-    report = replace(found, title="What could be saved", columns=columns, period=None)
+    report = replace(found, title="What could be saved", period=None)
     month = found.total["month"] if found.total else None
     if not isinstance(month, int) or not month:
         return {"savings": report}, []

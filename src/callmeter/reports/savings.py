@@ -83,8 +83,8 @@ def _report(
         Column("cost", "cost", Kind.MONEY, optional=4),
         Column("saved", "saves", Kind.MONEY, optional=2),
         Column("month", "a month", Kind.MONEY),
-        Column("evidence", "evidence", Kind.TEXT, optional=1),
-        Column("act", "to do", Kind.TEXT),
+        Column("evidence", "evidence", Kind.TEXT, below=True),
+        Column("act", "to do", Kind.TEXT, below=True),
     ]
     spent_month = _a_month(spent.nano, days)
     if whole.saved and spent_month:
