@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from callmeter.flows.checkup import installation
+from callmeter.flows.checkup import installation, log
 from conftest import SCRIPTS, Run
 
 KEY = "sk-or-v1-" + "5e" * 32
@@ -153,6 +154,19 @@ def test_the_end_of_the_log_tells_of_bad_lines_torn_tails_and_the_clock(run_call
     state, what, hint = one(found, "usage log")
     assert state == "warn" and "1 of the last 2 lines" in what and "log verify" in hint
     assert one(found, "clock")[0] == "bad" and status == 3
+
+
+def test_a_home_that_cannot_be_written_to_is_bad_since_no_call_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, home = tmp_path / "home" / "usage.jsonl", tmp_path / "home"
+    well = [check.state for check in log(str(path), str(home), datetime.now(UTC))]
+    assert set(well) == {"ok"}
+    # What the kernel says to a user who may not write there; tests may be run by root, who may.
+    monkeypatch.setattr(os, "access", lambda place, mode: place != str(tmp_path))
+    check = next(check for check in log(str(path), str(home), datetime.now(UTC)) if check.area == "usage log")
+    assert check.state == "bad" and check.found.startswith(f"this user cannot write to {path} and {home}")
+    assert "CALLMETER_HOME" in check.hint
 
 
 def test_calls_of_dead_processes_and_half_written_keys_are_told(run_callmeter: Run, home: Path) -> None:

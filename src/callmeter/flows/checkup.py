@@ -201,14 +201,30 @@ def _why_not(entry: Entry, stores: Stores) -> tuple[str, str]:
 def log(path: str, state_dir: str, now: datetime) -> Iterator[Check]:
     """The end of the usage log, whether it can be written to, the disk below it, and the clock against it."""
     file = opened(path)
-    if file is None:
+    closed = [place for place in dict.fromkeys((path, state_dir)) if not _may_write(place)]
+    if closed:
+        yield Check(
+            "usage log",
+            BAD,
+            f"this user cannot write to {' and '.join(closed)}, so no call is made",
+            f"see `ls -ld {closed[-1]}`, or set `CALLMETER_HOME` to a directory that you can write to",
+        )
+    elif file is None:
         yield Check("usage log", OK, f"{path} begins with the first call")
-    else:
+    if file is not None:
         with file:
             size = os.fstat(file.fileno()).st_size
             lines = list(islice(lines_backwards(file), _TAIL))
         yield from _log_lines(path, size, lines, now)
     yield _space(state_dir)
+
+
+def _may_write(path: str) -> bool:
+    """Whether this user can write to a file or directory, or make it where there is none yet."""
+    found = path
+    while not os.path.lexists(found) and os.path.dirname(found) != found:
+        found = os.path.dirname(found)
+    return os.access(found, os.W_OK) and (found == path or os.path.isdir(found))
 
 
 def _log_lines(path: str, size: int, lines: Sequence[bytes], now: datetime) -> Iterator[Check]:
