@@ -202,6 +202,17 @@ def test_a_narrow_terminal_loses_optional_columns_first_and_then_the_middle_of_n
     assert narrower[4].split()[0] == "anthropic/…-20241022"
 
 
+def test_a_range_is_shown_whole_or_not_at_all() -> None:
+    columns = [
+        Column("what", "what", Kind.TEXT),
+        Column("low", "95 %: from", Kind.RATE, optional=5),
+        Column("high", "to", Kind.RATE, optional=5),
+    ]
+    report = Report("Range", columns, [Row({"what": "w" * 20, "low": 10**9, "high": 123 * 10**9})])
+    seen = {tuple(text(report, width).splitlines()[2].split()) for width in range(24, 60)}
+    assert seen == {("what",), ("what", "95", "%:", "from", "to")}
+
+
 def test_sentences_fold_and_names_do_not() -> None:
     columns = [Column("name", "name", Kind.TEXT), Column("meaning", "meaning", Kind.TEXT)]
     report = Report("Words", columns, [Row({"name": "x" * 30, "meaning": "one two three four five six seven eight"})])

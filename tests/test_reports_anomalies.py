@@ -16,7 +16,7 @@ from callmeter.policy.document import parse_policy
 from callmeter.policy.prices import PER_TOKEN
 from callmeter.reports.anomalies import anomaly_report, examine, findings
 from callmeter.reports.anomaly_days import shifts, spikes, told_once
-from callmeter.reports.anomaly_finding import Finding, Floors, Scope
+from callmeter.reports.anomaly_finding import Finding, Floors, Scope, breakdown
 from callmeter.reports.plain_usage import PlainUsage
 from callmeter.words.money import NANO, usd
 from callmeter.words.period import Period
@@ -462,3 +462,10 @@ def test_whatever_was_spent_findings_are_beyond_what_was_expected(spent: list[in
         assert event.excess > 0
         low, high = event.usual.nearly_sure
         assert 0 <= low <= high < event.actual
+
+
+def test_a_command_about_what_cannot_be_printed_can_be_copied_all_the_same() -> None:
+    scope = Scope(day(3))
+    command = breakdown(scope, ["hour"], ["agent=\x1b[31mred\x07 one"], "2026-09-14", "2026-09-14")
+    assert command.isprintable()
+    assert "--where 'agent=*[31mred* one' --since 2026-09-14" in command

@@ -122,6 +122,8 @@ def test_a_log_with_only_refused_calls_says_how_many() -> None:
     refused = [call(MONDAY, status="refused", cost=Decimal(0), error="quota", tokens=None, attempts=0)] * 1
     board = of([*refused, call(MONDAY + DAY, status="refused", cost=Decimal(0), error="frozen", attempts=0)])
     assert board.lead[0] == "No calls in week 46; 2 calls refused before anything was sent."
+    assert "trouble" in board.sections
+    assert "origin" not in board.sections, "there is no cost of which to say where it comes from"
     assert cells(board.sections["trouble"], "calls") == [2]
     assert cells(board.sections["errors"], "error") == ["frozen", "quota"]
 

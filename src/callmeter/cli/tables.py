@@ -202,7 +202,13 @@ def _fitted(drawn: list[_Drawn], look: Look) -> list[_Drawn]:
         return sum(width(each) for each in drawn) + _GUTTER * (len(drawn) - 1)
 
     while needed(lambda each: each.wanted(look)) > look.width and any(each.column.optional for each in drawn):
-        drawn.remove(max(reversed(drawn), key=lambda each: each.column.optional))
+        gone = max(reversed(drawn), key=lambda each: each.column.optional).column
+        # Where a range begins says nothing without its end.
+        drawn = [
+            each
+            for each in drawn
+            if each.column is not gone and (gone.title != "to" or each.column.optional != gone.optional)
+        ]
     texts = [each for each in drawn if each.column.kind is Kind.TEXT and not isinstance(each, _Bars)]
     while needed(lambda each: each.width) > look.width:
         widest = max(texts, key=lambda each: each.width)

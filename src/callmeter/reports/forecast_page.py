@@ -285,7 +285,7 @@ def _part_text(part: int, whole: int) -> str:
 
 
 def _about_parts(forecasts: Sequence[Forecast]) -> list[str]:
-    if not any(each.parts for each in forecasts):
+    if not any(each.parts and each.total.fit for each in forecasts):
         return []
     return [
         "What is expected adds up to the total, which is forecast by itself. Ranges do not add up: not every part has "

@@ -97,7 +97,9 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     lead += _waiting(sources.allowances)
     shares: Mapping[str, int] = {}
     if active:
-        sections["origin"], shares = origin(usage, span)
+        table, shares = origin(usage, span)
+        if table.rows:
+            sections["origin"] = table
     lead += sources.prospects
     return Board(
         title=f"Review of {span.title}",
