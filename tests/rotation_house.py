@@ -147,6 +147,15 @@ class House:
     def rotate(self, wishes: Wishes | None = None, *, start: bool = True) -> Progress:
         return rotate(self.entry, self.bench(), wishes or Wishes(), start=start)
 
+    def shares_key_with(self, other: House) -> None:
+        """Two hosts have registered the same key in the same store, this one's."""
+        del self.router._records[self.router.record(other.first).hash]
+        other.first = self.first
+        store, name = self.stores.open(self.reference)
+        store.write(name, Secret(self.first))
+        with RegistryFile(str(other.path / "keys.toml")) as registry:
+            registry.put(changed(registry.entries[LABEL], fingerprint=self.entry.fingerprint))
+
     @staticmethod
     def secret(text: str) -> Secret:
         return Secret(text)

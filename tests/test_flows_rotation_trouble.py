@@ -342,3 +342,32 @@ def test_mixes_of_faults_and_kills_end_well(tmp_path: Path, seed: int) -> None:
                 assert router.record(house.current) in router.working()
         house.to_the_end()
         house.is_clean()
+
+
+def test_two_hosts_with_one_store_rotate_the_same_key_and_the_store_decides(tmp_path: Path) -> None:
+    for number in range(0, 40, 3):
+        with OpenRouter() as router:
+            one = House(tmp_path / f"{number}-one", router)
+            other = House(tmp_path / f"{number}-other", router, place=(one.stores, one.reference))
+            one.shares_key_with(other)
+            first = one.first
+
+            def meanwhile(at: int, number: int = number, one: House = one, other: House = other) -> None:
+                if at == number:
+                    one.on_effect = lambda at: None
+                    try:
+                        other.rotate()
+                    except CallmeterError:
+                        pass
+
+            one.on_effect = meanwhile
+            for house in (one, other, one, other):
+                try:
+                    house.rotate()
+                    house.to_the_end()
+                except CallmeterError:
+                    assert router.record(house.current) in router.working(), number
+            working = {key.secret for key in router.working()}
+            assert one.current in working, number
+            assert working <= {one.current, first}, number
+            assert one.slot(PENDING) is None
