@@ -1,0 +1,145 @@
+"""What a report costs at a million and at ten million calls: the first build of the index, and reports from it.
+
+    python benchmarks/reports.py [--lines N ...] [--write]
+
+The build is set against DuckDB's own `read_json` over the raw log, and `wc -l`; `budget breakdown --by-agent
+--by-purpose` against a DuckDB query over the raw log that gives the same groups, and `jq` (a million lines only).
+Each is a process of its own; the figures are wall time of the whole process, of three runs the fastest, and its
+largest memory. A log of ten million lines takes 7 GB while this runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from callmeter.store.usage_append import append_usage
+from callmeter.words.ids import uuid7
+from callmeter.words.instant import text_of
+from callmeter.words.usage import usage_line
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+GENERATOR = Path(__file__).with_name("usage_generator.py")
+CALLMETER = Path(sys.executable).parent / "callmeter"
+NEW_LINES = 1000
+RAW = """
+    import sys, duckdb
+    found = duckdb.connect().execute("SELECT tags.agent, tags.purpose, count(*), sum(cost) FROM"
+        " read_json(?, format = 'newline_delimited') GROUP BY ALL", [sys.argv[1]]).fetchall()
+"""
+JQ = 'reduce inputs as $x ({}; .[$x.tags.agent + "/" + $x.tags.purpose] += ($x.cost // 0))'
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a whole process: seconds of wall time and of all processors, MiB."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def measure(command: list[str], env: dict[str, str], runs: int = 3) -> Cost:
+    """The fastest run of a command, and the largest memory of all."""
+    costs = []
+    for _ in range(runs):
+        before = time.monotonic()
+        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{command[0]} failed with status {process.returncode}")
+        costs.append(Cost(time.monotonic() - before, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024))
+    best = min(costs, key=lambda cost: cost.wall)
+    return Cost(best.wall, best.cpu, max(cost.memory for cost in costs))
+
+
+def append_calls(log: Path, count: int) -> None:
+    """New calls at the end of the log."""
+    now = datetime.now(UTC)
+    for _ in range(count):
+        append_usage(
+            str(log),
+            usage_line(
+                {
+                    "v": 1,
+                    "id": uuid7(int(now.timestamp() * 1000)),
+                    "timestamp": text_of(now),
+                    "tags": {"agent": "code", "purpose": "chat"},
+                    "model": "openai/o3",
+                    "cost": None,
+                    "cost_source": "unknown",
+                    "status": "ok",
+                }
+            ),
+        )
+
+
+def table(lines: int, log: Path) -> list[str]:
+    """The rows for a log of so many lines."""
+    home = log.parent / "home"
+    home.mkdir()
+    env = {"PATH": os.environ["PATH"], "CALLMETER_HOME": str(home), "CALLMETER_LOG": str(log), "LANG": "C.UTF-8"}
+    breakdown = [str(CALLMETER), "budget", "breakdown", "--by-agent", "--by-purpose"]
+    size = log.stat().st_size / 1e9
+    raw = measure([sys.executable, "-c", "\n".join(line.strip() for line in RAW.strip().splitlines()), str(log)], env)
+    rows = [
+        (f"**{lines:,} lines, {size:.1f} GB**", None),
+        ("`wc -l`", measure(["wc", "-l", str(log)], env)),
+        ("DuckDB `read_json` over the raw log, the same groups", raw),
+    ]
+    if lines <= 1_000_000 and shutil.which("jq"):
+        rows.append(("`jq` over the raw log, the same groups", measure(["jq", "-n", JQ, str(log)], env, runs=1)))
+    rows.append(("`budget breakdown --by-agent --by-purpose`, first: builds the index", measure(breakdown, env, 1)))
+    rows.append(("… again", measure(breakdown, env)))
+    append_calls(log, NEW_LINES)
+    rows.append((f"… after {NEW_LINES:,} new lines", measure(breakdown, env, 1)))
+    others = ["--by-day --by-model", "--last 7d", *(["--by-session --top 10"] if lines <= 1_000_000 else [])]
+    for options in others:
+        command = [*breakdown[:3], *options.split()]
+        rows.append((f"`budget breakdown {options}`", measure(command, env)))
+    rows.append(("`budget status`", measure([*breakdown[:2], "status"], env)))
+    index = sum(path.stat().st_size for path in (home / "index").glob("*"))
+    found = []
+    for name, cost in rows:
+        if cost is None:
+            found.append(f"| {name}, index {index / 1e6:,.0f} MB | | | | |")
+        else:
+            found.append(
+                f"| {name} | {cost.wall:.2f} s | {cost.cpu:.2f} s | {cost.wall / raw.wall:.2f} | {cost.memory} MB |"
+            )
+        print(found[-1], flush=True)
+    return found
+
+
+def main() -> None:
+    """Print the table; with --write also into docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, nargs="*", default=[1_000_000, 10_000_000])
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    given = parser.parse_args()
+    rows = ["| what | wall | CPU | × raw read | memory |", "|---|---|---|---|---|"]
+    print("\n".join(rows))
+    for lines in given.lines:
+        with tempfile.TemporaryDirectory(prefix="callmeter-") as directory:
+            log = Path(directory) / "usage.jsonl"
+            # Not in this process: what it ever used of memory would count as its children's.
+            subprocess.run([sys.executable, str(GENERATOR), str(lines), str(log)], check=True)
+            rows += table(lines, log)
+    if given.write:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        start, end = "<!-- reports -->", "<!-- end reports -->"
+        before, after = text.index(start) + len(start), text.index(end)
+        DOCUMENT.write_text(text[:before] + "\n" + "\n".join(rows) + "\n" + text[after:], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
