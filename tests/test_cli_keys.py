@@ -263,7 +263,7 @@ def test_on_a_terminal_stdin_cannot_be_asked_for_since_it_would_show_the_key(
         assert b"which would show the key" in screen.screen
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1)])
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1), ("\x03", 130)])
 def test_removing_asks_on_a_terminal(
     terminal: Callable[..., Terminal], run_callmeter: Run, home: Path, answer: str, status: int
 ) -> None:

@@ -16,7 +16,8 @@ def require_yes(world: World, question: str, yes: bool) -> None:
     stdin = world.stdin
     if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
         raise UsageError("nobody is there to confirm the change", "add `--yes`")
-    typer.confirm(safe(question), abort=True, err=True)
+    if not _asked(question):
+        raise typer.Abort
 
 
 def confirmed(world: World, question: str) -> bool:
@@ -24,7 +25,11 @@ def confirmed(world: World, question: str) -> bool:
     stdin = world.stdin
     if stdin is None or not stdin.isatty() or not world.out.errors_to_terminal:
         return False
+    return _asked(question)
+
+
+def _asked(question: str) -> bool:
     try:
         return bool(typer.confirm(safe(question), err=True))
-    except typer.Abort:
+    except typer.Abort:  # Ctrl-C, or the terminal is gone
         raise KeyboardInterrupt from None
