@@ -86,9 +86,9 @@ def rotate_key(
 ) -> None:
     """Replace a key by a new one, test it, and revoke the old one when nobody uses it any more.
 
-    Run it again, or let cron run `--due`, until it says done: after the grace period the old key is disabled, later
-    deleted, and after the next reset the new key has its whole limit. The same command after a crash finishes the
-    job. Exit status 0 when all is done, 3 when some wait, 7 when some failed.
+    Run it with --resume, or let cron run it with --due, until it says done: after the grace period the old key is
+    disabled, later deleted, and after the next reset the new key has its whole limit. The same command after a crash
+    finishes the job. Exit status 0 when all is done, 3 when some wait, 7 when some failed.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
