@@ -127,6 +127,14 @@ def test_a_retired_key_is_disabled_forgotten_and_its_entry_kept(owner: Owner) ->
     owner("keys", "retire", "nobody", status=6)
 
 
+def test_another_key_in_the_place_of_a_retired_one_is_not_removed(owner: Owner) -> None:
+    owner("keys", "create", "code", "5")
+    place = owner.home / "secrets" / "code@openrouter"
+    place.write_text(owner.router.give_key("by hand"))
+    assert "another key lies at" in owner("keys", "retire", "code@openrouter").stderr
+    assert place.exists() and owner.router.keys[0].disabled and owner.entry("code@openrouter")["retired"]
+
+
 def test_a_renamed_key_goes_on_working(owner: Owner) -> None:
     owner("keys", "create", "code", "5")
     owner("keys", "rename", "code@openrouter", "coder")

@@ -12,6 +12,8 @@ from callmeter.policy.rotation import read_rotation
 from callmeter.providers.management import ProviderKey
 from callmeter.secrets.registry import Entry, label_fault, origin_of
 from callmeter.secrets.registry_file import RegistryFile, changed
+from callmeter.secrets.secret import Secret
+from callmeter.secrets.store import SecretStore
 from callmeter.store.files import remove_file
 from callmeter.store.rotation_journal import Journal, journal_of, labels_in, read_journal
 from callmeter.words.errors import CallmeterError, NoKey, Refused, Unavailable, UsageError
@@ -52,7 +54,11 @@ def retire(label: str, bench: Bench) -> str:
         if store.writable and not any(
             other.secret == entry.secret for other in registry.entries.values() if other.label != label
         ):
-            store.delete(name)
+            held = _held(store, name)
+            if held is None or not entry.fingerprint or held.fingerprint(bench.stores.salt()) == entry.fingerprint:
+                store.delete(name)
+            else:  # somebody put it there, and it may be the only copy
+                left = "; ".join(filter(None, (left, f"another key lies at {store.describe(name)}, and stays there")))
         if entry.retired is None:
             registry.put(changed(entry, retired=text_of(bench.now())))
         return left
@@ -138,6 +144,14 @@ def _learnt(record: ProviderKey) -> dict[str, Any]:
         "expires": text_of(record.expires) if record.expires else "",
         "created": text_of(record.created) if record.created else "",
     }
+
+
+def _held(store: SecretStore, name: str) -> Secret | None:
+    """The key in a place; None also for what could not be used."""
+    try:
+        return store.read(name)
+    except NoKey:
+        return None
 
 
 def _require_known(bench: Bench, label: str) -> None:

@@ -87,7 +87,7 @@ def _to_move(stores: Stores, entry: Entry) -> tuple[Secret, Secret | None]:
     if entry.fingerprint and key.fingerprint(stores.salt()) != entry.fingerprint:
         raise NoKey(
             f"at {store.describe(name)} is another key than the one that was registered as {entry.label}",
-            f"register it: `callmeter budget keys add --label {entry.label} --replace`",
+            f"register it: `callmeter budget keys add --label {entry.label} --replace --existing`",
             code="key_changed",
             key=entry.label,
         )
