@@ -117,7 +117,7 @@ def test_what_others_may_change_or_read_is_found(
 def test_broken_settings_and_policies_are_bad_with_their_own_hint(run_callmeter: Run, home: Path) -> None:
     (home / "budget.json").write_text('{"quotas": 5}')
     status, found = rows(run_callmeter)
-    assert status == 3 and one(found, "policy")[0] == "bad"
+    assert status == 3 and one(found, "policy")[0] == "bad" and "ledger" not in found, "one fault is told once"
     assert one(found, "usage log")[0] == "ok", "one fault does not hide the rest"
     (home / "config.toml").write_text("modle = 1\n")
     status, found = rows(run_callmeter)

@@ -201,7 +201,7 @@ def _why_not(entry: Entry, stores: Stores) -> tuple[str, str]:
 def log(path: str, state_dir: str, now: datetime) -> Iterator[Check]:
     """The end of the usage log, whether it can be written to, the disk below it, and the clock against it."""
     file = opened(path)
-    closed = [place for place in dict.fromkeys((path, state_dir)) if not _may_write(place)]
+    closed = [place for place in ([] if file else [path]) + [state_dir] if not _may_write(place)]
     if closed:
         yield Check(
             "usage log",
@@ -247,7 +247,8 @@ def _log_lines(path: str, size: int, lines: Sequence[bytes], now: datetime) -> I
     elif size > 1024 * _MEBIBYTE:
         yield Check("usage log", WARN, f"{what} is long", "run `callmeter budget log close`, and have cron do so")
     else:
-        yield Check("usage log", OK, f"{what}; its last {len(whole)} lines are whole")
+        lately = "its last line is" if len(whole) == 1 else f"its last {len(whole)} lines are"
+        yield Check("usage log", OK, f"{what}; {lately} whole")
     latest = max((parse_instant(record.timestamp) for record in records), default=None)
     if latest is not None and latest > now + timedelta(minutes=2):
         found = f"the log has a call of {latest:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M} UTC now"
@@ -298,7 +299,7 @@ def left_over(places: Places) -> Iterator[Check]:
         yield Check("unfinished", WARN, found, "run `callmeter budget recover`; the next call does it too")
     half = [name for name in _names(places.secrets) if name.endswith(".tmp")]
     if half:
-        found = f"{len(half)} half-written keys in {places.secrets}"
+        found = f"{len(half)} half-written key{'s' * (len(half) != 1)} in {places.secrets}"
         yield Check("unfinished", WARN, found, "run `callmeter budget keys add … --replace`; each writer removes them")
     if not dead and not half:
         yield Check("unfinished", OK, "nothing was left by a crash")

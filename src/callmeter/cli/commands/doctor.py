@@ -39,10 +39,12 @@ def doctor(ctx: typer.Context, format: Format = Shape.TEXT, quiet: Quiet = False
         *_tried("settings", lambda: [_settings(world)]),
     ]
     if checks[-1].state == OK:  # without settings nobody knows where the rest is
+        policy = _tried("policy", lambda: [_policy(world)])
         checks += [
-            *_tried("policy", lambda: [_policy(world)]),
+            *policy,
             *_tried("keys", lambda: _keys(world)),
-            *_tried("ledger", lambda: [_ledger(world)]),
+            # Without a policy nobody knows whether the ledger is needed; what is wrong is told once.
+            *(_tried("ledger", lambda: [_ledger(world)]) if policy[-1].state == OK else ()),
             *_tried("usage log", lambda: checkup.log(world.paths.log, world.paths.state_dir, world.now())),
             *_tried("prices", lambda: [checkup.prices(world.paths.cache, _provider(world), world.now())]),
             *_tried("unfinished", lambda: checkup.left_over(world.paths)),
