@@ -173,6 +173,19 @@ def test_one_key_that_fails_does_not_stop_the_others_and_the_exit_status_says_so
     assert "bad@openrouter" in done.stderr and "has no key" in done.stderr
 
 
+def test_a_rotation_that_fails_alerts_somebody_once_a_day(team: Team) -> None:
+    told = {"kind": "file", "target": str(team.home / "told"), "on": ["rotation"]}
+    (team.home / "budget.json").write_text(json.dumps({"alerts": [told]}))
+    bad = team.hire("bad")
+    del team.router._records[team.router.record(bad).hash]
+    for _ in range(2):
+        team.rotate("bad@openrouter", status=3)
+    assert team._run("budget", "alerts", "--flush").returncode == 0
+    (line,) = (team.home / "told").read_text().splitlines()
+    assert "rotation of the key bad@openrouter failed" in line
+    assert not team.leaks()
+
+
 def test_a_rotation_can_be_taken_back(team: Team) -> None:
     old = team.hire("code")
     team.rotate("code@openrouter", status=3)

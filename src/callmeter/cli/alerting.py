@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from callmeter.cli.world import World
 
 # Events of the audit log that are told, and as what.
-OCCASIONS = {"approval.request": "approval", "breaker.trip": "breaker"}
+OCCASIONS = {"approval.request": "approval", "breaker.trip": "breaker", "key.rotate_failed": "rotation"}
 
 
 def alert(world: World, occasion: str, key: str, text: str, facts: Mapping[str, object]) -> None:
@@ -36,3 +36,6 @@ def alert_of_event(world: World, event: str, facts: Mapping[str, object], anchor
     elif occasion == "approval":
         text = f"{facts.get('subject')} asks for approval, `callmeter budget approve {facts.get('id')}`: "
         alert(world, occasion, f"approval/{facts.get('id')}", text + str(facts.get("reason", "")), facts)
+    elif occasion == "rotation":
+        text = f"the rotation of the key {facts.get('key')} failed: {facts.get('message')}"
+        alert(world, occasion, f"rotation/{facts.get('key')}/{world.now():%Y-%m-%d}", text, facts)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 MODES = ("off", "log", "block")
 ALERT_KINDS = ("webhook", "command", "file")
-OCCASIONS = ("threshold", "exhaustion", "breaker", "approval", "anomaly")
+OCCASIONS = ("threshold", "exhaustion", "breaker", "approval", "anomaly", "rotation")
 
 
 class LoopBreaker:
