@@ -27,13 +27,13 @@ _COLUMNS = (
     Column("subject", "subject", Kind.TEXT),
     Column("excess", "excess", Kind.MONEY),
     Column("first", "from", Kind.TEXT),
-    Column("last", "to", Kind.TEXT, optional=2),
-    Column("low", "expected", Kind.RATE, optional=1),
-    Column("high", "up to", Kind.RATE),
+    Column("last", "to", Kind.TEXT, optional=3),
+    Column("low", "expected", Kind.RATE, optional=2),
+    Column("high", "up to", Kind.RATE, optional=1),
     Column("actual", "came to", Kind.MONEY),
     Column("evidence", "evidence", Kind.TEXT, below=True),
     Column("command", "command", Kind.TEXT, below=True),
-    Column("id", "id", Kind.TEXT, optional=3),
+    Column("id", "id", Kind.TEXT, optional=4),
 )
 
 
