@@ -1,16 +1,13 @@
 """The meter between LLM agents and their keys."""
 
-from __future__ import annotations
-
 __version__ = "0.1.0"
-
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-def get_secret(agent: str, name: str = "llm_api_key", *, environment: str = "", refused: Collection[str] = ()) -> str:
+def get_secret(agent: str, name: str = "llm_api_key", *, environment: str = "", refused: "Collection[str]" = ()) -> str:
     """The key of an agent that is a program, as its provider's own library wants it.
 
     `llm_api_key` is the key for the provider of the settings, `openai_api_key` the one for openai, and so on. It is
