@@ -469,3 +469,12 @@ def test_a_command_about_what_cannot_be_printed_can_be_copied_all_the_same() -> 
     command = breakdown(scope, ["hour"], ["agent=\x1b[31mred\x07 one"], "2026-09-14", "2026-09-14")
     assert command.isprintable()
     assert "--where 'agent=*[31mred* one' --since 2026-09-14" in command
+
+
+@pytest.mark.parametrize("agent", ["code", " code ", "c*de", "=cmd()"])
+def test_a_zombie_is_found_whatever_its_agent_is_called(agent: str) -> None:
+    log = MadeLog().quiet(40, (agent, "other"))
+    for hour in range(0, 5 * 24, 2):
+        log.call(day(32, hour), agent, " zz*", cost=Decimal("0.5"))
+    found = findings(PlainUsage(log.records), Scope(day(40), period=Period(day(12), day(40), "")))
+    assert [(each.kind, each.subject) for each in found if each.kind == "zombie"] == [("zombie", "session: zz*")]
