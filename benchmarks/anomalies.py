@@ -27,11 +27,13 @@ from statistics import median
 from callmeter.reports.anomalies import findings
 from callmeter.reports.anomaly_days import Event, shifts, spikes, told_once
 from callmeter.reports.anomaly_finding import Finding, Scope
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.words.instant import text_of
 from callmeter.words.money import NANO
 from callmeter.words.period import Period
 from callmeter.words.record import Tokens, UsageRecord
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from plain_usage import PlainUsage  # noqa: E402 - the tests' plain reading of a log
 
 FIRST = date(2026, 1, 5)  # a Monday
 DAYS, JUDGED = 180, 84

@@ -21,11 +21,11 @@ from callmeter.cli.world import World
 from callmeter.flows.anomalies import tell
 from callmeter.reports.anomalies import findings
 from callmeter.reports.anomaly_finding import Finding, Scope
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.store.audit import append_event, read_events, verify
 from callmeter.words.errors import CallmeterError
 from callmeter.words.period import Period
 from made_log import MadeLog, day
+from plain_usage import PlainUsage
 
 DAYS = 30
 NOW = day(DAYS)

@@ -17,9 +17,9 @@ from callmeter.cli.app import app
 from callmeter.cli.exposition import as_json, exposition
 from callmeter.cli.world import World
 from callmeter.reports.metrics import MOST_QUOTAS, Family, metrics
-from callmeter.reports.plain_usage import PlainUsage
 from conftest import lacking
 from log_text import at, log_lines, log_records
+from plain_usage import PlainUsage
 
 NOW = "2026-11-21T15:00Z"
 Values = dict[tuple[str, ...], Decimal]

@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 
 from callmeter.cli.app import app
 from callmeter.cli.world import World
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.quota_suggestion import suggestions
 from conftest import Run
 from log_text import log_lines, log_records
+from plain_usage import PlainUsage
 from servers.counting import CountingServer
 
 NOW = datetime(2026, 11, 21, 9, 30, 30, tzinfo=UTC)

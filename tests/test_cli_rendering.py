@@ -15,11 +15,11 @@ from rich.cells import cell_len
 
 from callmeter.cli.rendering import render
 from callmeter.reports.breakdown import Question, breakdown
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Column, Kind, Report, Row
 from callmeter.words.jsontext import loads
 from callmeter.words.period import Period
 from log_text import at, log_records
+from plain_usage import PlainUsage
 
 SHAPES = ["text", "json", "jsonl", "csv", "tsv", "markdown"]
 LOG = """

@@ -17,10 +17,10 @@ from callmeter.policy.prices import PER_TOKEN
 from callmeter.reports.anomalies import anomaly_report, examine, findings
 from callmeter.reports.anomaly_days import shifts, spikes, told_once
 from callmeter.reports.anomaly_finding import Finding, Floors, Scope, breakdown
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.words.money import NANO, usd
 from callmeter.words.period import Period
 from made_log import FIRST, MODEL, RATES, MadeLog, day
+from plain_usage import PlainUsage
 
 DAYS = 56
 SCOPE = Scope(day(DAYS), UTC, Period(day(DAYS - 28), day(DAYS), "four weeks"))

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callmeter.reports.breakdown import SORTS, Question, breakdown
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Report, Row
 from callmeter.reports.sums import apportion
 from callmeter.words.errors import UsageError
 from callmeter.words.period import Period, zone_named
 from callmeter.words.record import UsageRecord
 from log_text import at, log_records
+from plain_usage import PlainUsage
 
 
 @pytest.fixture

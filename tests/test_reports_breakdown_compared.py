@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from callmeter.policy.document import parse_policy
 from callmeter.reports.breakdown import Question, breakdown
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Report
 from callmeter.words.period import EVER, Period, bucket, zone_named
 from log_text import at, log_records
+from plain_usage import PlainUsage
 
 NOW = at("2026-11-21T15:04Z")
 CENT = 10_000_000

@@ -20,13 +20,13 @@ from callmeter.reports.forecast_grades import Said, grade_sentence, grades, hits
 from callmeter.reports.forecast_history import Now, doubt, histories, quality, stopped_days
 from callmeter.reports.forecast_quotas import Limit, Pasts, exhaustions, hidden_note, limits_by_log
 from callmeter.reports.forecast_words import chance_text, range_text
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.words.errors import UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.money import NANO, nano
 from callmeter.words.record import UsageRecord
 from callmeter.words.subject import Subject
 from log_text import log_records
+from plain_usage import PlainUsage
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)  # a Saturday
 TODAY = NOW.date()

@@ -7,13 +7,13 @@ from typing import Any
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Bucket, Quota, Stage, window_of
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.quota_bars import Burn, budgets, quota_reports, thresholds
 from callmeter.reports.report import Report
 from callmeter.words.money import NANO
 from callmeter.words.period import zone_named
 from callmeter.words.subject import parse_subject
 from log_text import at, log_records
+from plain_usage import PlainUsage
 
 NOW = at("2026-11-21T12:00Z")
 UTC = zone_named("UTC")

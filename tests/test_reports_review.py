@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from callmeter.policy.document import parse_policy
 from callmeter.policy.grants import Allowances, Grant
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Report
 from callmeter.reports.review import Sources, review, subject_line
 from callmeter.reports.review_events import KeyAge
 from callmeter.reports.review_span import Span, last_span
 from callmeter.words.jsontext import dumps
 from callmeter.words.record import parse_record
+from plain_usage import PlainUsage
 from usage_lines import call
 
 MONDAY = datetime(2026, 11, 9, tzinfo=UTC)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from callmeter.policy.document import Policy, parse_policy
 from callmeter.policy.prices import PER_TOKEN, Price, Rate, cost
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Report
 from callmeter.reports.savings import savings
 from callmeter.reports.savings_calls import Saving
@@ -23,6 +22,7 @@ from callmeter.words.money import nano
 from callmeter.words.period import Period
 from callmeter.words.record import Tokens, UsageRecord, parse_record
 from log_text import at, log_records
+from plain_usage import PlainUsage
 from usage_lines import call
 
 NOW = at("2026-11-21T00:00Z")

@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Report
 from callmeter.reports.status import Spans, status
 from callmeter.words.period import zone_named
 from log_text import at, log_records
+from plain_usage import PlainUsage
 
 NOW = "2026-11-21T15:04Z"  # a Saturday
 

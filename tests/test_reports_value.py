@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from callmeter.policy.allocation import Strategy, merit_weights, split
 from callmeter.reports.outcomes import standing
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.report import Board, Report
 from callmeter.reports.value import Credits, value
 from callmeter.words.money import nano, usd
 from callmeter.words.outcome import Outcome
 from callmeter.words.period import Period
 from log_text import at, log_records
+from plain_usage import PlainUsage
 
 DOLLAR = 10**9
 DAY = "2026-11-20T12:00:00.000Z"

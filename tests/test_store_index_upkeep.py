@@ -17,7 +17,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.store import index_build, index_text
 from callmeter.store.audit import append_event
 from callmeter.store.index import UsageIndex
@@ -25,6 +24,7 @@ from callmeter.store.segments import close_log
 from callmeter.store.usage_append import append_usage
 from callmeter.store.usage_log import read_records
 from kill_points import every_kill
+from plain_usage import PlainUsage
 from usage_lines import NOW, call, calls, write
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
