@@ -33,7 +33,7 @@ from callmeter.words.period import Period
 from callmeter.words.record import Tokens, UsageRecord
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from plain_usage import PlainUsage  # noqa: E402 - the tests' plain reading of a log
+from plain_usage import PlainUsage
 
 FIRST = date(2026, 1, 5)  # a Monday
 DAYS, JUDGED = 180, 84

@@ -15,11 +15,11 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callmeter.reports.plain_usage import PlainUsage
 from callmeter.reports.usage import Usage
 from callmeter.store.index import UsageIndex
 from callmeter.store.usage_log import read_records
 from callmeter.words.period import Period
+from plain_usage import PlainUsage
 
 IDS = [f"01a0c450-6c00-7aa0-81e1-{number:012x}" for number in range(30)]
 HOSTILE_TEXTS = [
