@@ -84,6 +84,13 @@ NUMBERS = [
     "-1e-12",
     "99999999999999999999",
     "NaN",
+    "-0",
+    "-0.0",
+    "00.5",
+    "0.5e1",
+    "123456.123456789012",
+    "999.9999999999995",
+    "1000.000000000001",
 ]
 COUNTS = [
     "0",
@@ -99,6 +106,10 @@ COUNTS = [
     '"7"',
     "007",
     "123456789012345678901234567890",
+    "-0",
+    "4294967295",
+    "4294967296",
+    "true",
 ]
 
 
@@ -202,6 +213,8 @@ def lines(draw: st.DrawFn) -> bytes:
             return b"\0\0" + line.encode()
         if change == 4:
             return line.encode() + b"\r"
+        if change == 6:
+            line += draw(st.sampled_from([" ", "\t", " \t "]))
         if change == 5:
             return line.encode("latin-1", "replace").replace(b"a", b"\xe4")
     return line.encode("utf-8", "surrogatepass")
@@ -226,6 +239,14 @@ def _tags(draw: st.DrawFn, some: st.SearchStrategy[str], strange: bool) -> str:
     ]
     return "{" + ",".join(f"{text(name)}:{value}" for name, value in zip(chosen, values, strict=True)) + "}"
 
+
+# A line as callmeter writes it, but for its id's end.
+OWN = (
+    '{"v":1,"id":"01a0c450-6c00-7aa0-81e1-ID","timestamp":"2026-11-21T09:30:01.123Z",'
+    '"tags":{"agent":"code","team":"t"},"provider":"p","model":"m","tokens":{"in":12,"out":3,"cached":0,'
+    '"cache_write":0,"cache_write_1h":0,"reasoning":0},"cost":0.5,"cost_source":"price","status":"ok",'
+    '"duration_ms":7,"attempts":1,"host":"h"}'
+)
 
 QUESTIONS: list[dict[str, Any]] = [
     {"by": ()},
@@ -325,3 +346,81 @@ def test_index_and_plain_loop_agree_on_any_log(
         with open(log, "ab") as file:
             file.write(newline + newline.join(data.draw(st.lists(lines(), max_size=5))))
         assert_agree([log], directory / "index", zone, as_of, questions=questions)
+
+
+# What stands in for a part of a line of callmeter's own: what it means, if anything, is the plain loop's to say.
+ODD_PARTS = [
+    ('"agent":"code"', '"agent":"code","agent":"other"'),
+    ('"agent":"code"', '"team":"a","team":"b"'),
+    ('"agent":"code"', '"agent":"\\ud83d"'),
+    ('"agent":"code"', '"agent":null'),
+    ('"agent":"code"', '"agent":5'),
+    ('"model":"m"', '"model":"\\udc00m"'),
+    ('"model":"m"', '"model":"m","model":"n"'),
+    ('"model":"m"', '"model":""'),
+    ('"model":"m"', '"model":null'),
+    ('"model":"m"', '"model":5'),
+    ('"model":"m"', '"model":"m\\",\\"served_model\\":\\"n"'),
+    ('"model":"m",', ""),
+    ('"provider":"p","model":"m"', '"model":"m","provider":"p"'),
+    ('"in":12', '"in":1.2e1'),
+    ('"in":12', '"in":12.0'),
+    ('"in":12', '"in":012'),
+    ('"in":12', '"in":-0'),
+    ('"in":12', '"in":-12'),
+    ('"in":12', '"in":"12"'),
+    ('"in":12', '"in":4294967296'),
+    ('"in":12', '"in":12,"in":13'),
+    ('"in":12,', ""),
+    ('"in":12,"out":3', '"out":3,"in":12'),
+    ('"cost":0.5', '"cost":5e-1'),
+    ('"cost":0.5', '"cost":0.50'),
+    ('"cost":0.5', '"cost":00.5'),
+    ('"cost":0.5', '"cost":-0'),
+    ('"cost":0.5', '"cost":-0.5'),
+    ('"cost":0.5', '"cost":0.12345678901'),
+    ('"cost":0.5', '"cost":0.123456789012345'),
+    ('"cost":0.5', '"cost":999.999999999999'),
+    ('"cost":0.5', '"cost":123456.123456789012'),
+    ('"cost":0.5', '"cost":null'),
+    ('"cost":0.5', '"cost":"0.5"'),
+    ('"cost":0.5,', ""),
+    ('"duration_ms":7', '"duration_ms":-7'),
+    ('"duration_ms":7', '"duration_ms":4294967296'),
+    ('"duration_ms":7', '"duration_ms":7,"first_token_ms":-3'),
+    ('"duration_ms":7', '"duration_ms":true'),
+    ('"host":"h"', '"host":"h","note":"n","pool":"q"'),
+    ('"host":"h"', '"host":"h","host":"i"'),
+    ('"host":"h"', '"key":"k","key_fingerprint":"f","host":null'),
+    ('"host":"h"', '"host":"h","recorded_at":"2026-11-21T09:30:01.123Z"'),
+    ('"host":"h"}', '"host":"h"} '),
+    ('"host":"h"}', '"host":"h",}'),
+    ('"host":"h"}', '"host":"h","audit":"x"}\t'),
+    ('{"v":1', ' {"v":1'),
+    ('{"v":1', '{"v": 1'),
+    ('{"v":1', '{"v":01'),
+]
+
+
+def test_lines_that_are_almost_callmeters_own_mean_what_the_plain_loop_says(tmp_path: Path) -> None:
+    odd = []
+    for number, (part, instead) in enumerate(ODD_PARTS):
+        assert part in OWN
+        odd.append(OWN.replace("ID", f"{number:012x}").replace(part, instead))
+    for number, line in enumerate(odd):
+        directory = tmp_path / str(number % 7)
+        directory.mkdir(exist_ok=True)
+        with open(directory / "usage.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    for directory in sorted(tmp_path.iterdir()):
+        assert_agree([str(directory / "usage.jsonl")], directory / "index")
+
+
+def test_what_callmeter_writes_takes_the_short_way(tmp_path: Path) -> None:
+    others = {'"host":"h"': '"host":"h","corrects":"01a0c450-6c00-7aa0-81e1-000000000000"', '"in":12': '"in":1234567'}
+    lines = [OWN, *(OWN.replace(part, instead) for part, instead in others.items())]
+    lines += [OWN.replace('"cost":0.5', f'"cost":{cost}') for cost in ("null", "0", "0.000001979964", "999")]
+    log = tmp_path / "usage.jsonl"
+    log.write_text("".join(line.replace("ID", f"{number:012x}") + "\n" for number, line in enumerate(lines)))
+    assert_agree([str(log)], tmp_path / "index")
+    assert not list((tmp_path / "index").glob("*-odd.parquet"))

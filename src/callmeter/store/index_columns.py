@@ -38,6 +38,9 @@ TEXTS = (
 _PACES = 24
 _NUMBERS = ("duration_ms", "first_token_ms", "attempts")
 _MONEY = ("cost", "estimate")
+# Texts that every line of callmeter's own has; and the last fields, which few lines have.
+_ALWAYS = ("id", "timestamp", "provider", "model", "cost_source", "status")
+_RARE = FIELDS[FIELDS.index("corrects") :]
 CORRECTION, REFUSED, ERROR, RETRIED, SENT, PRICED, SIZED, ANSWER = (1 << bit for bit in range(8))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -177,9 +180,11 @@ def plain_rows(lines: str, numbers: str) -> str:
 
 def _shape() -> dict[str, object]:
     shape: dict[str, object] = dict.fromkeys(FIELDS, "VARCHAR")
-    shape.update(dict.fromkeys(_NUMBERS, "BIGINT"), tags="JSON", tokens=dict.fromkeys(TOKENS, "BIGINT"))
-    # Twelve places hold what providers charge; what has more is not the same when it is written again.
-    shape.update(dict.fromkeys(_MONEY, "DECIMAL(18,12)"))
+    # What does not fit is NULL, and so not the same when it is written again: what is negative, or beyond all use.
+    shape.update(dict.fromkeys(_NUMBERS, "UINTEGER"), tags="JSON", tokens=dict.fromkeys(TOKENS, "UINTEGER"))
+    # Twelve places hold what providers charge; and of fifteen digits a binary float, which JSON's numbers go through
+    # here, loses none.
+    shape.update(dict.fromkeys(_MONEY, "DECIMAL(15,12)"))
     return shape
 
 
@@ -188,37 +193,48 @@ def _count_of_built_in() -> str:
 
 
 def _again() -> str:
-    """The line as callmeter would write it from the values `x`."""
-    pieces: list[str] = []
+    """The line as callmeter would write it from the values `x`.
 
-    def optional(condition: str, *texts: str) -> None:
-        pieces.extend(f"if({condition} IS NULL, NULL, {text})" for text in texts)
+    Every piece costs time for every line: so a text's closing quote is left to what follows it, and fields that few
+    lines have are one piece of all others.
+    """
+    pieces = [f"'{{\"v\":{VERSION}'"]
+    is_open = False  # whether a quote is still to be closed
+    common = [name for name in FIELDS[1:] if name not in _RARE]
+    for name in common:
+        piece, is_open = _member(name, is_open)
+        pieces += piece
+    end = "'\"}'" if is_open else "'}'"
+    rare: list[str] = []
+    for name in _RARE:
+        piece, is_open = _member(name, is_open)
+        rare += piece
+    absent = " AND ".join(f"x.{name} IS NULL" for name in _RARE)
+    return f"concat({', '.join(pieces)}, if({absent}, {end}, concat({', '.join(rare)}, {end})))"
 
-    for name in FIELDS:
-        value, before = f'x."{name}"', f"""{"{" if name == "v" else ","}"{name}":"""
-        if name == "v":
-            pieces.append(f"'{before}{VERSION}'")
-        elif name == "tags":
-            pieces += [f"'{before}'", value]
-        elif name == "tokens":
-            optional("tokens", f"'{before}{{'")
-            for place, part in enumerate(TOKENS):
-                comma = "','" if place else "''"
-                pieces += [f"if(tokens['{part}'] IS NULL, NULL, {comma} || '\"{part}\":')", f"tokens['{part}']"]
-            optional("tokens", "'}'")
-        elif name in _MONEY:
-            pieces.append(
-                f"if({value} IS NOT NULL, '{before}', if(contains(text, '{before}null'), '{before}null', NULL))"
-            )
-            pieces.append(f"rtrim(rtrim({value}::VARCHAR, '0'), '.')")
-        elif name in _NUMBERS:
-            optional(value, f"'{before}'")
-            pieces.append(value)
-        else:
-            optional(value, f"""'{before}"'""")
-            pieces.append(value)
-            optional(value, "'\"'")
-    return f"concat({', '.join(pieces)}, '}}')"
+
+def _member(name: str, is_open: bool) -> tuple[list[str], bool]:
+    """A member of a line, as arguments of `concat`; and whether it leaves a quote to be closed."""
+    value = f'x."{name}"'
+    close = '"' if is_open else ""
+    before = f'{close},"{name}":'
+    if name == "tags":
+        return [f"'{before}'", value], False
+    if name == "tokens":
+        parts = ", ".join(f"""'{"," if part != TOKENS[0] else ""}"{part}":', tokens['{part}']""" for part in TOKENS)
+        return [f"if(tokens IS NULL, '{close}', concat('{before}{{', {parts}, '}}'))"], False
+    if name in _MONEY:
+        unknown = f"if(contains(text, ',\"{name}\":null'), '{before}null', '{close}')"
+        return [f"if({value} IS NULL, {unknown}, '{before}')", f"rtrim(rtrim({value}::VARCHAR, '0'), '.')"], False
+    if name in _NUMBERS:
+        return [f"if({value} IS NULL, '{close}', '{before}')", value], False
+    # A line without one of these is none of callmeter's own.
+    if name in _ALWAYS:
+        return [f"""'{before}"'""", value], True
+    # The quote before it stays open if there is no such field.
+    if is_open:
+        return [f"""if({value} IS NULL, NULL, '{before}"')""", value], True
+    return [f"""if({value} IS NULL, NULL, '{before}"')""", value, f"""if({value} IS NULL, NULL, '"')"""], False
 
 
 def _one_of(value: str, words: Iterable[str]) -> str:
@@ -236,10 +252,6 @@ _SOUND = f"""
     AND (x.status IS NULL OR {_one_of("x.status", STATUSES)})
     AND (x.cost_source IS NULL OR {_one_of("x.cost_source", COST_SOURCES)})
     AND (x.cost IS NULL OR x.cost >= 0 OR x.corrects IS NOT NULL)
-    AND least({", ".join(f"coalesce(tokens['{name}'], 0)" for name in TOKENS)},
-        coalesce(x.duration_ms, 0), coalesce(x.attempts, 0)) >= 0
-    AND greatest({", ".join(f"coalesce(tokens['{name}'], 0)" for name in TOKENS)},
-        coalesce(x.duration_ms, 0), coalesce(x.first_token_ms, 0), coalesce(x.attempts, 0)) < {1 << 53}
 """
 
 
@@ -253,10 +265,11 @@ _TAGS_ARE_TEXTS = f"""
 
 def _row() -> dict[str, str]:
     def tokens(*names: str) -> str:
-        return " + ".join(f"coalesce(tokens['{name}'], 0)" for name in names)
+        return " + ".join(f"coalesce(tokens['{name}'], 0)::BIGINT" for name in names)
 
     def money(name: str) -> str:
-        return f"ceil(x.{name}::DECIMAL(28, 12) * 1000000000)"
+        # Of so few digits, all of this is exact.
+        return f"ceil(round(x.{name}::DOUBLE * 1e12) / 1000)"
 
     return {
         "source": "$source",
@@ -286,7 +299,7 @@ def _row() -> dict[str, str]:
             + {SIZED} * (tokens IS NOT NULL)::INT + {ANSWER} * (x.status = 'ok' AND x.duration_ms IS NOT NULL)::INT
         """.replace("x.status", "coalesce(x.status, 'ok')").replace("x.attempts", "coalesce(x.attempts, 1)"),
         "pace": f"""if(coalesce(x.status, 'ok') = 'ok' AND target IS NULL,
-            trunc({_PACES} * log2(x.duration_ms + 1)), NULL)""",
+            trunc({_PACES} * log2(x.duration_ms::BIGINT + 1)), NULL)""",
         **{name: f"x.{name}" for name in TEXTS},
         "model": "coalesce(x.model, '')",
         "provider": "coalesce(x.provider, '')",
