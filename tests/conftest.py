@@ -44,6 +44,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         name for name in os.environ if name.startswith(("CALLMETER_", "OPENROUTER_", "OPENAI_", "ANTHROPIC_"))
     ]:
         monkeypatch.delenv(name)
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     directory = tmp_path / "home"
     directory.mkdir(mode=0o700)
     monkeypatch.setenv("CALLMETER_HOME", str(directory))
