@@ -11,7 +11,6 @@ from callmeter.flows.recovery import recover
 from callmeter.reports.report import Board, Report, with_reading
 from callmeter.reports.usage import Usage
 from callmeter.store.usage_log import LogReader, read_records
-from callmeter.words.digest import hex_digest
 from callmeter.words.errors import UsageError
 from callmeter.words.period import Period, as_of, zone_named
 
@@ -49,11 +48,12 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
     if log is None and clock.as_of is None:
         _finish_dead_calls(world)
     from callmeter.store.index import UsageIndex
+    from callmeter.store.index_folders import folder_of
 
     path = log or world.paths.log
     directory = world.paths.index
     if os.path.abspath(path) != os.path.abspath(world.paths.log):
-        directory = os.path.join(directory, hex_digest(os.path.abspath(path).encode("utf-8", "surrogateescape"))[:16])
+        directory = folder_of(directory, path)
     return UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases)
 
 
