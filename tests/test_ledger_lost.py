@@ -55,7 +55,8 @@ def test_wherever_the_ledger_is_lost_a_call_is_made_and_counted_once_or_not_made
     with CountingServer() as model:
         monkeypatch.setenv("CALLMETER_BASE_URL", model.base_url)
         policy(0)
-        assert run(*CALL).exit_code == 0
+        done = run(*CALL)
+        assert done.exit_code == 0, done.stderr
         lost = 0
         for number in range(1, 40):
             policy(number)
@@ -73,7 +74,8 @@ def test_wherever_the_ledger_is_lost_a_call_is_made_and_counted_once_or_not_made
                 assert (done.exit_code, made) in ((0, 1), (7, 0)), (number, done.stderr)
         assert lost > 2  # how many messages travel together differs from run to run
         wire.heal()
-        assert run(*CALL).exit_code == 0
+        done = run(*CALL)
+        assert done.exit_code == 0, done.stderr
         assert run("budget", "recover").exit_code == 0
         checked = run("budget", "recover", "--check")
         assert checked.exit_code == 0, checked.stdout
