@@ -250,8 +250,9 @@ class Wire:
         except OSError:
             pass
         finally:
+            # Not closed: the other thread may be reading from it, and its number would be the next connection's.
             for one in (source, target):
-                one.close()
+                _shut(one)
 
     def _counts(self) -> bool:
         with self._lock:
@@ -265,8 +266,12 @@ class Wire:
 
     def _break(self) -> None:
         for one in self._open:
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+            _shut(one)
         self._open.clear()
+
+
+def _shut(one: socket.socket) -> None:
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
