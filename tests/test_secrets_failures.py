@@ -104,7 +104,7 @@ def test_the_token_that_a_login_left_is_used_unless_others_can_read_it(bao: vaul
     assert store.read(name) == ONE
     token.chmod(0o644)
     store, name = Stores("/nowhere", env).open("vault:secret/login")
-    with pytest.raises(CallmeterError, match="can be read by others"):
+    with pytest.raises(NoKey, match="can be read by others"):
         store.read(name)
 
 

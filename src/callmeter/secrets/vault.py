@@ -19,7 +19,7 @@ from callmeter.secrets.deadline import SECONDS, in_time
 from callmeter.secrets.registry import leads_here, origin_of
 from callmeter.secrets.secret import MAX_KEY, Secret, parse_secret
 from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS, SLOTS, conflict, library_missing, require_slot
-from callmeter.store.files import read_file
+from callmeter.store.files import FileProblem, read_file
 from callmeter.words.errors import NoKey, Unavailable
 
 try:
@@ -251,14 +251,14 @@ class VaultStore:
         if self._env.get("VAULT_SECRET_ID"):
             return self._env["VAULT_SECRET_ID"]
         path = self._settings.get("secret_id_file", "")
-        data = read_file(os.path.expanduser(path), private=True) if path else b""
+        data = _private(os.path.expanduser(path)) if path else b""
         if data is None:
             raise Unavailable(f"there is no file {path}, which `secret_id_file` names", "write it", code="store_denied")
         return data.decode("ascii", "replace").strip()
 
     def _token_of_login(self) -> str:
         home = self._env.get("HOME", "")
-        data = read_file(os.path.join(home, ".vault-token"), private=True) if home else None
+        data = _private(os.path.join(home, ".vault-token")) if home else None
         return (data or b"").decode("ascii", "replace").strip()
 
     def _given(self, setting: str, *variables: str) -> str:
@@ -288,3 +288,11 @@ def _require_private_way(address: str) -> None:
         raise Unavailable(
             f"no key is sent to {address} in the clear", "use an https address for Vault", code="plain_http"
         )
+
+
+def _private(path: str) -> bytes | None:
+    """What opens the Vault, from a file; None when there is none. Raises NoKey when others may have read it."""
+    try:
+        return read_file(path, private=True)
+    except FileProblem as problem:
+        raise NoKey(problem.message, problem.hint, code="key_unsafe") from None
