@@ -19,7 +19,7 @@ demo: $(VENV)/local.done  ## See it work: real tagged calls to a real local mode
 	@$(BIN)/callmeter demo
 
 test: $(VENV)/test.done $(VENV)/local.done partners  ## Install what the tests need, lint, run all tests
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest --numprocesses auto $(PYTEST)
 
 lint: $(VENV)/test.done  ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
