@@ -181,8 +181,13 @@ def _answering(address: str, running: subprocess.Popen[bytes], log: Path) -> Non
 
 
 class Wire:
-    """A TCP proxy before a server. `cut_after(n)` breaks every connection when the n-th message of the client, from
-    now on, has arrived; `before` or after it was passed on. `hang()` passes nothing on any more, `heal()` all."""
+    """A TCP proxy before a server. `cut_after(n)` breaks every connection at the n-th message of a client from now on:
+    `before` it is passed on, or after the server has done it, in which case the answer is lost. `hang()` passes
+    nothing on any more, `heal()` all.
+
+    A client's good-bye is passed on but is no message: nobody waits until it has arrived, so that it could be counted
+    before or after whatever comes next.
+    """
 
     def __init__(self, address: str) -> None:
         head, _, rest = address.rpartition(":")
@@ -192,10 +197,10 @@ class Wire:
         self.address = f"{head}:{self._listener.getsockname()[1]}/{path}"
         self._lock = threading.Lock()
         self._left = -1
-        self._before = False
-        self._silent = False
+        self._before = self._for_good = self._silent = False
         self.messages = 0
-        self._open: list[socket.socket] = []
+        self.cut = False
+        self._lines: list[_Line] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Wire:
@@ -205,10 +210,12 @@ class Wire:
         self._listener.close()
         self._break()
 
-    def cut_after(self, number: int, *, before: bool = False) -> None:
-        """See the class; 0 cuts now and refuses connections until `heal`."""
+    def cut_after(self, number: int, *, before: bool = False, for_good: bool = False) -> None:
+        """See the class; `for_good` refuses connections from then on, until `heal`. 0 cuts now, for good. `cut` says
+        whether it has happened."""
         with self._lock:
-            self._left, self._before = number, before
+            self._left, self._before, self._for_good = number, before, for_good
+            self.cut = number == 0
         if number == 0:
             self._break()
 
@@ -228,50 +235,83 @@ class Wire:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self._left == 0:
-                client.close()
-                continue
-            server = socket.create_connection(("127.0.0.1", self._upstream))
-            self._open += [client, server]
-            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+            with self._lock:
+                if self._left == 0:
+                    client.close()
+                    continue
+                line = _Line(client, socket.create_connection(("127.0.0.1", self._upstream)))
+                self._lines.append(line)
+            threading.Thread(target=self._pass_on, args=(line,), daemon=True).start()
+            threading.Thread(target=self._pass_back, args=(line,), daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+    def _pass_on(self, line: _Line) -> None:
         try:
-            while data := source.recv(1 << 20):
+            for message in _messages(line.client):
                 if self._silent:
                     continue
-                cut = counted and self._counts()
-                if not (cut and self._before):
-                    target.sendall(data)
-                if cut:
-                    time.sleep(0.05)  # the server gets to work on it; what it answers is lost
+                if message[:1] != b"X" and self._counts():
+                    line.cut = True
+                    if not self._before:
+                        line.server.sendall(message)
+                        line.answered.wait()
                     self._break()
+                    return
+                line.server.sendall(message)
         except OSError:
             pass
-        finally:
-            # Not closed: the other thread may be reading from it, and its number would be the next connection's.
-            for one in (source, target):
-                _shut(one)
+        line.shut()
+
+    def _pass_back(self, line: _Line) -> None:
+        try:
+            while (data := line.server.recv(1 << 20)) and not line.cut:
+                if not self._silent:
+                    line.client.sendall(data)
+        except OSError:
+            pass
+        line.answered.set()
+        if not line.cut:
+            line.shut()
 
     def _counts(self) -> bool:
+        """Count a message; whether it is the one to cut at."""
         with self._lock:
             self.messages += 1
+            if self._left <= 0:
+                return False
+            self._left -= 1
             if self._left > 0:
-                self._left -= 1
-                if self._left == 0:
-                    self._left = -1
-                    return True
-            return False
+                return False
+            self._left = 0 if self._for_good else -1
+            self.cut = True
+            return True
 
     def _break(self) -> None:
-        for one in self._open:
-            _shut(one)
-        self._open.clear()
+        with self._lock:
+            lines, self._lines = self._lines, []
+        for line in lines:
+            line.shut()
 
 
-def _shut(one: socket.socket) -> None:
-    try:
-        one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
+class _Line:
+    """One client's connection, on both sides. Once it is `cut`, the server's next answer, or its end, is lost."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client, self.server = client, server
+        self.cut = False
+        self.answered = threading.Event()
+
+    def shut(self) -> None:
+        """Not closed: the other thread may be reading from it, and its number would be the next connection's."""
+        for one in (self.client, self.server):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def _messages(client: socket.socket) -> Iterator[bytes]:
+    """What a client of PostgreSQL says, message by message. The first ones have no type, which would be a letter."""
+    stream = client.makefile("rb")
+    while head := stream.read(1):
+        head += stream.read(3 if head == b"\0" else 4)
+        yield head + stream.read(int.from_bytes(head[-4:], "big") - 4)
