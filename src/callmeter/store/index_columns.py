@@ -36,6 +36,7 @@ TEXTS = (
     "pool",
 )
 _PACES = 24
+_SKETCH, _DIGITS = 16, "0123456789abcdef"
 _NUMBERS = ("duration_ms", "first_token_ms", "attempts")
 _MONEY = ("cost", "estimate")
 # Texts that every line of callmeter's own has; and the last fields, which few lines have.
@@ -49,6 +50,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # bits, `rank` 64 of them that sort by time where ids do; `id` and `corrects` are None where `ident` and `target` say
 # it all. Times count from 1970: `ms` in milliseconds, `recorded` in microseconds. Money is in nano-dollars. `kind` is
 # made of the bits below; `pace` grows with the duration of an answer, by one for every three per cent.
+# `tokens_cache_write` has both kinds in it. `prompt_sketch` is None where `sketch` says it all.
 COLUMNS: Mapping[str, str] = {
     "source": "INTEGER",
     "line": "BIGINT",
@@ -68,11 +70,14 @@ COLUMNS: Mapping[str, str] = {
     "tokens_out": "BIGINT",
     "tokens_cached": "BIGINT",
     "tokens_cache_write": "BIGINT",
+    "tokens_cache_write_1h": "BIGINT",
     "tokens_reasoning": "BIGINT",
     "duration_ms": "BIGINT",
     "attempts": "BIGINT",
     "kind": "UTINYINT",
     "pace": "SMALLINT",
+    "sketch": "UBIGINT",
+    "prompt_sketch": "VARCHAR",
     **dict.fromkeys(TEXTS, "VARCHAR"),
     **{f"tag_{name}": "VARCHAR" for name in BUILT_IN},
     "more": "MAP(VARCHAR, VARCHAR)",
@@ -100,6 +105,7 @@ def row_of(record: UsageRecord, source: int, line: int, start: int, size: int) -
         "tokens_out": 0 if tokens is None else tokens.out,
         "tokens_cached": 0 if tokens is None else tokens.cached,
         "tokens_cache_write": 0 if tokens is None else tokens.cache_write + tokens.cache_write_1h,
+        "tokens_cache_write_1h": 0 if tokens is None else tokens.cache_write_1h,
         "tokens_reasoning": 0 if tokens is None else tokens.reasoning,
         "duration_ms": record.duration_ms,
         "attempts": record.attempts,
@@ -114,6 +120,10 @@ def row_of(record: UsageRecord, source: int, line: int, start: int, size: int) -
         target = _uuid(key_of(record.corrects))
         row["target"] = target
         row["corrects"] = None if record.corrects == target else record.corrects
+    if record.prompt_sketch is not None:
+        is_plain = len(record.prompt_sketch) == _SKETCH and not record.prompt_sketch.strip(_DIGITS)
+        row["sketch"] = int(record.prompt_sketch, 16) if is_plain else None
+        row["prompt_sketch"] = None if is_plain else record.prompt_sketch
     return row
 
 
@@ -252,6 +262,8 @@ _SOUND = f"""
     AND (x.status IS NULL OR {_one_of("x.status", STATUSES)})
     AND (x.cost_source IS NULL OR {_one_of("x.cost_source", COST_SOURCES)})
     AND (x.cost IS NULL OR x.cost >= 0 OR x.corrects IS NOT NULL)
+    AND (x.prompt_sketch IS NULL
+        OR strlen(x.prompt_sketch) = {_SKETCH} AND translate(x.prompt_sketch, '{_DIGITS}', '') = '')
 """
 
 
@@ -290,6 +302,7 @@ def _row() -> dict[str, str]:
         "tokens_out": tokens("out"),
         "tokens_cached": tokens("cached"),
         "tokens_cache_write": tokens("cache_write", "cache_write_1h"),
+        "tokens_cache_write_1h": tokens("cache_write_1h"),
         "tokens_reasoning": tokens("reasoning"),
         "duration_ms": "x.duration_ms",
         "attempts": "coalesce(x.attempts, 1)",
@@ -300,6 +313,8 @@ def _row() -> dict[str, str]:
         """.replace("x.status", "coalesce(x.status, 'ok')").replace("x.attempts", "coalesce(x.attempts, 1)"),
         "pace": f"""if(coalesce(x.status, 'ok') = 'ok' AND target IS NULL,
             trunc({_PACES} * log2(x.duration_ms::BIGINT + 1)), NULL)""",
+        "sketch": "('0x' || x.prompt_sketch)",
+        "prompt_sketch": "NULL",
         **{name: f"x.{name}" for name in TEXTS},
         "model": "coalesce(x.model, '')",
         "provider": "coalesce(x.provider, '')",

@@ -81,7 +81,7 @@ class Manifest(msgspec.Struct):
 
 def version() -> str:
     """Changes with the shape of the index."""
-    return "4-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
+    return "5-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
 
 
 def read_manifest(directory: str) -> Manifest:

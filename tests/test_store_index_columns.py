@@ -1,0 +1,76 @@
+"""The columns of the usage index hold what `parse_record` reads, whichever way a line took to become a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import duckdb
+import pytest
+
+from callmeter.store.index_columns import COLUMNS, row_of
+from callmeter.store.index_rows import write_rows
+from callmeter.store.index_text import Piece
+from callmeter.words.record import parse_record
+from test_store_index import ODD_PARTS, OWN
+
+Row = dict[str, object]
+
+SKETCHES = ["0123456789abcdef", "ffffffffffffffff", "0123456789ABCDEF", "123456789abcdef", "0x23456789abcdef",
+            "0123456789abcdeg", "+123456789abcdef", "0_23456789abcdef", "", "ü123456789abcdef"]  # fmt: skip
+
+
+def written(directory: Path, lines: list[str]) -> tuple[list[Row], int]:
+    """The rows of these lines, and how many of them took the short way."""
+    piece = Piece(0, 0)
+    piece.add("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+    found: list[Row] = []
+    with duckdb.connect() as connection:
+        rows = write_rows(connection, piece, 7, str(directory / "rows"))
+        for path, count in rows.files:
+            every = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM read_parquet([$path])", {"path": path})
+            found += [dict(zip(COLUMNS, row, strict=True)) for row in every.fetchall()]
+            assert len(found) >= count
+    piece.close()
+    short = sum(count for path, count in rows.files if "odd" not in path)
+    return sorted(found, key=lambda row: str(row["line"]).zfill(9)), short
+
+
+def expected(lines: list[str]) -> list[Row]:
+    found, start = [], 0
+    for number, line in enumerate(lines, 1):
+        data = line.encode("utf-8", "surrogatepass")
+        try:
+            row = row_of(parse_record(data), 7, number, start, len(data))
+        except ValueError:
+            row = None
+        if row is not None:
+            found.append({name: _as_column(name, row.get(name)) for name in COLUMNS})
+        start += len(data) + 1
+    return found
+
+
+def _as_column(name: str, value: object) -> object:
+    return UUID(str(value)) if value is not None and COLUMNS[name] == "UUID" else value
+
+
+def test_every_column_of_almost_plain_lines_is_what_the_line_says(tmp_path: Path) -> None:
+    lines = [
+        OWN.replace("ID", f"{number:012x}").replace(part, instead) for number, (part, instead) in enumerate(ODD_PARTS)
+    ]
+    assert written(tmp_path, lines)[0] == expected(lines)
+
+
+@pytest.mark.parametrize("sketch", SKETCHES)
+def test_a_sketch_is_a_number_if_that_says_it_all_and_else_text(tmp_path: Path, sketch: str) -> None:
+    line = OWN.replace("ID", f"{1:012x}").replace('"host":"h"', f'"host":"h","prompt_sketch":"{sketch}"')
+    rows, short = written(tmp_path, [line])
+    assert rows == expected([line])
+    assert (rows[0]["sketch"] is None) == (rows[0]["prompt_sketch"] == sketch) == (not short)
+
+
+def test_the_two_kinds_of_cache_writes_have_columns(tmp_path: Path) -> None:
+    line = OWN.replace('"cache_write":0,"cache_write_1h":0', '"cache_write":3,"cache_write_1h":4')
+    line = line.replace("ID", f"{1:012x}")
+    [row], short = written(tmp_path, [line])
+    assert (row["tokens_cache_write"], row["tokens_cache_write_1h"], short) == (7, 4, 1)
