@@ -33,6 +33,8 @@ class CountingServer:
         self.failing: set[str] = set()
         self.finish_reason = "stop"
         self._changed = threading.Condition()
+        self._open: list[object] = []
+        self._ended: list[object] = []
         self._release, self._released = socket.socketpair()
         server = self
 
@@ -45,6 +47,17 @@ class CountingServer:
 
         class Server(ThreadingHTTPServer):
             request_queue_size = 512
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                server._open.append(client_address)
+                super().process_request(request, client_address)
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                super().process_request_thread(request, client_address)
+                with server._changed:
+                    server._open.remove(client_address)
+                    server._ended.append(client_address)
+                    server._changed.notify_all()
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
@@ -74,6 +87,13 @@ class CountingServer:
         """Wait until that many clients have gone away before their answer."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.cancelled) >= count, 30), self.cancelled
+
+    def all_ended(self) -> None:
+        """Wait until every request has been read and its connection is over, for clients that have gone already."""
+        with socket.create_connection(self._server.server_address[:2]) as last:  # accepted after all others
+            name = last.getsockname()
+        with self._changed:
+            assert self._changed.wait_for(lambda: name in self._ended and not self._open, 30), self._open
 
     def release(self) -> None:
         """Let everything go on that is held, and hold nothing any more."""
