@@ -170,6 +170,23 @@ def need() -> Callable[[str], str]:
     return path_of
 
 
+@pytest.fixture
+def file_system(tmp_path: Path, need: Callable[[str], str]) -> Iterator[Callable[[int], Path]]:
+    """`file_system(256)` is a directory that holds no more than 256 KiB. One for a test."""
+    directory = tmp_path / "disk"
+
+    def mount(kib: int) -> Path:
+        directory.mkdir()
+        command = [need("mount"), "-t", "tmpfs", "-o", f"size={kib}k", "none", str(directory)]
+        if subprocess.run(command, capture_output=True).returncode:
+            lacking("the right to mount a small file system: root, in a container with CAP_SYS_ADMIN")
+        return directory
+
+    yield mount
+    if directory.is_mount():
+        subprocess.run(["umount", directory], check=True)
+
+
 @dataclass(frozen=True)
 class LocalModel:
     """A running server. `model` is the name that requests use; `api_key` is the only key it takes."""

@@ -6,8 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -259,17 +258,8 @@ def test_a_caller_waits_no_longer_than_its_patience_for_one_that_was_stopped(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 512 KiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(directory)], capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("a small file system needs the right to mount one")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
+def small_disk(file_system: Callable[[int], Path]) -> Path:
+    return file_system(512)
 
 
 def test_on_a_full_disk_nothing_is_held_and_nothing_is_lost(small_disk: Path) -> None:

@@ -22,3 +22,13 @@ def test_the_source_is_clean(command: tuple[str, ...]) -> None:
         lacking(f"{command[0]} is not installed; run `make test`")
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_test_is_skipped_only_by_lacking_which_fails_in_ci() -> None:
+    words = tuple("pytest." + word for word in ("skip(", "importorskip", "mark.skip", "xfail", "mark.xfail"))
+    found = {
+        path.name: [word for word in words if word in path.read_text()]
+        for path in (ROOT / "tests").rglob("*.py")
+        if path.name != "conftest.py"
+    }
+    assert {name: words for name, words in found.items() if words} == {}

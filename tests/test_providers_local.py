@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from callmeter.providers.local import LocalServer, running
-from conftest import LocalModel, Run
+from conftest import LocalModel, Run, lacking
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -172,7 +172,7 @@ def test_a_server_that_was_started_for_a_call_carries_none_of_its_secrets(
         )
         of_the_server = Path(f"/proc/{done.stdout.strip()}/environ")
         if not of_the_server.exists():
-            pytest.skip("no /proc to look into")
+            lacking("/proc, to look into the server's environment")
         assert b"secret-of-the-caller" not in of_the_server.read_bytes()
     finally:
         run_callmeter("local", "stop")

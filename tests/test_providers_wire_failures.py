@@ -14,6 +14,7 @@ import pytest
 from callmeter.providers import connection
 from callmeter.providers.events import events
 from callmeter.providers.wire import Transport, WireError
+from conftest import lacking
 from servers.misbehaving import MisbehavingServer
 from servers.wires import LARGE, STREAM, Make, failure, make, read, resolve_to, secure, send, server, wire
 
@@ -160,7 +161,7 @@ def test_an_ipv6_address_stands_in_brackets(wire: Transport) -> None:
     try:
         server = MisbehavingServer(host="::1").__enter__()
     except OSError:
-        pytest.skip("this machine has no IPv6 loopback")
+        lacking("an IPv6 loopback: `sysctl net.ipv6.conf.lo.disable_ipv6=0`")
     try:
         assert read(send(wire, server.url("ok"))) == STREAM
         assert server.requests[-1].headers["host"] == f"[::1]:{server.port}"
@@ -208,7 +209,7 @@ def test_another_thread_can_end_a_read_that_waits(
 def test_no_file_stays_open(wire: Transport, server: MisbehavingServer) -> None:
     descriptors = Path("/proc/self/fd")
     if not descriptors.exists():
-        pytest.skip("this system does not list open files")
+        lacking("/proc/self/fd, which lists open files")
 
     def mine() -> int:
         # The server's ends are files of this process too; it closes them in its own time.

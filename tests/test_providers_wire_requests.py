@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -165,14 +166,12 @@ def test_https_to_a_server_that_speaks_in_the_clear_is_an_error_of_tls(make: Mak
     assert (error.kind, error.sent) == ("tls", False)
 
 
-def test_a_hashed_directory_of_authorities_is_enough(make: Make, secure: MisbehavingServer, tmp_path: Path) -> None:
-    try:
-        found = subprocess.run(
-            ["openssl", "x509", "-hash", "-noout", "-in", secure.cafile], capture_output=True, text=True, check=True
-        )
-    except FileNotFoundError:
-        pytest.skip("no openssl command to name the file with")
-    (tmp_path / f"{found.stdout.strip()}.0").write_bytes(Path(secure.cafile).read_bytes())
+def test_a_hashed_directory_of_authorities_is_enough(
+    make: Make, secure: MisbehavingServer, tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    naming = [need("openssl"), "x509", "-hash", "-noout", "-in", secure.cafile]
+    name = subprocess.run(naming, capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / f"{name}.0").write_bytes(Path(secure.cafile).read_bytes())
     assert read(send(make(None, str(tmp_path)), secure.url("ok"))) == STREAM
 
 

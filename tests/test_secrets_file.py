@@ -23,6 +23,7 @@ from callmeter.secrets.open_store import Stores
 from callmeter.secrets.secret import MAX_KEY, Secret, looks_like_key, parse_secret
 from callmeter.words.errors import Malformed, NoKey, Unavailable, UsageError
 from callmeter.words.jsontext import dumps
+from conftest import lacking
 from kill_points import every_kill
 
 KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
@@ -319,7 +320,7 @@ def test_what_is_no_regular_file_is_refused_at_once(filled: FileStore, make: Cal
 
 def test_another_users_file_or_directory_is_refused(filled: FileStore) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
+        lacking("root, who alone can give a file away")
     os.chown(path_of(filled), 12345, -1)
     with pytest.raises(NoKey, match="belongs to another user"):
         filled.read(LABEL)

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -366,17 +365,8 @@ def test_breadcrumbs_are_for_their_owner_only(place: Place) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(directory)], capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("a small file system needs the right to mount one")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
+def small_disk(file_system: Callable[[int], Path]) -> Path:
+    return file_system(256)
 
 
 def fill(disk: Path) -> Path:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -330,16 +330,8 @@ def test_a_dead_calls_line_is_found_where_the_closing_put_it(home: Home, before:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(directory)], capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("a small file system needs the right to mount one")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
+def small_disk(file_system: Callable[[int], Path]) -> Path:
+    return file_system(256)
 
 
 def test_on_a_full_disk_the_log_stays_as_it_was(small_disk: Path) -> None:
