@@ -239,8 +239,10 @@ def test_lines_that_are_no_records_are_counted(call: Callable[..., Result], home
 
 
 def test_quotas_of_many_sessions_stay_within_bounds(call: Callable[..., Result], home: Path) -> None:
-    lines = "\n".join(f"2026-11-20T09:00Z agent=a session=s-{number} cost=0.01 in=9 out=1" for number in range(150))
+    lines = "\n".join(f"2026-11-20T09:00Z agent=a session=s-{number} cost=0 in=900 out=1" for number in range(150))
     (home / "usage.jsonl").write_bytes(log_lines(lines))
     page = call().stdout
     assert page.count("callmeter_quota_limit{") == MOST_QUOTAS
     assert "callmeter_quotas_left_out 52\n" in page  # 150 sessions, one agent, the total
+    assert 'callmeter_quota_limit{subject="total"' in page
+    assert 'callmeter_quota_limit{subject="agent:a"' in page

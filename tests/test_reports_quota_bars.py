@@ -116,6 +116,30 @@ def test_of_many_buckets_ten_are_shown_and_the_rest_is_counted() -> None:
     assert report.notes == ["3 more, each at 2% or below."]
 
 
+def test_quotas_of_many_sessions_do_not_hide_the_others() -> None:
+    """
+    2026-11-20T12:00Z session=s-0 cost=9
+    2026-11-20T12:00Z session=s-1 cost=9
+    2026-11-20T12:00Z session=s-2 cost=9
+    2026-11-20T12:00Z session=s-3 cost=9
+    2026-11-20T12:00Z session=s-4 cost=9
+    2026-11-20T12:00Z session=s-5 cost=9
+    2026-11-05T12:00Z session=old cost=10
+    """
+    each = Quota(parse_subject("session:*"), 10 * NANO, period="life")
+    window = window_of("life", NOW, UTC)
+    spent = {**{f"s-{number}": 9 for number in range(6)}, "old": 10, **{f"quiet-{number}": 8 for number in range(20)}}
+    sessions = [Stand(Bucket(each, f"session:{name}", *window), cost * NANO, 0) for name, cost in spent.items()]
+    others = [stand(f"agent:{number}", 100 * NANO, NANO) for number in range(5)]
+    report = bars([*sessions, *others], test_quotas_of_many_sessions_do_not_hide_the_others.__doc__)["quotas"]
+    shown = [row.cells["subject"] for row in report.rows]
+    assert shown == [*(f"session:s-{number}" for number in range(5)), *(f"agent:{number}" for number in range(5))]
+    assert report.notes[-2:] == [
+        "1 more, each at 90% or below.",
+        "21 of session:* without a call in the last 7 days are left out.",
+    ]
+
+
 def passed(*stands: Stand) -> list[tuple[object, object]]:
     report = thresholds(stands)
     return [] if report is None else [(row.cells["passed"], row.cells["means"]) for row in report.rows]

@@ -266,6 +266,19 @@ def test_a_daily_quota_shows_its_fullest_day_and_how_often_it_was_passed() -> No
     assert "Over the limit: agent:code per day (250%)." in board.lead
 
 
+def test_the_quotas_of_sessions_do_not_hide_the_others() -> None:
+    lines = [call(MONDAY, tags={"agent": "a", "session": f"s-{n}"}, cost=Decimal(n)) for n in range(12)]
+    lines.append(call(MONDAY - DAY, tags={"agent": "a", "session": "old"}, cost=Decimal(20)))
+    limits = [{"subject": "session:*", "limit": 20, "period": "life"}]
+    limits += [{"subject": subject, "limit": 500, "period": "week"} for subject in ("total", "agent:a")]
+    report = of(lines, quotas=quotas(*limits)).sections["quotas"]
+    shown = cells(report, "subject")
+    assert shown[:5] == [f"session:s-{n}" for n in (11, 10, 9, 8, 7)]
+    assert shown[-2:] == ["agent:a", "total"]
+    assert len(shown) == 10
+    assert "session:old" not in shown
+
+
 def test_what_was_approved_raises_the_limit_of_its_own_window_only() -> None:
     allowances = Allowances(NOW)
     tuesday = int((MONDAY + DAY).timestamp())

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import UNITS
+from callmeter.reports.quota_choice import chosen, passes
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import usd
@@ -59,7 +60,8 @@ def metrics(
     top: int = TOP,
 ) -> list[Family]:
     """Every family that has samples. The `top` agents by all their cost have labels of their own, the rest is `other`;
-    of quotas, the hundred fullest. `held` is None when nobody knows; `ledger_up` None without quotas."""
+    of quotas, the hundred fullest, but of each session, or the like, more than five only where there is room. `held`
+    is None when nobody knows; `ledger_up` None without quotas."""
     by_status = usage.groups(("agent", "status"))
     total = _sum(figures for _, figures in by_status)
     agents = _named(((names[0], figures) for names, figures in by_status), ())
@@ -179,10 +181,13 @@ def _periods(usage: Usage, now: datetime) -> list[Family]:
 
 
 def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family]:
-    ranked = sorted(stands, key=lambda stand: (-_filled(stand), stand.bucket.key, stand.quota.period))
     rates = _Rates(usage, now)
+    ranked = sorted(
+        stands, key=lambda stand: (rates.over(stand), -_filled(stand), stand.bucket.key, stand.quota.period)
+    )
+    told, rest = chosen(ranked, MOST_QUOTAS, lambda stand: stand.quota)
     found: dict[str, list[tuple[Labels, Value]]] = {name: [] for name in _QUOTA}
-    for stand in ranked[:MOST_QUOTAS]:
+    for stand in told:
         quota, subject = stand.quota, stand.bucket.key.removeprefix("own/")
         labels: Labels = (
             ("subject", subject),
@@ -203,7 +208,7 @@ def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family
     families = [Family(f"quota_{name}", "gauge", help, found[name]) for name, help in _QUOTA.items()]
     return [
         *families,
-        _one("quotas_left_out", "Quotas with less used that have no samples.", len(ranked[MOST_QUOTAS:])),
+        _one("quotas_left_out", "Quotas with less used that have no samples.", len(rest)),
     ]
 
 
@@ -242,6 +247,11 @@ class _Rates:
             return None
         age = Decimal((self._now - parse_instant(first)) // timedelta(seconds=1)) / 86_400
         return amount / min(max(age, Decimal(1)), Decimal(_RECENT))
+
+    def over(self, stand: Stand) -> bool:
+        """Whether it is about a session, or the like, that made no call in those days and makes none now."""
+        kind, _, value = stand.bucket.key.partition(":")
+        return passes(stand.quota) and not stand.held and value not in self._figures(kind)[0]
 
     def _figures(self, kind: str) -> tuple[dict[str, Figures], dict[str, Figures]]:
         if kind not in self._kinds:

@@ -14,6 +14,7 @@ from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Quota
 from callmeter.reports.advice import Budget
 from callmeter.reports.grouping import NONE
+from callmeter.reports.quota_choice import chosen, passes
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import parse_instant
@@ -59,6 +60,10 @@ class Burn:
         age = Decimal((self._now - parse_instant(figures.first)) // timedelta(seconds=1)) / _DAY
         return taken / min(max(age, Decimal(1)), Decimal(_RECENT))
 
+    def over(self, stand: Stand) -> bool:
+        """Whether it is about a session, or the like, that made no call in those days and makes none now."""
+        return passes(stand.quota) and not stand.held and stand.bucket.key not in self._taken
+
     def _buckets(self, usage: Usage, period: Period) -> Iterator[tuple[str, Figures]]:
         """What each bucket took in a period, by the facts that decide in which bucket a call falls."""
         names = {quota.subject.kind for quota in self._quotas} - {"total"}
@@ -79,14 +84,15 @@ def _amount(figures: Figures, unit: str) -> int:
 
 
 def quota_reports(stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Report]:
-    """A report for each unit that has quotas, by its section's name: the fullest first, ten at most."""
+    """A report for each unit that has quotas, by its section's name: the fullest first, ten at most, of each session's
+    or the like five, without those that are over."""
     found = {}
     for unit, (name, title) in _UNITS.items():
-        chosen = sorted(
+        every = sorted(
             (stand for stand in stands if stand.quota.unit == unit), key=lambda each: (-_share(each), each.bucket.key)
         )
-        if chosen:
-            found[name] = _bars(title, unit, chosen, burn, now, zone)
+        if every:
+            found[name] = _bars(title, unit, every, burn, now, zone)
     return found
 
 
@@ -143,7 +149,9 @@ def _share(stand: Stand) -> Decimal:
 
 
 def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> Report:
-    rows = [Row(_cells(stand, burn, now, zone)) for stand in stands[:_MOST]]
+    lives = [stand for stand in stands if not burn.over(stand)]
+    told, rest = chosen(lives, _MOST, lambda stand: stand.quota)
+    rows = [Row(_cells(stand, burn, now, zone)) for stand in told]
     lasting = any(row.cells["lasts_days"] is not None for row in rows)
     notes = []
     if lasting:
@@ -151,9 +159,12 @@ def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datet
             "How long it lasts is a straight line from the last 7 days; empty where it resets before. `callmeter "
             "budget forecast` knows weekdays and gives chances."
         )
-    rest = stands[_MOST:]
     if rest:
         notes.append(f"{len(rest):,} more, each at {_share(rest[0]):.0%} or below.")
+    if len(lives) < len(stands):
+        subjects = sorted({str(stand.quota.subject) for stand in stands if burn.over(stand)})
+        gone = len(stands) - len(lives)
+        notes.append(f"{gone:,} of {', '.join(subjects)} without a call in the last {_RECENT} days are left out.")
     kind = Kind.RATE if unit == "usd" else Kind.COUNT
     columns = [
         Column("subject", "subject", Kind.TEXT),

@@ -15,6 +15,7 @@ from decimal import Decimal
 from callmeter.policy.grants import Allowances
 from callmeter.policy.quotas import SHORT_PERIODS, Quota, window_of
 from callmeter.reports.grouping import NONE
+from callmeter.reports.quota_choice import chosen, passes
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
 from callmeter.reports.usage import Figures, Usage
@@ -56,7 +57,8 @@ class Level:
 
 
 def levels(usage: Usage, quotas: Sequence[Quota], allowances: Allowances | None, span: Span) -> list[Level]:
-    """Every quota's buckets, the fullest first. Quotas per second and minute are left out."""
+    """Every quota's buckets, the fullest first. Quotas per second and minute are left out, and of those for the life
+    of each session, or the like, what had no call in the span."""
     reader = _Reader(usage, span, any(quota.pools or quota.subject.kind == "pool" for quota in quotas))
     found: list[Level] = []
     for quota in quotas:
@@ -68,12 +70,12 @@ def levels(usage: Usage, quotas: Sequence[Quota], allowances: Allowances | None,
 
 
 def quota_tables(found: Sequence[Level], span: Span) -> dict[str, Report]:
-    """A section for each unit that has quotas, ten rows at most."""
+    """A section for each unit that has quotas, ten rows at most, of each session's or the like five."""
     sections = {}
     for unit, (name, title) in _UNITS.items():
-        chosen = [level for level in found if level.quota.unit == unit]
-        if chosen:
-            sections[name] = _table(title, unit, chosen, span)
+        every = [level for level in found if level.quota.unit == unit]
+        if every:
+            sections[name] = _table(title, unit, every, span)
     return sections
 
 
@@ -141,6 +143,9 @@ def _over(quota: Quota, reader: _Reader, allowances: Allowances | None) -> Itera
     sums: dict[str, int] = {}
     for name, _, figures in reader.taken(quota, Period(start, span.end, "")):
         sums[name] = sums.get(name, 0) + _amount(figures, quota.unit)
+    if passes(quota):
+        lived = {name for name, _, _ in reader.taken(quota, span.period)}
+        sums = {name: used for name, used in sums.items() if name in lived}
     recent: dict[str, Figures] = {}
     for name, _, figures in reader.taken(quota, Period(span.end - _RECENT, span.end, "")):
         recent.setdefault(name, Figures()).merge(figures)
@@ -180,7 +185,8 @@ def _granted(allowances: Allowances | None, quota: Quota, bucket_name: str, begi
     )
 
 
-def _table(title: str, unit: str, chosen: Sequence[Level], span: Span) -> Report:
+def _table(title: str, unit: str, found: Sequence[Level], span: Span) -> Report:
+    told, rest = chosen(found, _MOST, lambda level: level.quota)
     rows = [
         Row(
             {
@@ -196,15 +202,14 @@ def _table(title: str, unit: str, chosen: Sequence[Level], span: Span) -> Report
                 "resets": level.resets.astimezone(span.zone).date().isoformat() if level.resets else None,
             }
         )
-        for level in chosen[:_MOST]
+        for level in told
     ]
     notes = []
-    if any(level.lasts is not None for level in chosen[:_MOST]):
+    if any(level.lasts is not None for level in told):
         notes.append(
             f"How long the rest lasts is a straight line from the 7 days before the {span.unit}'s end; empty where it "
             "resets before."
         )
-    rest = chosen[_MOST:]
     if rest:
         notes.append(f"{len(rest):,} more, each at {rest[0].share:.0%} or below.")
     kind = Kind.RATE if unit == "usd" else Kind.COUNT

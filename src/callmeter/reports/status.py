@@ -75,6 +75,7 @@ def status(
     """The status at `spans.now`; where quotas stand (`stands`), what was asked and frozen (`allowances`), and whether
     any quota is hard (`enforced`), as they are then."""
     burn = Burn({stand.quota: None for stand in stands}, usage, spans.now)
+    live = [stand for stand in stands if not burn.over(stand)]
     sums = _Stretches(usage, spans)
     month = sums.of(spans.named["this month"])
     recovered = sums.of(spans.named["this month"], "status=unknown").calls
@@ -91,7 +92,7 @@ def status(
             "spend": _spend(sums, spans),
             **_pending(allowances, said),
             **quota_reports(stands, burn, spans.now, spans.zone),
-            **({"thresholds": passed} if (passed := thresholds(stands)) else {}),
+            **({"thresholds": passed} if (passed := thresholds(live)) else {}),
             "agents": _agents(sums, spans),
             "rate": _rate(sums, spans),
             "errors": _errors(_failed(usage, spans), spans.zone),

@@ -1,0 +1,34 @@
+"""Which quotas a short list has room for: one for each session must not hide all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from callmeter.policy.quotas import Quota
+
+_OF_EACH = 5
+
+_Ranked = TypeVar("_Ranked")
+
+
+def chosen(
+    ranked: Sequence[_Ranked], most: int, quota_of: Callable[[_Ranked], Quota]
+) -> tuple[list[_Ranked], list[_Ranked]]:
+    """The first `most`, and the rest, both in order; but of one `session:*` more than five only where there is room."""
+    counts: dict[Quota, int] = {}
+    places: tuple[list[int], list[int]] = [], []
+    for place, each in enumerate(ranked):
+        quota = quota_of(each)
+        counts[quota] = counts.get(quota, 0) + 1
+        places[quota.subject.each and counts[quota] > _OF_EACH].append(place)
+    kept = set([*places[0], *places[1]][:most])
+    return (
+        [each for place, each in enumerate(ranked) if place in kept],
+        [each for place, each in enumerate(ranked) if place not in kept],
+    )
+
+
+def passes(quota: Quota) -> bool:
+    """Whether its buckets are about things that are over some day and never reset, as sessions are."""
+    return quota.subject.each and quota.period == "life"
