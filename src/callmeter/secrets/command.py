@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 
 from callmeter.secrets.deadline import SECONDS
 from callmeter.secrets.environment import KEY_VARIABLES
+from callmeter.secrets.locked import LockedStore
 from callmeter.secrets.secret import MAX_KEY, Secret, parse_secret
-from callmeter.secrets.store import CURRENT, SLOTS, exchange, require_slot
-from callmeter.store.files import Lock
-from callmeter.words.errors import Malformed, NoKey, Unavailable, UsageError
+from callmeter.secrets.store import CURRENT, SecretStore
+from callmeter.words.errors import Malformed, Unavailable, UsageError
 
 Helper = Mapping[str, Sequence[str]]
 _HELPERS: dict[str, Helper] = {
@@ -41,10 +41,17 @@ _ABSENT = {"gopass": 10}
 MEMBERS = ("read", "write", "delete")
 
 
-class CommandStore:
-    """Keys that a helper keeps; a name is HELPER/NAME."""
+def command_store(helper: str, directory: str, env: Mapping[str, str], own: Mapping[str, Helper]) -> SecretStore:
+    """The store over a helper, which may be one of a person's `own`; names are HELPER/NAME. Its lock lies in
+    `directory`. Raises Malformed for a helper that nobody knows."""
+    # pass writes an entry in place: whoever reads meanwhile finds half of it, and reads again.
+    return LockedStore(_Entries(helper, env, own), os.path.join(directory, ".command.lock"), readers_too=False)
 
-    def __init__(self, helper: str, directory: str, env: Mapping[str, str], own: Mapping[str, Helper]) -> None:
+
+class _Entries:
+    """See `locked.Entries`."""
+
+    def __init__(self, helper: str, env: Mapping[str, str], own: Mapping[str, Helper]) -> None:
         commands = own.get(helper) or _HELPERS.get(helper)
         if commands is None:
             known = ", ".join([*_HELPERS, *own])
@@ -56,52 +63,12 @@ class CommandStore:
         self._ours = helper not in own
         self._absent = _ABSENT.get(helper, 1) if self._ours else 1
         self._env = env
-        self._lock = Lock(os.path.join(directory, ".command.lock"))
         self.writable = "write" in commands
 
-    def read(self, name: str, slot: str = CURRENT) -> Secret | None:
+    def read(self, name: str, slot: str) -> Secret | None:
         """The first line that the helper prints, or None when it says that there is no such entry."""
         if slot != CURRENT and not self.writable:
             return None
-        try:
-            return self._read(name, slot)
-        except (NoKey, Unavailable):
-            if not self.writable:
-                raise
-            # pass writes an entry in place: whoever reads meanwhile finds half of it.
-            with self._lock:
-                return self._read(name, slot)
-
-    def write(self, name: str, secret: Secret, slot: str = CURRENT) -> None:
-        """Have the helper replace the entry. Raises UsageError when it can only be read."""
-        require_slot(slot)
-        with self._lock:
-            self._put(name, slot, secret)
-
-    def swap(self, name: str, old: Secret | None, new: Secret) -> None:
-        """Three entries, under our lock."""
-        with self._lock:
-            exchange(
-                self.describe(name),
-                old,
-                new,
-                read=lambda slot: self._read(name, slot),
-                put=lambda slot, secret: self._put(name, slot, secret),
-                remove=lambda slot: self._remove(name, slot),
-            )
-
-    def delete(self, name: str, slot: str | None = None) -> bool:
-        """Have the helper remove the entry, or all three. Raises UsageError when it cannot."""
-        with self._lock:
-            slots = reversed(SLOTS) if slot is None else (slot,)
-            removed = [self._remove(name, each) for each in slots]
-        return any(removed)
-
-    def describe(self, name: str) -> str:
-        """The helper and the name."""
-        return f"{self._helper} {_rest(name)}"
-
-    def _read(self, name: str, slot: str) -> Secret | None:
         printed = self._run("read", name, slot)
         if printed is None:
             return None
@@ -109,15 +76,21 @@ class CommandStore:
             printed[: MAX_KEY + 3].partition(b"\n")[0], f"that {self._helper} printed for {_rest(name)}"
         )
 
-    def _put(self, name: str, slot: str, secret: Secret) -> None:
+    def put(self, name: str, slot: str, secret: Secret) -> None:
+        """Have the helper replace the entry. Raises UsageError when it can only be read."""
         if self._run("write", name, slot, secret) is None:
             raise self._failed("write", name, f"it ended with status {self._absent}")
 
-    def _remove(self, name: str, slot: str) -> bool:
+    def remove(self, name: str, slot: str) -> bool:
+        """Have the helper remove the entry. Raises UsageError when it cannot."""
         # Not every helper's status tells whether there was something.
-        if self._read(name, slot) is None:
+        if self.read(name, slot) is None:
             return False
         return self._run("delete", name, slot) is not None
+
+    def describe(self, name: str) -> str:
+        """The helper and the name."""
+        return f"{self._helper} {_rest(name)}"
 
     def _run(self, what: str, name: str, slot: str, secret: Secret | None = None) -> bytes | None:
         """What a command printed; None when it ended with the status for "no such entry"."""

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from callmeter.secrets.deadline import in_time
+from callmeter.secrets.locked import LockedStore
 from callmeter.secrets.secret import Secret, parse_secret
-from callmeter.secrets.store import CURRENT, SLOTS, exchange, library_missing, require_slot
-from callmeter.store.files import Lock
+from callmeter.secrets.store import CURRENT, SecretStore, library_missing
 from callmeter.words.errors import Unavailable
 
 try:
@@ -39,58 +39,32 @@ _WHERE = "the keychain"
 _Result = TypeVar("_Result")
 
 
-class KeychainStore:
-    """Keys in the keychain of whoever runs this."""
+def keychain_store(directory: str) -> SecretStore:
+    """The store over the keychain of whoever runs this; its lock lies in `directory`."""
+    return LockedStore(_Keychain(), os.path.join(directory, ".keychain.lock"), readers_too=True)
+
+
+class _Keychain:
+    """See `locked.Entries`."""
 
     writable = True
 
-    def __init__(self, directory: str) -> None:
-        self._lock = Lock(os.path.join(directory, ".keychain.lock"))
+    def __init__(self) -> None:
         # Not keyring's own choice, which takes whatever ranks highest, a file in the clear among them.
         self._keyring: KeyringBackend = Keyring()  # type: ignore[no-untyped-call, unused-ignore]
 
-    def read(self, name: str, slot: str = CURRENT) -> Secret | None:
+    def read(self, name: str, slot: str) -> Secret | None:
         """The key, or None."""
-        with self._lock:
-            return self._read(name, slot)
-
-    def write(self, name: str, secret: Secret, slot: str = CURRENT) -> None:
-        """Replace an entry."""
-        require_slot(slot)
-        with self._lock:
-            self._put(name, slot, secret)
-
-    def swap(self, name: str, old: Secret | None, new: Secret) -> None:
-        """Three entries, each replaced at once, under our lock."""
-        with self._lock:
-            exchange(
-                self.describe(name),
-                old,
-                new,
-                read=lambda slot: self._read(name, slot),
-                put=lambda slot, secret: self._put(name, slot, secret),
-                remove=lambda slot: self._remove(name, slot),
-            )
-
-    def delete(self, name: str, slot: str | None = None) -> bool:
-        """Remove an entry, or all three."""
-        with self._lock:
-            slots = reversed(SLOTS) if slot is None else (slot,)
-            removed = [self._remove(name, each) for each in slots]
-        return any(removed)
-
-    def describe(self, name: str) -> str:
-        """The entry's service and name."""
-        return f"the keychain, {_SERVICE}/{name}"
-
-    def _read(self, name: str, slot: str) -> Secret | None:
         found = self._ask(lambda: self._keyring.get_password(_SERVICE, _user(name, slot)))
         return None if found is None else parse_secret(found.encode("utf-8"), f"in {self.describe(name)}")
 
-    def _put(self, name: str, slot: str, secret: Secret) -> None:
+    def put(self, name: str, slot: str, secret: Secret) -> None:
+        """Replace an entry."""
         self._ask(lambda: self._keyring.set_password(_SERVICE, _user(name, slot), secret.reveal()))
 
-    def _remove(self, name: str, slot: str) -> bool:
+    def remove(self, name: str, slot: str) -> bool:
+        """Remove an entry; False when there was none."""
+
         def remove() -> bool:
             try:
                 self._keyring.delete_password(_SERVICE, _user(name, slot))
@@ -99,6 +73,10 @@ class KeychainStore:
             return True
 
         return self._ask(remove)
+
+    def describe(self, name: str) -> str:
+        """The entry's service and name."""
+        return f"the keychain, {_SERVICE}/{name}"
 
     def _ask(self, action: Callable[[], _Result]) -> _Result:
         def ask() -> _Result:

@@ -43,9 +43,9 @@ class Stores:
 
                 return EnvironmentStore(self._env), name
             case "keychain":
-                from callmeter.secrets.keychain import KeychainStore
+                from callmeter.secrets.keychain import keychain_store
 
-                return KeychainStore(self.directory), name
+                return keychain_store(self.directory), name
             case "vault":
                 from callmeter.secrets.vault import VaultStore
 
@@ -55,9 +55,9 @@ class Stores:
 
                 return AwsStore(), name
             case "command":
-                from callmeter.secrets.command import CommandStore
+                from callmeter.secrets.command import command_store
 
-                return CommandStore(name.partition("/")[0], self.directory, self._env, self._helpers), name
+                return command_store(name.partition("/")[0], self.directory, self._env, self._helpers), name
         raise Malformed("a key's `secret` names no store that this callmeter knows", "write `file:LABEL`")
 
     def salt(self) -> bytes:
