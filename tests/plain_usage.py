@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from callmeter.reports.grouping import NONE, key_name, matcher_of, patterns_of, reader_of, time_text, within
+from callmeter.reports.savings_question import Answer, AnswerSizes, Question
 from callmeter.reports.sums import FAILED
 from callmeter.reports.usage import Figures, Group, Reading, Spent
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
+from plain_savings import answer_sizes, savings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -122,6 +124,20 @@ class PlainUsage:
                 tags = sorted((name, value if name in compared else "") for name, value in record.tags.items())
                 self._add(found.setdefault(tuple(tags), Figures()), record)
         return sorted(found.items())
+
+    def answer_sizes(self, *, period: Period = EVER) -> dict[str, AnswerSizes]:
+        """See `Usage.answer_sizes`."""
+        return answer_sizes(self._sent(period), self._named("purpose"))
+
+    def savings(self, question: Question, *, period: Period = EVER) -> Answer:
+        """See `Usage.savings`."""
+        return savings(self._sent(period), question, self._named, lambda call: self._whole_cost(call) or 0)
+
+    def _sent(self, period: Period) -> list[UsageRecord]:
+        return [each for each in self._chosen(period, ()) if each.corrects is None and each.status != "refused"]
+
+    def _named(self, name: str) -> Callable[[UsageRecord], str]:
+        return self._reader(key_name(name, self._aliases))
 
     def _grouped(
         self,

@@ -16,8 +16,8 @@ from callmeter.policy.document import Policy, parse_policy
 from callmeter.policy.prices import PER_TOKEN, Price, Rate, cost
 from callmeter.reports.report import Report
 from callmeter.reports.savings import savings
-from callmeter.reports.savings_calls import Saving
 from callmeter.reports.savings_pricing import Offer, Rates
+from callmeter.reports.savings_question import Saving
 from callmeter.words.money import nano
 from callmeter.words.period import Period
 from callmeter.words.record import Tokens, UsageRecord, parse_record

@@ -15,10 +15,10 @@ from callmeter.policy.document import Policy
 from callmeter.reports.anomaly_finding import freeze
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
-from callmeter.reports.savings_calls import Calls, Found, Place, Saving, Zombies
-from callmeter.reports.savings_evidence import evidence
+from callmeter.reports.savings_calls import Calls, Found, Place, Zombies, calls_of
 from callmeter.reports.savings_models import Cheaper
 from callmeter.reports.savings_pricing import Offers, Tariffs
+from callmeter.reports.savings_question import Saving
 from callmeter.reports.sums import apportion
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown, usd
@@ -48,20 +48,25 @@ def savings(
     end = now if period.end is None else min(period.end, now)
     tariffs = Tariffs(offers)
     cheaper = Cheaper(usage, policy, tariffs, period, min(end, now), only)
-    calls = Calls(cheaper, tariffs, evidence(usage.calls(period=period)), zombies or {})
-    for record in usage.calls(period=period):
-        if record.corrects is None:
-            calls.add(record)
+    zombies = zombies or {}
+    calls = calls_of(usage, cheaper, tariffs, period, zombies)
     days = _days(usage, period, end)
     total = Figures()
     for _, figures in usage.groups(period=period):
         total.merge(figures)
     notes = _notes(cheaper, calls.rows, days, only)
-    return _report(calls, total, days, period, str(usage.zone), notes, top)
+    return _report(calls, zombies, total, days, period, str(usage.zone), notes, top)
 
 
 def _report(
-    calls: Calls, spent: Figures, days: Decimal, period: Period, zone: str, notes: list[str], top: int
+    calls: Calls,
+    zombies: Zombies,
+    spent: Figures,
+    days: Decimal,
+    period: Period,
+    zone: str,
+    notes: list[str],
+    top: int,
 ) -> Report:
     alone = calls.alone
     ranked = sorted(calls.rows.items(), key=lambda each: (-each[1].saved, each[0]))
@@ -69,7 +74,7 @@ def _report(
     month = _a_month(whole.saved, days)
     parts = apportion([found.saved for _, found in ranked], whole.saved, month) if whole.saved else []
     listed = [
-        Row({**_cells(found, part), **_words(place, found, calls)})
+        Row({**_cells(found, part), **_words(place, found, calls, zombies)})
         for (place, found), part in list(zip(ranked, parts, strict=True))[:top]
     ]
     if len(ranked) > top:
@@ -93,7 +98,8 @@ def _report(
             0, f"{shown(month)} of {shown(spent_month)} a month ({share:.0%}); each call is under its largest saving."
         )
         if len(alone) > 1:
-            each = ", ".join(f"{kind} {shown(_a_month(alone[kind], days))}" for kind in Saving if kind in alone)
+            largest = sorted(alone, key=lambda kind: -alone[kind])
+            each = ", ".join(f"{kind} {shown(_a_month(alone[kind], days))}" for kind in largest)
             notes.insert(1, f"Each by itself, which overlap: {each}.")
     elif not spent.calls:
         notes = ["No calls in this period."]
@@ -114,7 +120,7 @@ def _cells(found: Found, month: int) -> dict[str, Cell]:
     return {"calls": found.calls, "cost": found.cost, "saved": found.saved, "month": month}
 
 
-def _words(place: Place, found: Found, calls: Calls) -> dict[str, Cell]:
+def _words(place: Place, found: Found, calls: Calls, zombies: Zombies) -> dict[str, Cell]:
     """What a row is about, what speaks for it, and the command that acts."""
     where, what, evidence, act = place.where, place.what, "", ""
     purpose = () if where == NONE else ("--purpose", where)
@@ -133,12 +139,12 @@ def _words(place: Place, found: Found, calls: Calls) -> dict[str, Cell]:
             evidence = "attempts before the one that answered, above the price of its tokens"
             act = _command("callmeter budget breakdown --by model --by status", *_condition("purpose", where))
         case Saving.ANSWERS:
-            ceiling = calls.seen.ceilings[where]
+            ceiling = calls.ceilings[where]
             what = f"above {ceiling:,} tokens"
-            evidence = f"half of its answers have at most {calls.seen.usual[where]:,} tokens"
+            evidence = f"half of its answers have at most {calls.usual[where]:,} tokens"
             act = _command("llm-call --max-tokens", str(ceiling), *purpose)
         case Saving.ZOMBIE:
-            first, last = calls.zombies[where, what]
+            first, last = zombies[where, what]
             days = f"{(last - first) / _DAY:.1f}"
             evidence = f"open for {days} days and never silent for long; all after its third day"
             act = freeze("session", what, f"open for {days} days")

@@ -1,35 +1,23 @@
-"""Each call under its largest saving: what a cheaper model, a cache, a ceiling, or not making it would have saved."""
+"""The calls of a period by what they could have cost less: what to ask the usage log for it, and its answer as rows."""
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from callmeter.reports.grouping import NONE
-from callmeter.reports.savings_evidence import Evidence
 from callmeter.reports.savings_models import Cheaper
-from callmeter.reports.savings_pricing import Tariffs
-from callmeter.words.record import UsageRecord
+from callmeter.reports.savings_pricing import Charge, Tariffs
+from callmeter.reports.savings_question import ZOMBIE_AFTER, AnswerSizes, Question, Saved, Saving, Work
+from callmeter.reports.usage import Usage
+from callmeter.words.period import Period
 
-
-class Saving(enum.StrEnum):
-    """The kinds of savings, in people's words."""
-
-    MODEL = "cheaper model"
-    CACHE = "prompt cache"
-    FAILED = "failed calls"
-    RETRIES = "retries"
-    ANSWERS = "long answers"
-    ZOMBIE = "zombie session"
-
-
-# A session that is never silent is given three days before its cost counts as wasted.
-ZOMBIE_AFTER = timedelta(hours=72)
-_FAILED = ("error", "timeout", "truncated", "unknown")
+_FEWEST = 20  # answers, before a ceiling is thought of
+_TIMES_USUAL = 4
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 # By agent and session: when a zombie was first and last awake.
 Zombies = Mapping[tuple[str, str], tuple[datetime, datetime]]
@@ -59,81 +47,90 @@ class Found:
 
 @dataclass
 class Calls:
-    """The calls of a period, each under its largest saving; `alone` is what each kind would save without the others."""
+    """Each call in one row; `alone` is what each kind would save without the others. By purpose, in tokens, `usual` is
+    the median answer, and `ceilings` would have cut only the answers far above it."""
 
-    cheaper: Cheaper
-    tariffs: Tariffs
-    seen: Evidence
-    zombies: Zombies
-    rows: dict[Place, Found] = field(default_factory=dict)
-    alone: dict[Saving, int] = field(default_factory=dict)
+    rows: dict[Place, Found]
+    alone: dict[Saving, int]
+    usual: dict[str, int]
+    ceilings: dict[str, int]
 
-    def add(self, record: UsageRecord) -> None:
-        """Count one call."""
-        cost = (record.cost_nano or 0) + self.seen.corrections.get(record.id, 0)
-        if record.status in ("refused", "cancelled") or cost <= 0:
-            return
-        largest, best, tokens = 0, None, 0
-        for saving, place, read in self._savings(record, cost):
-            saved = min(saving, cost)
-            if saved > 0:
-                self.alone[place.kind] = self.alone.get(place.kind, 0) + saved
-                if saved > largest:
-                    largest, best, tokens = saved, place, read
-        if best is None:
-            return
-        found = self.rows.get(best)
-        if found is None:
-            found = self.rows[best] = Found()
-        found.calls += 1
-        found.cost += cost
-        found.saved += largest
-        found.tokens += tokens
-        found.ended[record.status] += 1
 
-    def _savings(self, record: UsageRecord, cost: int) -> Iterator[tuple[int, Place, int]]:
-        """Nano-dollars, where they belong, and the tokens that a cache would have had."""
-        at, tags = record.instant, record.tags
-        purpose = tags.get("purpose") or NONE
-        if self.zombies:
-            agent, session = tags.get("agent") or NONE, tags.get("session") or NONE
-            awake = self.zombies.get((agent, session))
-            if awake is not None and awake[0] + ZOMBIE_AFTER <= at <= awake[1]:
-                yield cost, Place(Saving.ZOMBIE, agent, session), 0
-        if record.status in _FAILED:
-            yield cost, Place(Saving.FAILED, purpose), 0
-        tokens, provider, model = record.tokens, record.provider, record.model
-        if record.status != "ok" or tokens is None:
-            return
-        rates = self.tariffs.rates(provider, model, at, tokens.in_)
-        own = None if rates is None else rates.cost(tokens)
-        if record.attempts > 1 and own is not None:
-            yield cost - own, Place(Saving.RETRIES, purpose, model), 0
-            cost = min(cost, own)
-        target = self.cheaper.target(_names(record, self.cheaper.keys))
+def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, zombies: Zombies) -> Calls:
+    """The calls of the period."""
+    sizes = usage.answer_sizes(period=period)
+    ceilings = {purpose: ceiling for purpose, found in sizes.items() if (ceiling := _ceiling(found)) is not None}
+    question = _question(usage, cheaper, tariffs, period, ceilings, zombies)
+    answer = usage.savings(question, period=period)
+    rows: dict[Place, Found] = {}
+    for saved in answer.saved:
+        found = rows.setdefault(_place(saved, question, cheaper), Found())
+        found.calls += saved.calls
+        found.cost += saved.cost
+        found.saved += saved.saved
+        found.tokens += saved.tokens
+        found.ended[saved.status] += saved.calls
+    usual = {purpose: found.usual for purpose, found in sizes.items()}
+    return Calls(rows, {kind: nano for kind, nano in answer.alone.items() if nano}, usual, ceilings)
+
+
+def _question(
+    usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, ceilings: Mapping[str, int], zombies: Zombies
+) -> Question:
+    days: dict[tuple[str, str], set[int]] = {}
+    for (provider, model, day), _ in usage.groups(("provider", "model", "day"), period=period):
+        # A day of the reader's zone lies in the day of UTC with its date and in those beside it.
+        at = date.fromisoformat(day).toordinal()
+        days.setdefault((provider, model), set()).update({max(at - 1, 1), at, min(at + 1, date.max.toordinal())})
+    numbers = {place: number for number, place in enumerate(days)}
+    asked = list(days.values())
+    works = []
+    for names, target in cheaper.targets.items():
+        purpose, provider, model = names[:3]
+        own, other = numbers[provider, model], None
         if target is not None:
-            offer = self.tariffs.offer(provider, target.model, at)
-            other = self.tariffs.rates(provider, target.model, at, tokens.in_)
-            price = None if other is None or offer is None or not offer.takes(tokens) else other.cost(tokens)
-            if price is not None and (own is None or price < own):
-                yield cost - price, Place(Saving.MODEL, purpose, model, target.model, target.evidence), 0
-        if rates is None:
-            return
-        ceiling = self.seen.ceilings.get(purpose)
-        if ceiling is not None and tokens.out > ceiling and rates.out is not None:
-            yield (tokens.out - ceiling) * rates.out // rates.unit, Place(Saving.ANSWERS, purpose), 0
-        repeat = self.seen.repeats.get(record.id)
-        if repeat is not None and None not in (rates.in_, rates.cached, rates.write):
-            assert rates.in_ is not None and rates.cached is not None and rates.write is not None
-            dearer = max(rates.write - rates.in_, 0)
-            saved = (repeat.read * (rates.in_ - rates.cached) - repeat.written * dearer) // rates.unit
-            yield saved, Place(Saving.CACHE, purpose, model, why="grown" if repeat.grown else "same"), repeat.read
+            place = provider, target.model
+            other = numbers.setdefault(place, len(numbers))
+            if other == len(asked):
+                asked.append(set())
+            asked[other] |= asked[own]
+        works.append(Work(names, own, other, ceilings.get(purpose)))
+    charged: list[list[Charge]] = [
+        tariffs.charges(provider, model, asked[number]) for (provider, model), number in numbers.items()
+    ]
+    wasted = {
+        name: ((first + ZOMBIE_AFTER - _EPOCH) // _MILLISECOND, (last - _EPOCH) // _MILLISECOND)
+        for name, (first, last) in zombies.items()
+    }
+    return Question(cheaper.keys, works, charged, wasted)
 
 
-def _names(record: UsageRecord, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """A call's values of what targets go by."""
-    tags = record.tags
-    found = [tags.get("purpose") or NONE, record.provider or NONE, record.model or NONE]
-    for name in keys[3:]:
-        found.append((record.key if name == "key" else tags.get(name)) or NONE)
-    return tuple(found)
+def _place(saved: Saved, question: Question, cheaper: Cheaper) -> Place:
+    kind = saved.saving
+    if saved.session is not None:
+        return Place(kind, *saved.session)
+    assert saved.work is not None
+    names = question.works[saved.work].names
+    purpose, _, model = names[:3]
+    match kind:
+        case Saving.MODEL:
+            target = cheaper.targets[names]
+            assert target is not None
+            return Place(kind, purpose, model, target.model, target.evidence)
+        case Saving.CACHE:
+            return Place(kind, purpose, model, why="grown" if saved.grown else "same")
+        case Saving.RETRIES:
+            return Place(kind, purpose, model)
+    return Place(kind, purpose)
+
+
+def _ceiling(sizes: AnswerSizes) -> int | None:
+    """What cuts off answers that are far above the usual, if there are some, and at most one of ten."""
+    ceiling = _rounded(max(sizes.usual, 1) * _TIMES_USUAL)
+    return ceiling if sizes.answers >= _FEWEST and sizes.most <= ceiling < sizes.largest else None
+
+
+def _rounded(tokens: int) -> int:
+    """Up to two digits, and to 64 at least: a ceiling that a person would write."""
+    step: int = 10 ** max(len(str(tokens)) - 2, 0)
+    return max(-(-tokens // step) * step, 64)

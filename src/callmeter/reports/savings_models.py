@@ -57,16 +57,13 @@ class Cheaper:
             if figures.calls > figures.errors:
                 used = self._used.setdefault(provider, {})
                 used[model] = used.get(model, 0) + figures.calls
-        self._targets = {names: self._target(names, figures) for names, figures in groups}
+        # By the values of `keys`; None where there is no cheaper one.
+        self.targets = {names: self._target(names, figures) for names, figures in groups}
 
     @property
     def listed(self) -> bool:
         """Whether the policy has lists of models at all."""
         return bool(self._policy.model_rules)
-
-    def target(self, names: tuple[str, ...]) -> Target | None:
-        """The target for a call with these values of `keys`; None when there is no cheaper one."""
-        return self._targets.get(names)
 
     def _target(self, names: tuple[str, ...], figures: Figures) -> Target | None:
         purpose, provider, model = names[:3]

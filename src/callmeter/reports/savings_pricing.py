@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import NamedTuple
 
 from callmeter.policy.prices import PER_TOKEN, Price, part_price
 from callmeter.words.record import Tokens
 
 _NANO_DIGITS = 9
+# Of a dollar. Beyond that nobody prices, and the cost of the largest call would not fit 128 bits.
+_MOST_DIGITS = 18
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -22,15 +28,8 @@ class Offer:
     context: int | None = None
     max_output: int | None = None
 
-    def takes(self, tokens: Tokens) -> bool:
-        """Whether a call of this size fits the model."""
-        size = tokens.in_ + tokens.out
-        return (self.context is None or size <= self.context) and (
-            self.max_output is None or tokens.out <= self.max_output
-        )
 
-
-# A provider's model at an instant; None when its price is unknown.
+# What holds for a provider's model on the day that begins at an instant; None when its price is unknown.
 Offers = Callable[[str, str, datetime], Offer | None]
 
 
@@ -44,12 +43,17 @@ class Rates:
         request = amounts.get("request", Decimal(0))
         found = [part_price(amounts, name) for name in PER_TOKEN]
         exponents = [int(amount.as_tuple().exponent) for amount in (*found, request) if amount is not None]
-        digits = max(_NANO_DIGITS, -min(exponents))
+        digits = min(max(_NANO_DIGITS, -min(exponents)), _MOST_DIGITS)
         # How many units are a nano-dollar.
         self.unit: int = 10 ** (digits - _NANO_DIGITS)
-        self.request = int(request.scaleb(digits))
-        whole = [None if amount is None else int(amount.scaleb(digits)) for amount in found]
+        self.request = _units(request, digits)
+        whole = [None if amount is None else _units(amount, digits) for amount in found]
         self.in_, self.out, self.cached, self.write, self.write_1h, self.reasoning = whole
+
+    @property
+    def most(self) -> int:
+        """No fewer units than all of the amounts together."""
+        return sum(filter(None, (self.in_, self.out, self.cached, self.write, self.write_1h, self.reasoning)))
 
     def cost(self, tokens: Tokens, calls: int = 1) -> int | None:
         """Nano-dollars, rounded up, for the tokens of so many calls; None when an amount that it needs is unknown."""
@@ -70,45 +74,87 @@ class Rates:
         return -(-total // self.unit)
 
 
+class Charge(NamedTuple):
+    """The rates for calls that began from `begin` to before `end` (milliseconds since 1970, of one day in UTC) with a
+    prompt of more than `above` tokens and at most `upto`; and what the model takes and gives at most, None for both if
+    nobody knows."""
+
+    begin: int
+    end: int
+    above: int
+    upto: int | None
+    rates: Rates
+    context: int | None = None
+    max_output: int | None = None
+
+
 class Tariffs:
-    """Offers and rates, each looked up once for calls at about the same time."""
+    """Prices of models over time. What a day (UTC) has for an offer is what holds at its beginning; within an offer,
+    amounts change to the millisecond."""
 
     def __init__(self, offers: Offers) -> None:
-        self._look_up = offers
-        self._days: dict[tuple[str, str, int], _Tariff] = {}
-
-    def offer(self, provider: str, model: str, at: datetime) -> Offer | None:
-        """The offer on the day of a call."""
-        return self._on_day(provider, model, at).offer
+        self._offer = offers
+        self._rates: dict[frozenset[tuple[str, Decimal]], Rates] = {}
+        self._at: dict[tuple[str, str, datetime, int], Rates | None] = {}
+        self._steps: dict[int, tuple[Price, list[int]]] = {}
 
     def rates(self, provider: str, model: str, at: datetime, prompt: int) -> Rates | None:
         """The rates for a call with a prompt of so many tokens; None when nobody knows."""
-        return self._on_day(provider, model, at).rates(at, prompt)
+        offer = self._offer(provider, model, at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+        if offer is None:
+            return None
+        place = provider, model, at, bisect_left(self._steps_of(offer.price), prompt)
+        if place not in self._at:
+            self._at[place] = self._rates_of(offer.price.amounts(at, prompt))
+        return self._at[place]
 
-    def _on_day(self, provider: str, model: str, at: datetime) -> _Tariff:
-        place = (provider, model, at.toordinal())
-        found = self._days.get(place)
+    def charges(self, provider: str, model: str, days: Iterable[int]) -> list[Charge]:
+        """All that can hold on some days (their ordinals), in order of time; nothing where nobody knows."""
+        found: list[Charge] = []
+        for day in sorted(days):
+            start = datetime.fromordinal(day).replace(tzinfo=UTC)
+            offer = self._offer(provider, model, start)
+            if offer is None:
+                continue
+            steps = self._steps_of(offer.price)
+            begin = (start - _EPOCH) // _MILLISECOND
+            ends = _changes(offer.price, start)
+            for since, until in zip([timedelta(0), *ends], [*ends, _DAY], strict=True):
+                for above, upto in zip([-1, *steps], [*steps, None], strict=True):
+                    rates = self._rates_of(offer.price.amounts(start + since, above + 1))
+                    if rates is not None:
+                        span = begin + since // _MILLISECOND, begin + until // _MILLISECOND
+                        found.append(Charge(*span, above, upto, rates, offer.context, offer.max_output))
+        return found
+
+    def _steps_of(self, price: Price) -> list[int]:
+        """Sizes of prompts above which other amounts hold."""
+        # With the price, so that no other one gets its `id`.
+        kept = self._steps.get(id(price))
+        if kept is None:
+            steps = sorted({rate.above for rate in price.rates if rate.above >= 0})
+            kept = self._steps[id(price)] = (price, steps)
+        return kept[1]
+
+    def _rates_of(self, amounts: Mapping[str, Decimal]) -> Rates | None:
+        if not amounts:
+            return None
+        key = frozenset(amounts.items())
+        found = self._rates.get(key)
         if found is None:
-            found = self._days[place] = _Tariff(self._look_up(provider, model, at))
+            found = self._rates[key] = Rates(amounts)
         return found
 
 
-class _Tariff:
-    """An offer and what it comes to at the minutes and sizes that were asked for."""
+def _changes(price: Price, start: datetime) -> list[timedelta]:
+    """When in a day other amounts can begin to hold."""
+    found: set[timedelta] = set()
+    for rate in price.rates:
+        if rate.start != rate.end:
+            found |= {timedelta(minutes=rate.start), timedelta(minutes=rate.end)}
+        found |= {at - start for at in (rate.since, rate.until) if at is not None}
+    return sorted(each for each in found if timedelta(0) < each < _DAY)
 
-    def __init__(self, offer: Offer | None) -> None:
-        self.offer = offer
-        rates = () if offer is None else offer.price.rates
-        self._steps = sorted({rate.above for rate in rates if rate.above >= 0})
-        # Hours of the day are given to the minute; lists of prices are dated to the hour at most.
-        self._seconds = 60 if any(rate.start != rate.end for rate in rates) else 3600
-        self._rates: dict[tuple[int, int], Rates | None] = {}
 
-    def rates(self, at: datetime, prompt: int) -> Rates | None:
-        if self.offer is None:
-            return None
-        place = (int(at.timestamp()) // self._seconds, bisect_left(self._steps, prompt))
-        if place not in self._rates:
-            amounts = self.offer.price.amounts(at, prompt)
-            self._rates[place] = Rates(amounts) if amounts else None
-        return self._rates[place]
+def _units(amount: Decimal, digits: int) -> int:
+    return int(amount.scaleb(digits).to_integral_value(ROUND_CEILING))

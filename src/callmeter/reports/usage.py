@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
+
+if TYPE_CHECKING:
+    from callmeter.reports.savings_question import Answer, AnswerSizes, Question
 
 
 @dataclass(slots=True)
@@ -179,3 +182,9 @@ class Usage(Protocol):
     ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
         """The lines by the names of all their tags, in order, each with its value if it is `compared` and else an
         empty one. Lines that were refused are left out: nobody paid for them."""
+
+    def answer_sizes(self, *, period: Period = EVER) -> dict[str, AnswerSizes]:
+        """How long the whole answers (status `ok`) of each purpose are, where their tokens are known."""
+
+    def savings(self, question: Question, *, period: Period = EVER) -> Answer:
+        """What calls could have cost less (see `savings_question`)."""

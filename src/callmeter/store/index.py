@@ -27,6 +27,8 @@ from callmeter.words.record import UsageRecord
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from callmeter.reports.savings_question import Answer, AnswerSizes, Question
+
 # Somebody else's first build of ten million lines takes half of this; who waits longer builds for itself.
 _PATIENCE = 60
 _MEMORY = "350MB"
@@ -108,6 +110,14 @@ class UsageIndex:
     ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
         """See `Usage.taggings`."""
         return self._answer(lambda answers: answers.taggings(compared, period, where))
+
+    def answer_sizes(self, *, period: Period = EVER) -> dict[str, AnswerSizes]:
+        """See `Usage.answer_sizes`."""
+        return self._answer(lambda answers: answers.savings(period).answer_sizes())
+
+    def savings(self, question: Question, *, period: Period = EVER) -> Answer:
+        """See `Usage.savings`."""
+        return self._answer(lambda answers: answers.savings(period).answer(question))
 
     def _answer(self, ask: Callable[[Answers], _Answer]) -> _Answer:
         """An answer; if a file of the index turns out to be damaged, of the index made anew."""

@@ -28,6 +28,7 @@ from callmeter.store.index_query import (
     quantiles,
     take_away,
 )
+from callmeter.store.index_savings import Savings
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
 from callmeter.words.tags import BUILT_IN
@@ -170,6 +171,17 @@ class Answers:
             Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] - settled.get(row[:depth], 0), *row[-2:])
             for row in rows
         ]
+
+    def savings(self, period: Period) -> Savings:
+        """See `Usage.savings` and `Usage.answer_sizes`."""
+
+        def query() -> Query:
+            return self._query(period, ())
+
+        def key(name: str) -> str:
+            return key_name(name, self._aliases)
+
+        return Savings(self._all, query, self._source, key, self._has_corrections)
 
     def _places(self, query: Query, last: int) -> Iterator[Place]:
         """Where the lines stand, in order of time; the last so many, or all."""

@@ -1,0 +1,299 @@
+"""What calls could have cost less, from the rows of the usage index: `Usage.savings` and `Usage.answer_sizes` in SQL.
+
+The question comes as tables of some thousand rows. The period is read in stretches of about a million lines, since it
+takes room for each of them to tell who follows whom. Whatever a user wrote is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import add
+from typing import Any
+
+from callmeter.reports.grouping import NONE
+from callmeter.reports.savings_question import (
+    IN_A_ROW,
+    KEPT_MS,
+    LEAST_CACHED,
+    SAME_SIZE,
+    Answer,
+    AnswerSizes,
+    Question,
+    Saved,
+    Saving,
+)
+from callmeter.reports.sums import FAILED
+from callmeter.store.index_columns import CORRECTION, REFUSED
+from callmeter.store.index_query import Query
+
+_AT_ONCE = 1_000_000
+_HOUR, _DAY = 3_600_000, 86_400_000
+_YEAR_1 = 62_135_596_800_000  # milliseconds from then to 1970: what is divided is not negative
+_NO_LIMIT = (1 << 63) - 1
+_CALL = f"(rows.kind & {CORRECTION | REFUSED}) = 0"
+_WHOLE = f"{_CALL} AND rows.status = 'ok' AND sized"
+_FAILED = " OR ".join(f"status = '{word}'" for word in sorted(FAILED))
+_AMOUNTS = ("in_", "out", "cached", "write", "write_1h", "reasoning", "request", "unit")
+# How many tokens have which amount.
+_COUNTS = {
+    "in_": "tokens_in - tokens_cached - tokens_cache_write",
+    "out": "tokens_out - tokens_reasoning",
+    "cached": "tokens_cached",
+    "write": "tokens_cache_write - tokens_cache_write_1h",
+    "write_1h": "tokens_cache_write_1h",
+    "reasoning": "tokens_reasoning",
+}
+_LARGEST = "greatest(tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning)"
+# What each kind would save, of a call with the columns of `_priced`; the cost may be unknown, or below 0.
+_SAVES = {
+    Saving.ZOMBIE: "if(zombie IS NOT NULL, paid, 0)",
+    Saving.FAILED: f"if({_FAILED}, paid, 0)",
+    Saving.RETRIES: "if(whole AND retried, paid - own, 0)",
+    Saving.MODEL: """if(whole AND (own IS NULL OR other < own), if(retried AND own < paid, own, paid) - other, 0)""",
+    Saving.ANSWERS: "if(whole AND tokens_out > ceiling, (tokens_out - ceiling) * own_out // own_unit, 0)",
+    Saving.CACHE: """(read * (own_in_ - own_cached) - written * greatest(own_write - own_in_, 0)) // own_unit""",
+}
+_KINDS = tuple(_SAVES)
+
+
+class Savings:
+    """Answers about the lines that `query` asks for, a new one each time; `source` makes FROM and WHERE of it, `run`
+    runs SQL, `key` gives a grouping's name in its one form."""
+
+    def __init__(
+        self,
+        run: Callable[[str, Mapping[str, object]], list[tuple[Any, ...]]],
+        query: Callable[[], Query],
+        source: Callable[[Query], str],
+        key: Callable[[str], str],
+        has_corrections: Callable[[], bool],
+    ) -> None:
+        self._run = run
+        self._query = query
+        self._source = source
+        self._key = key
+        self._has_corrections = has_corrections
+
+    def answer_sizes(self) -> dict[str, AnswerSizes]:
+        """See `Usage.answer_sizes`."""
+        query = self._query()
+        purpose = query.name(self._key("purpose"))
+        query.conditions.append(_WHOLE)
+        # So many answers have no more tokens than `size`: `passed`.
+        sql = f"""
+            SELECT purpose, any_value(total), min(size) FILTER (2 * passed >= total),
+                min(size) FILTER (10 * passed >= 9 * total), max(size)
+            FROM (
+                SELECT purpose, size, sum(number) OVER (PARTITION BY purpose ORDER BY size) AS passed,
+                    sum(number) OVER (PARTITION BY purpose) AS total
+                FROM (
+                    SELECT {purpose} AS purpose, tokens_out AS size, count(*) AS number {self._source(query)}
+                    GROUP BY ALL
+                )
+            )
+            GROUP BY purpose
+        """
+        return {name: AnswerSizes(*map(int, sizes)) for name, *sizes in self._run(sql, query.given)}
+
+    def answer(self, question: Question) -> Answer:
+        """See `Usage.savings`."""
+        stretches, largest = self._stretches()
+        self._make_tables(question, largest)
+        sessions = list(question.zombies)
+        sums: dict[tuple[Any, ...], list[int]] = {}
+        alone = [0] * len(_KINDS)
+        for begin, end in stretches:
+            self._find_repeats(begin, end)
+            for *group, calls, cost, saved, tokens, by_itself in self._largest(question.by, begin, end):
+                alone = list(map(add, alone, map(int, by_itself)))
+                before = sums.setdefault(tuple(group), [0] * 4)
+                before[:] = map(add, before, map(int, (calls, cost, saved, tokens)))
+        found = [
+            Saved(_KINDS[kind], work, None if zombie is None else sessions[zombie], status, grown, *sums[group_of])
+            for group_of in sums
+            for kind, work, zombie, status, grown in [group_of]
+            if kind is not None
+        ]
+        return Answer(found, dict(zip(_KINDS, alone, strict=True)))
+
+    def _stretches(self) -> tuple[list[tuple[int, int]], int]:
+        """Parts of the period, in milliseconds, half-open; and the largest count of tokens that a call has."""
+        query = self._query()
+        query.conditions.append(_CALL)
+        hours = self._run(
+            f"""SELECT (ms + {_YEAR_1}) // {_HOUR} AS hour, count(*), max({_LARGEST}) {self._source(query)}
+                GROUP BY hour ORDER BY hour""",
+            query.given,
+        )
+        found: list[tuple[int, int]] = []
+        lines = 0
+        for hour, count, _ in hours:
+            begin = hour * _HOUR - _YEAR_1
+            if found and lines + count <= _AT_ONCE:
+                found[-1] = found[-1][0], begin + _HOUR
+                lines += count
+            else:
+                found.append((begin, begin + _HOUR))
+                lines = count
+        return found, max((largest for _, _, largest in hours), default=0)
+
+    def _make_tables(self, question: Question, largest: int) -> None:
+        charges = [(number, each) for number, tariff in enumerate(question.tariffs) for each in tariff]
+        rates = [each.rates for _, each in charges]
+        most = max((4 * largest * each.most + each.request + each.unit for each in rates), default=0)
+        kind = "BIGINT" if most < _NO_LIMIT else "HUGEINT"
+        self._table(
+            "charges",
+            {
+                "tariff": ("INTEGER", [number for number, _ in charges]),
+                "day": ("INTEGER", [(each.begin + _YEAR_1) // _DAY for _, each in charges]),
+                "begins": ("BIGINT", [each.begin for _, each in charges]),
+                "ends": ("BIGINT", [each.end for _, each in charges]),
+                "above": ("BIGINT", [each.above for _, each in charges]),
+                "upto": ("BIGINT", [_NO_LIMIT if each.upto is None else each.upto for _, each in charges]),
+                "context": ("BIGINT", [each.context for _, each in charges]),
+                "max_output": ("BIGINT", [each.max_output for _, each in charges]),
+                **{name: (kind, [getattr(each, name) for each in rates]) for name in _AMOUNTS},
+            },
+        )
+        works = question.works
+        self._table(
+            "works",
+            {
+                "work": ("INTEGER", list(range(len(works)))),
+                "own": ("INTEGER", [work.own for work in works]),
+                "other": ("INTEGER", [work.other for work in works]),
+                "ceiling": ("BIGINT", [work.ceiling for work in works]),
+                **{
+                    f"name{place}": ("VARCHAR", [work.names[place] for work in works])
+                    for place in range(len(question.by))
+                },
+            },
+        )
+        self._table(
+            "zombies",
+            {
+                "zombie": ("INTEGER", list(range(len(question.zombies)))),
+                "agent": ("VARCHAR", [agent for agent, _ in question.zombies]),
+                "session": ("VARCHAR", [session for _, session in question.zombies]),
+                "first": ("BIGINT", [first for first, _ in question.zombies.values()]),
+                "last": ("BIGINT", [last for _, last in question.zombies.values()]),
+            },
+        )
+
+    def _table(self, name: str, columns: Mapping[str, tuple[str, Sequence[object]]]) -> None:
+        """A table `saved_NAME` of some columns, each with its type and its values."""
+        listed = ", ".join(f"unnest(${column}::{kind}[]) AS {column}" for column, (kind, _) in columns.items())
+        given = {column: list(values) for column, (_, values) in columns.items()}
+        self._run(f"CREATE OR REPLACE TEMP TABLE saved_{name} AS SELECT {listed}", given)
+
+    def _find_repeats(self, begin: int, end: int) -> None:
+        """The table `saved_repeats` of the calls of a stretch whose prompts repeat."""
+        query = self._query()
+        agent, session = (query.name(self._key(name)) for name in ("agent", "session"))
+        query.conditions += [
+            _WHOLE,
+            f"tokens_in >= {LEAST_CACHED}",
+            # What makes evidence may lie before the stretch and behind it.
+            f"ms >= {begin - IN_A_ROW * KEPT_MS} AND ms < {end + IN_A_ROW * KEPT_MS}",
+        ]
+        self._run(
+            f"""
+            CREATE OR REPLACE TEMP TABLE saved_repeats AS
+            WITH asked AS (
+                SELECT rows.source, rows.line, ms, ident, {agent} AS agent, provider, model,
+                    nullif({session}, '{NONE}') AS session, sketch, tokens_in AS size,
+                    tokens_out - tokens_reasoning AS said, tokens_cached + tokens_cache_write AS had
+                {self._source(query)}
+            ), {_repeats("grown", "session")}, {_repeats("same", "sketch")}
+            SELECT DISTINCT ON (source, line) source, line, read, written, grown
+            FROM (FROM grown UNION ALL FROM same)
+            WHERE read > 0 AND ms >= {begin} AND ms < {end}
+            ORDER BY source, line, read DESC, grown DESC
+            """,
+            query.given,
+        )
+
+    def _largest(self, by: Sequence[str], begin: int, end: int) -> list[tuple[Any, ...]]:
+        """The calls of a stretch by their largest saving: its kind, the work or the zombie, how the calls ended and
+        prompts repeat; number, cost, what is saved, tokens for a cache, and what each kind would save by itself."""
+        query = self._query()
+        query.needs_fixed = self._has_corrections()
+        paid = "coalesce(cost, 0) + coalesce(fixed.change, 0)" if query.needs_fixed else "coalesce(cost, 0)"
+        agent, session = (query.name(self._key(name)) for name in ("agent", "session"))
+        names = [query.name(self._key(name)) for name in by]
+        same = " AND ".join(f"works.name{place} = {name}" for place, name in enumerate(names))
+        query.joins += [
+            f"JOIN saved_works AS works ON {same}",
+            _charge("own", "works.own"),
+            _charge("other", "works.other"),
+            f"""LEFT JOIN saved_zombies AS zombies ON zombies.agent = {agent} AND zombies.session = {session}
+                AND ms BETWEEN zombies.first AND zombies.last""",
+            "LEFT JOIN saved_repeats AS repeats ON repeats.source = rows.source AND repeats.line = rows.line",
+        ]
+        query.conditions += [_CALL, "rows.status <> 'cancelled'", f"ms >= {begin} AND ms < {end}"]
+        fits = """coalesce(tokens_in + tokens_out <= other.context, true)
+            AND coalesce(tokens_out <= other.max_output, true)"""
+        saves = [f"saves{kind}" for kind in range(len(_KINDS))]
+        amounts = [f"greatest(least(coalesce({value}, 0), paid), 0)::BIGINT" for value in _SAVES.values()]
+        listed = ", ".join(f"{amount} AS {name}" for amount, name in zip(amounts, saves, strict=True))
+        first = " ".join(f"WHEN {name} = most THEN {kind}" for kind, name in enumerate(saves))
+        zombie, cache = _KINDS.index(Saving.ZOMBIE), _KINDS.index(Saving.CACHE)
+        return self._run(
+            f"""
+            WITH priced AS (
+                SELECT work, zombie, rows.status AS status, {paid} AS paid, sized AND rows.status = 'ok' AS whole,
+                    attempts > 1 AS retried, tokens_out, ceiling, {_price("own")} AS own,
+                    CASE WHEN {fits} THEN {_price("other")} END AS other, own.in_ AS own_in_, own.out AS own_out,
+                    own.cached AS own_cached, own.write AS own_write, own.unit AS own_unit, read, written, grown
+                {self._source(query)}
+            ),
+            saving AS (SELECT *, {listed} FROM priced WHERE paid > 0),
+            most AS (SELECT *, greatest({", ".join(saves)}) AS most FROM saving),
+            largest AS (SELECT *, CASE WHEN most = 0 THEN NULL {first} END AS kind FROM most)
+            SELECT kind, if(kind = {zombie}, NULL, work) AS its_work, if(kind = {zombie}, zombie, NULL) AS its_zombie,
+                status, kind = {cache} AND grown AS how, count(*), sum(paid), sum(most),
+                coalesce(sum(read) FILTER (kind = {cache}), 0), [{", ".join(f"sum({name})" for name in saves)}]
+            FROM largest
+            GROUP BY kind, its_work, its_zombie, status, how
+            """,
+            query.given,
+        )
+
+
+def _repeats(name: str, key: str) -> str:
+    """The relation `name` of the calls that repeat a prompt, from the relation `asked`: by session or by sketch."""
+    grown = name == "grown"
+    follows = "size >= before + greatest(said_before, 1)" if grown else f"abs(size - before) * {SAME_SIZE} <= before"
+    return f"""
+        {name}_runs AS (
+            SELECT agent, provider, model, {key}, row_number() OVER () AS run FROM asked WHERE {key} IS NOT NULL
+            GROUP BY agent, provider, model, {key} HAVING count(*) > {IN_A_ROW}
+        ), {name}_calls AS (
+            SELECT source, line, ms, size, had, run, row_number() OVER calls AS place, lag(ms) OVER calls AS ms_before,
+                lag(size) OVER calls AS before, lag(said) OVER calls AS said_before
+            FROM asked JOIN {name}_runs USING (agent, provider, model, {key})
+            WINDOW calls AS (PARTITION BY run ORDER BY ms, ident)
+        ), {name}_steps AS (
+            SELECT *, place - row_number() OVER (PARTITION BY run ORDER BY place) AS stretch FROM {name}_calls
+            WHERE ms - ms_before <= {KEPT_MS} AND {follows}
+        ), {name} AS (
+            SELECT source, line, ms, least(before, size) - had AS read,
+                size - least(before, size) + if(place = min(place) OVER steps, before, 0) AS written, {grown} AS grown
+            FROM {name}_steps
+            WINDOW steps AS (PARTITION BY run, stretch)
+            QUALIFY count(*) OVER steps >= {IN_A_ROW}
+        )"""
+
+
+def _charge(name: str, tariff: str) -> str:
+    """A join of the rates for a call."""
+    return f"""LEFT JOIN saved_charges AS {name} ON {name}.tariff = {tariff}
+        AND {name}.day = (rows.ms + {_YEAR_1}) // {_DAY} AND rows.ms >= {name}.begins AND rows.ms < {name}.ends
+        AND tokens_in > {name}.above AND tokens_in <= {name}.upto"""
+
+
+def _price(rates: str) -> str:
+    """What a call's tokens cost, in nano-dollars, rounded up; NULL if an amount that it needs is."""
+    parts = [f"CASE WHEN {count} > 0 THEN ({count}) * {rates}.{amount} ELSE 0 END" for amount, count in _COUNTS.items()]
+    return f"({' + '.join(parts)} + {rates}.request + {rates}.unit - 1) // {rates}.unit"
