@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TextIO
 
@@ -46,7 +46,7 @@ def render(report: Report | Board, shape: str, stream: TextIO | None, env: Mappi
 
 def _text(report: Report | Board, look: Look) -> str:
     if isinstance(report, Board):
-        title = look.bold(escaped(report.title))
+        title = _folded(escaped(report.title), look, look.bold)
         sections = ["\n".join(_parts(each, look)) for each in report.sections.values()]
         return "\n\n".join([title, *_lead(report.lead, look), *sections, *_notes(report.notes, look)]) + "\n"
     heading, *rest = _parts(report, look)
@@ -55,10 +55,20 @@ def _text(report: Report | Board, look: Look) -> str:
 
 def _parts(report: Report, look: Look) -> list[str]:
     """Heading, table and notes."""
-    heading = look.bold(escaped(report.title))
+    heading = _folded(escaped(report.title), look, look.bold)
     if report.period is not None:
-        heading += "\n" + look.dim(_span(report))
+        heading += "\n" + _folded(_span(report), look, look.dim)
     return [heading, table(report, look) or "none", *_notes(report.notes, look)]
+
+
+def _folded(text: str, look: Look, style: Callable[[str], str]) -> str:
+    if len(text) <= look.width:
+        return style(text)
+    import textwrap
+
+    return "\n".join(
+        style(line) for line in textwrap.wrap(text, look.width, break_long_words=False, break_on_hyphens=False)
+    )
 
 
 def _lead(sentences: Sequence[str], look: Look) -> list[str]:

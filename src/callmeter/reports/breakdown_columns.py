@@ -28,14 +28,14 @@ _FIGURES = (
     Column("latency_p95_ms", "p95", Kind.MILLISECONDS, optional=5),
 )
 _COMPARED = (
-    Column("cost_before", "before", Kind.RATE),
+    Column("cost_before", "before", Kind.RATE, optional=1),
     Column("difference", "difference", Kind.DIFFERENCE),
-    Column("change", "change", Kind.CHANGE, quiet=True),
-    Column("calls_before", "calls before", Kind.COUNT, optional=1),
+    Column("change", "change", Kind.CHANGE, optional=1, quiet=True),
+    Column("calls_before", "calls before", Kind.COUNT, optional=3),
     Column("news", "", Kind.TEXT, quiet=True),
 )
 _COSTS = tuple(
-    Column(f"cost_p{rank}", f"{'cost ' * (rank == 50)}p{rank}", Kind.RATE, optional=3 if rank in (90, 99) else 1)
+    Column(f"cost_p{rank}", f"{'cost ' * (rank == 50)}p{rank}", Kind.RATE, optional=4 if rank in (90, 99) else 2)
     for rank in PERCENTILES
 )
 _LATENCIES = tuple(
@@ -43,7 +43,7 @@ _LATENCIES = tuple(
         f"latency_p{rank}_ms",
         f"{'took ' * (rank == 50)}p{rank}",
         Kind.MILLISECONDS,
-        optional=4 if rank in (90, 99) else 2,
+        optional=5 if rank in (90, 99) else 3,
     )
     for rank in PERCENTILES
 )
@@ -62,7 +62,7 @@ def columns(*, compared: bool, percentiles: bool, cumulative: bool, chart: str) 
     first, *others = (column for column in _FIGURES if column.name not in shown)
     if own or drawn:
         # What was asked for stays longest on a narrow terminal.
-        others = [replace(column, optional=column.optional and column.optional + 10) for column in others]
+        others = [replace(column, optional=column.optional + 10 if column.optional else 2) for column in others]
     return [first, *own, *others, *drawn]
 
 
