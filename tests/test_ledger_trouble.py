@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -30,16 +29,11 @@ def model() -> Iterator[CountingServer]:
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Path]:
+def mounted(file_system: Callable[[int], Path]) -> Path:
     """A small file system of its own."""
-    directory = tmp_path / "mounted"
-    directory.mkdir()
-    mount = shutil.which("mount") or lacking("mount is not installed")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m,mode=700", "none", directory], capture_output=True)
-    if done.returncode:
-        lacking("a small file system needs the right to mount one")
-    yield directory
-    subprocess.run(["umount", directory], check=True)
+    directory = file_system(1024)
+    directory.chmod(0o700)
+    return directory
 
 
 def policy(home: Path, limit: Decimal) -> str:

@@ -1,9 +1,12 @@
-"""What the options of `budget keys add` mean."""
+"""The options that `budget keys add` and `create` share, and what they mean."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
 
 from callmeter.cli.world import World
 from callmeter.providers.presets import find_provider
@@ -11,6 +14,22 @@ from callmeter.secrets.registry import label_fault, origin_of
 from callmeter.words.errors import UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.period import moment, zone_named
+
+Label = Annotated[
+    str | None, typer.Option("--label", metavar="LABEL", help="Its name; AGENT@PROVIDER if you give none.")
+]
+Whose = Annotated[
+    str | None, typer.Option("--provider", metavar="NAME", help="Whose key it is; the setting `provider` else.")
+]
+ForEnvironment = Annotated[
+    str | None, typer.Option("--environment", metavar="NAME", help="Only for calls with this tag: prod, dev.")
+]
+Owner = Annotated[str | None, typer.Option("--owner", metavar="WHO", help="Who answers for it.")]
+ForPurpose = Annotated[str | None, typer.Option("--purpose", metavar="TEXT", help="What it is for.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", metavar="LIST", help="Models it may call, with commas; `anthropic/*` for a family."),
+]
 
 
 def label_for(label: str | None, agent: str | None, environment: str | None, provider: str, default: bool) -> str:

@@ -14,7 +14,19 @@ from typing import Annotated, Any
 import typer
 
 from callmeter.cli.auditing import audit
-from callmeter.cli.key_options import address_of, expiry, label_for, model_list, span_text
+from callmeter.cli.key_options import (
+    ForEnvironment,
+    ForPurpose,
+    Label,
+    Models,
+    Owner,
+    Whose,
+    address_of,
+    expiry,
+    label_for,
+    model_list,
+    span_text,
+)
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.secret_input import read_secret
 from callmeter.cli.world import World
@@ -27,25 +39,16 @@ from callmeter.words.tags import tag_value
 def keys_add(
     ctx: typer.Context,
     agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent whose own key it is.")] = None,
-    label: Annotated[
-        str | None, typer.Option("--label", metavar="LABEL", help="Its name; AGENT@PROVIDER if you give none.")
-    ] = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose key it is; the setting `provider` else.")
-    ] = None,
+    label: Label = None,
+    provider: Whose = None,
     base_url: Annotated[
         str | None,
         typer.Option("--base-url", metavar="URL", help="The only address it is sent to; the provider's else."),
     ] = None,
-    environment: Annotated[
-        str | None, typer.Option("--environment", metavar="NAME", help="Only for calls with this tag: prod, dev.")
-    ] = None,
-    owner: Annotated[str | None, typer.Option("--owner", metavar="WHO", help="Who answers for it.")] = None,
-    purpose: Annotated[str | None, typer.Option("--purpose", metavar="TEXT", help="What it is for.")] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", metavar="LIST", help="Models it may call, with commas; `anthropic/*` for a family."),
-    ] = None,
+    environment: ForEnvironment = None,
+    owner: Owner = None,
+    purpose: ForPurpose = None,
+    models: Models = None,
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="WHEN", help="Not used from then on: `90d`, `12w`, a date.")
     ] = None,

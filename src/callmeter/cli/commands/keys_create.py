@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 from callmeter.cli.amounts import amount_in
-from callmeter.cli.key_options import address_of, expiry, label_for, model_list
+from callmeter.cli.key_options import (
+    ForEnvironment,
+    ForPurpose,
+    Label,
+    Models,
+    Owner,
+    Whose,
+    address_of,
+    expiry,
+    label_for,
+    model_list,
+)
 from callmeter.cli.options import Quiet, Verbose
 from callmeter.cli.rotating import bench_of
 from callmeter.cli.world import World
@@ -49,21 +60,12 @@ def keys_create(
         str | None, typer.Option("--tier", metavar="NAME", help="Take the limit of this tier: `free`, `standard`, …")
     ] = None,
     reset: Annotated[Reset, typer.Option("--reset", help="When the ceiling begins anew.")] = Reset.MONTHLY,
-    label: Annotated[
-        str | None, typer.Option("--label", metavar="LABEL", help="Its name; AGENT@PROVIDER if you give none.")
-    ] = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose key it is; the setting `provider` else.")
-    ] = None,
-    environment: Annotated[
-        str | None, typer.Option("--environment", metavar="NAME", help="Only for calls with this tag: prod, dev.")
-    ] = None,
-    owner: Annotated[str | None, typer.Option("--owner", metavar="WHO", help="Who answers for it.")] = None,
-    purpose: Annotated[str | None, typer.Option("--purpose", metavar="TEXT", help="What it is for.")] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", metavar="LIST", help="Models it may call, with commas; `anthropic/*` for a family."),
-    ] = None,
+    label: Label = None,
+    provider: Whose = None,
+    environment: ForEnvironment = None,
+    owner: Owner = None,
+    purpose: ForPurpose = None,
+    models: Models = None,
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="WHEN", help="Dead from then on, at the provider too: `90d`.")
     ] = None,
