@@ -95,6 +95,15 @@ def test_the_first_sentence_has_the_cost_the_calls_and_the_change() -> None:
     assert subject_line(board) == "LLM spend 2026-W46: 4.00 USD (+100%)"
 
 
+@pytest.mark.parametrize(
+    ("cost", "said", "subject"), [("9.96", "$0.0400 (0.4%) less", "(-0.4%)"), ("10.001", "$0.00100 more", "(0%)")]
+)
+def test_a_small_change_is_not_said_to_be_none(cost: str, said: str, subject: str) -> None:
+    board = of([call(MONDAY - DAY, cost=Decimal(10)), call(MONDAY, cost=Decimal(cost))])
+    assert said in board.lead[0]
+    assert subject_line(board).endswith(subject)
+
+
 def test_an_empty_week_says_so_and_what_the_week_before_was() -> None:
     board = of([call(MONDAY - DAY, cost=Decimal(2))])
     assert board.lead[0] == "No calls in week 46. Week 45 had 1 call for $2.00."

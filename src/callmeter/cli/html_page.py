@@ -14,7 +14,7 @@ from importlib.resources import files
 from callmeter.cli.html_charts import Chart, chart_of
 from callmeter.cli.tables import escaped, shown_column, visible
 from callmeter.reports.report import Board, Cell, Column, Kind, Report
-from callmeter.words.money import shown
+from callmeter.words.money import more_or_less, shown
 
 _TEMPLATE = "review.html.jinja"
 _BESIDE = (("course", "parts"), ("trouble", "errors"))
@@ -159,7 +159,7 @@ def _tiles(board: Board) -> list[Tile]:
     difference, change, errors = row.get("difference"), row.get("change"), row.get("errors")
     tiles = [Tile("spent", shown(cost) if isinstance(cost, int) else "unknown")]
     if isinstance(difference, int):
-        share = f"{change * 100:+,.0f}%" if isinstance(change, Decimal) else ""
+        share = more_or_less(change) if isinstance(change, Decimal) else ""
         sign = "+" if difference > 0 else ""
         tiles.append(Tile("change", f"{sign}{shown(difference)}", share, _tone(difference)))
     tiles.append(Tile("calls", f"{calls:,}", f"{row['refused']:,} refused" if row.get("refused") else ""))

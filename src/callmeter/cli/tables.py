@@ -14,7 +14,7 @@ from typing import TextIO
 
 from callmeter.reports.forecast_words import chance_text
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
-from callmeter.words.money import shown
+from callmeter.words.money import more_or_less, shown
 
 _GUTTER = 2
 _NAME = 20  # a longer text does not make columns give way: it is cut
@@ -293,7 +293,7 @@ def _shown(kind: Kind, cell: Cell) -> str:
         case Kind.DAYS, Decimal():
             return f"{cell} d"
         case Kind.CHANGE, Decimal():
-            return f"{cell * 100:+,.0f}%"
+            return more_or_less(cell)
         case Kind.CHANCE, Decimal():
             return chance_text(cell)
         case Kind.RATIO, Decimal():

@@ -23,7 +23,7 @@ from callmeter.reports.review_span import Span
 from callmeter.reports.review_trouble import origin, trouble
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import text_of
-from callmeter.words.money import shown, usd
+from callmeter.words.money import more_or_less, shown, usd
 from callmeter.words.period import bucket
 
 _SHORT_DAYS = 7
@@ -129,7 +129,7 @@ def subject_line(board: Board) -> str:
     cost, change = facts["cost"], facts["change"]
     money = f"{cost:.2f} USD" if isinstance(cost, Decimal) else "cost unknown"
     money = money if facts["calls"] or cost else "no calls"
-    more = f" ({change * 100:+,.0f}%)" if isinstance(change, Decimal) else ""
+    more = f" ({more_or_less(change)})" if isinstance(change, Decimal) else ""
     return f"LLM spend {facts['name']}: {money}{more}"
 
 
@@ -160,7 +160,7 @@ def _headline(span: Span, now: Figures, before: Figures | None) -> str:
     difference, change = now.nano - before.nano, relative(now.nano, before.nano)
     if not difference:
         return f"{said}, as much as {span.before.name}."
-    share = f" ({abs(change) * 100:,.0f}%)" if change is not None else ""
+    share = f" ({more_or_less(abs(change)).lstrip('+')})" if change else ""
     return f"{said}: {shown(abs(difference))}{share} {'more' if difference > 0 else 'less'} than {span.before.name}."
 
 
@@ -173,7 +173,7 @@ def _movers(now: Groups, before: Groups) -> list[str]:
         name = max(moves, key=lambda each: (moves[each] * way, each), default="")
         if len(moves) > 1 and moves[name] * way * _MATTERS > largest:
             rate = relative(now.get(name, Figures()).nano, before.get(name, Figures()).nano)
-            share = f" ({rate * 100:+,.0f}%)" if rate is not None else ""
+            share = f" ({more_or_less(rate)})" if rate is not None else ""
             said.append(f"{what}: agent {name}, {signed(moves[name])}{share}.")
     return said
 

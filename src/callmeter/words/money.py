@@ -84,3 +84,9 @@ def amount_text(amount: int, unit: str) -> str:
 def amount_value(amount: int, unit: str) -> int | Decimal:
     """An amount in a quota's unit, for JSON: USD exactly, tokens, calls."""
     return usd(amount) if unit == "usd" else amount
+
+
+def more_or_less(change: Decimal) -> str:
+    """A relative change for people: `+12%`, `-4%`, `-0.4%`; 0.12 is 12 % more."""
+    per_cent = change * 100
+    return f"{per_cent:+,.{0 if abs(per_cent) >= 1 else 1}f}%" if per_cent else "0%"
