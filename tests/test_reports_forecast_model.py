@@ -205,3 +205,22 @@ def _sane(ahead: Range) -> None:
     assert ahead.expected >= 0 and ahead.variance >= 0
     assert 0 <= ahead.over(10**9) <= 1
     assert ahead is NOTHING or ahead.mean > 0
+
+
+def test_where_few_days_have_spend_a_quiet_week_hardly_lowers_the_level() -> None:
+    """One day in ten has spend: a week without says nothing. Every day has spend: a week without says much."""
+    seldom = [NANO if day % 10 == 0 else 0 for day in range(60)]
+    before, after = week(seldom[:51]).mean, week(seldom[:51] + [0] * 9).mean
+    assert after == pytest.approx(0.7 * NANO, rel=0.2)
+    assert after > 0.6 * before
+    daily = [NANO] * 51
+    assert week([*daily, *[0] * 9]).mean < 0.5 * week(daily).mean
+
+
+def test_the_usual_mean_counts_for_nothing_where_each_day_has_spend() -> None:
+    """The level of a subject that doubled two weeks ago and spends daily is what weights halving every 7 days say."""
+    found = fitted([NANO] * 42 + [2 * NANO] * 14)
+    assert found.weekdays == pytest.approx((1.0,) * 7)
+    late = sum(0.5 ** (age / 7) for age in range(14))
+    early = sum(0.5 ** (age / 7) for age in range(14, 56))
+    assert found.level / NANO == pytest.approx((2 * late + early) / (late + early))

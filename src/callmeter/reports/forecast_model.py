@@ -21,6 +21,8 @@ from callmeter.reports.gamma import quantile, upper_tail
 _OF_LEVEL = 7
 _OF_WEEKDAYS = 42
 _OF_SPREAD = 28
+# How many days the usual mean counts for, where something is spent on every second day.
+_LENT = 2
 # A level moves by about a tenth in a week, whatever the past looked like.
 _DRIFT = 0.10
 # What the cap cut off comes back as an everyday share, up to so much.
@@ -142,7 +144,7 @@ def fit(days: Sequence[int | None], newest: date, *, guarded: bool = False) -> F
     cap = _cap(spent, len(known))
     capped = [min(amount, cap) for _, _, amount in known]
     weekdays = _weekdays(known, capped)
-    recent = [_weight(age, _OF_LEVEL) for age, _, _ in known]
+    recent = _recent(known)
     usual = [weekdays[weekday] for _, weekday, _ in known]
     level = _dot(recent, capped) / _dot(recent, usual)
     wide = capped if guarded else [min(amount, 3 * cap) for _, _, amount in known]
@@ -165,6 +167,16 @@ def _weight(age: int, half_life: int) -> float:
 
 def _dot(one: Iterable[float], other: Iterable[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def _recent(known: Sequence[_Day]) -> list[float]:
+    """How much each day counts for the level. Where something is spent on few days, the last weeks say little: then
+    the usual mean of a day counts as well, as so many days as such days vary (the squared coefficient of variation of
+    whether anything is spent, as in credibility theory: Bühlmann 1967)."""
+    slow = [_weight(age, _OF_WEEKDAYS) for age, _, _ in known]
+    busy = sum(weight for weight, (_, _, amount) in zip(slow, known, strict=True) if amount)
+    lent = _LENT * (1 / busy - 1 / sum(slow)) if busy else 0.0
+    return [_weight(age, _OF_LEVEL) + lent * weight for (age, _, _), weight in zip(known, slow, strict=True)]
 
 
 def _cap(spent: Sequence[float], days: int) -> float:
