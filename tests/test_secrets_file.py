@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from callmeter.secrets.environment import EnvironmentStore
 from callmeter.secrets.file import FileStore
 from callmeter.secrets.open_store import Stores
-from callmeter.secrets.secret import MAX_KEY, Secret, looks_like_key, parse_secret
+from callmeter.secrets.secret import MAX_KEY, Secret, parse_secret
 from callmeter.words.errors import Malformed, NoKey, Unavailable, UsageError
 from callmeter.words.jsontext import dumps
+from callmeter.words.key_shape import looks_like_key
 from conftest import lacking
 from kill_points import every_kill
 

@@ -16,9 +16,12 @@ from callmeter.flows.terms import Call, Means, Outcome
 from callmeter.policy.tag_rules import TagsRefused, settle_tags
 from callmeter.providers.chat import Request, body_of
 from callmeter.providers.presets import Provider, find_provider
+from callmeter.secrets.environment import keys_in
+from callmeter.secrets.secret import require_no_key
 from callmeter.store.audit_head import newest_anchor
 from callmeter.store.settings import seconds, whole_number
 from callmeter.words.errors import CallmeterError, Incomplete, NoKey, Refused, Stopped, UsageError
+from callmeter.words.key_shape import holds_key, key_given
 from callmeter.words.money import parse_usd
 from callmeter.words.tags import BUILT_IN, parse_tag
 
@@ -128,12 +131,14 @@ class One:
             self.schema = parse_schema(schema_text(str(given["schema"])))
             options["response_format"] = response_format(self.schema)
         name = settings.text("provider", _text(given, "provider")) or "openrouter"
+        named = settings.text("model", _text(given, "model")) or ""
+        if any(map(holds_key, [name, named, *self._fallbacks()])):
+            raise key_given("the name of a provider or model")
         provider = find_provider(name, settings.providers, settings.text("base_url", _text(given, "base_url")))
         try:
             self.tags = self.settled_tags()
         except TagsRefused as error:
             # The policy's refusal is an outcome of a call; it is logged at no cost.
-            named = settings.text("model", _text(given, "model")) or ""
             refuse(provider.name, error.tags, error, named, world.paths.log, world.host, world.now())
             raise
         self.history = self._history()
@@ -175,7 +180,9 @@ class One:
             (by_settings if origin == "config.toml" else by_variable).append((name, value))
         by_option = [(name, str(given[name])) for name in BUILT_IN if given[name] is not None]
         by_option += [parse_tag(text) for text in _texts(given, "tag")]
-        return settle_tags([by_settings, by_variable, self.template_tags, by_option, self.line_tags], self.world.policy)
+        sources = [by_settings, by_variable, self.template_tags, by_option, self.line_tags]
+        require_no_key([value for source in sources for _, value in source], keys_in(self.world.env))
+        return settle_tags(sources, self.world.policy)
 
     def _fallbacks(self) -> list[str]:
         by_option = _texts(self.given, "fallback_model")
@@ -234,6 +241,8 @@ class One:
         except (NoKey, Refused) as error:
             refuse(provider.name, call.tags, error, call.request.model, world.paths.log, world.host, world.now())
             raise
+        if first is not None:
+            require_no_key(call.tags.values(), [first.secret])
         return Means(
             transport=transport_of(world, call.provider),
             keys=chain([first], keys),

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Sequence
 
 from callmeter.cli.world import World
-from callmeter.secrets.secret import MAX_KEY, Secret, looks_like_key, parse_secret
+from callmeter.secrets.secret import MAX_KEY, Secret, parse_secret
 from callmeter.words.errors import NoKey, UsageError
+from callmeter.words.key_shape import looks_like_key
 
 # What the line discipline keeps of one line; it drops the rest without a word.
 _TERMINAL_LINE = 4095

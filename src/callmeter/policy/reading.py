@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from callmeter.words.errors import CallmeterError
+from callmeter.words.key_shape import holds_key
 from callmeter.words.money import nano
 from callmeter.words.tags import MAX_VALUE, tag_name, tag_value
 
@@ -270,7 +271,11 @@ def shown(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, str):
-        return f"a text of {len(value)} characters" if len(value) > 40 or "sk-" in value else repr(value)
+        return (
+            f"a text of {len(value)} characters"
+            if len(value) > 40 or "sk-" in value or holds_key(value)
+            else repr(value)
+        )
     if isinstance(value, int | Decimal):
         text = str(value)
         return text if len(text) <= 40 else f"a number of {len(text)} digits"

@@ -34,6 +34,11 @@ HINT = (
 )
 
 
+def keys_in(env: Mapping[str, str]) -> list[Secret]:
+    """The keys that stand in the variables for keys."""
+    return [Secret(key) for variable in KEY_VARIABLES if (key := env.get(variable, "").strip())]
+
+
 class EnvironmentStore:
     """The environment as a secret store that can only be read; a name is a variable's name."""
 

@@ -6,9 +6,9 @@ that in a cache); `registry_file` changes it.
 
 from __future__ import annotations
 
-from callmeter.secrets.secret import looks_like_key
 from callmeter.words.errors import Malformed, NoKey, Refused, UsageError
 from callmeter.words.instant import parse_instant
+from callmeter.words.key_shape import looks_like_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from callmeter.words.digest import hex_digest
 from callmeter.words.errors import NoKey
+from callmeter.words.key_shape import key_given
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_KEY = 8 * 1024
-
-# How the keys of well-known providers begin; what they look like when somebody gives one in the wrong place.
-_BEGINNINGS = ("sk-", "sk_", "gsk_", "xai-", "pplx-", "hf_", "r8_", "AIza", "key-", "nvapi-", "fw_", "csk-")
+# A shorter one is a stand-in (`none`, `test`) for an endpoint that takes any.
+_SHORTEST = 12
 
 
 class Secret(str):
@@ -57,6 +61,13 @@ class Secret(str):
         return self
 
 
+def require_no_key(values: Iterable[str], keys: Iterable[Secret]) -> None:
+    """Raises UsageError when one of these values of tags has one of these keys in it."""
+    known = [key.reveal() for key in keys if len(key.reveal()) >= _SHORTEST]
+    if any(key in value for value in values for key in known):
+        raise key_given("a tag")
+
+
 def parse_secret(data: bytes, where: str) -> Secret:
     """The key in some bytes, less one newline at their end. `where` names the place in the message.
 
@@ -79,10 +90,3 @@ def parse_secret(data: bytes, where: str) -> Secret:
     else:
         return Secret(key.decode("ascii"))
     raise NoKey(f"the key {where} {fault}", "give the bare key, on one line, as the provider shows it", code="bad_key")
-
-
-def looks_like_key(text: str) -> bool:
-    """Whether text is probably a key, which does not belong where labels, names and options stand."""
-    return (
-        len(text) >= 16 and text.startswith(_BEGINNINGS) and text.isascii() and text.isprintable() and " " not in text
-    )

@@ -7,6 +7,7 @@ itself; `KIND:PATTERN` with `*` inside, everything that matches, together.
 from __future__ import annotations
 
 from callmeter.words.errors import UsageError
+from callmeter.words.key_shape import holds_key, key_given
 from callmeter.words.tags import tag_name, tag_value
 
 TYPE_CHECKING = False
@@ -67,6 +68,8 @@ def parse_subject(text: str, aliases: Mapping[str, str] | None = None) -> Subjec
     """`agent:code`, `session:*`, `model:anthropic/*`, `total`; `aliases` are other names of tags. Raises UsageError."""
     if text == "total":
         return Subject("total", "")
+    if holds_key(text):
+        raise key_given("the subject")
     kind, colon, value = text.partition(":")
     if not colon or not value.strip() or not value.isprintable():
         raise UsageError(

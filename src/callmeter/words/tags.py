@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from callmeter.words.errors import UsageError
+from callmeter.words.key_shape import holds_key, key_given
 
 BUILT_IN = (
     "agent",
@@ -31,6 +32,8 @@ ALIASES = {
 
 def tag_name(text: str) -> str:
     """A tag's name in its one form (`cost-center` is `cost_center`). Raises UsageError."""
+    if holds_key(text):
+        raise key_given("the name of a tag")
     name = text.strip().replace("-", "_").lower()
     plain = name.replace("_", "").replace(".", "")
     if not plain.isalnum() or not plain.isascii() or name[0].isdigit() or len(name) > MAX_NAME:
@@ -43,12 +46,15 @@ def tag_name(text: str) -> str:
 
 
 def tag_value(name: str, text: str) -> str:
-    """A tag's value, in Unicode's composed form. Raises UsageError for empty, long or unprintable values."""
+    """A tag's value, in Unicode's composed form. Raises UsageError for empty, long or unprintable values, and for one
+    that has a key in it."""
     value = text.strip()
     if not value.isascii():
         import unicodedata
 
         value = unicodedata.normalize("NFC", value)
+    if holds_key(value):
+        raise key_given(f"tag {name}")
     if not value:
         raise UsageError(f"tag {name} is empty", f"give `{name}` a value or leave it out", code="bad_tag")
     if len(value) > MAX_VALUE:
@@ -67,6 +73,8 @@ def parse_tag(text: str) -> tuple[str, str]:
     """`team=search` as a pair. Raises UsageError."""
     name, separator, value = text.partition("=")
     if not separator:
+        if holds_key(text):
+            raise key_given("--tag")
         raise UsageError(f"--tag {text!r} is not NAME=VALUE", "write `--tag team=search`", code="bad_tag")
     name = tag_name(name)
     return name, tag_value(name, value)
