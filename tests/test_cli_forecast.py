@@ -86,6 +86,7 @@ def test_json_has_the_sum_its_ranges_basis_and_quality(desk: Desk) -> None:
         "days_with_spend": 23,
         "from": "2026-10-29",
         "until": "2026-11-20",
+        "days_lost": 0,
     }
     assert page["facts"]["quality"] == "ok"
     days = page["sections"]["next_month_days"]["rows"]

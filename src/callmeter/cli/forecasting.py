@@ -10,6 +10,7 @@ from callmeter.cli.asking import allowances_of, teller_of
 from callmeter.cli.ledgers import recover_holds
 from callmeter.cli.reading import Clock, open_usage
 from callmeter.cli.world import World
+from callmeter.flows.forecast_past import past_of
 from callmeter.flows.quota_listing import every_stand
 from callmeter.reports.forecast import Forecast
 from callmeter.reports.forecast_grades import Grade, grades, said_by
@@ -90,7 +91,9 @@ def alert_exhaustion(world: World, found: Sequence[Exhaustion]) -> None:
 def look_ahead(world: World, clock: Clock) -> None:
     """Tell people of quotas that are likely to be exceeded, if the policy has somebody who wants to know."""
     if world.policy.quotas and any("exhaustion" in each.on for each in world.policy.alerts):
-        found, _ = quotas_ahead(world, Now(open_usage(world, None, clock), clock.now), live=True)
+        found, _ = quotas_ahead(
+            world, past_of(open_usage(world, None, clock), clock.now, world.paths, own=True), live=True
+        )
         alert_exhaustion(world, found)
 
 

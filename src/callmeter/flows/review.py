@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from callmeter.flows.anomalies import rates_from
+from callmeter.flows.forecast_past import past_of
 from callmeter.flows.offers import offers_of
 from callmeter.policy.document import Policy
 from callmeter.providers.presets import find_provider
@@ -18,7 +19,6 @@ from callmeter.reports.anomaly_finding import Floors, Scope
 from callmeter.reports.anomaly_sessions import zombie_sessions
 from callmeter.reports.change import Rates
 from callmeter.reports.forecast_grades import Said
-from callmeter.reports.forecast_history import Now
 from callmeter.reports.report import Report
 from callmeter.reports.review import Sources
 from callmeter.reports.review_events import KeyAge
@@ -76,7 +76,7 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
     said: list[Said] = []
     if ground.own:
         said = read("Earlier forecasts are", lambda: read_forecasts(places.forecasts), said)
-    instant = Now(usage, now)
+    instant = past_of(usage, now, places, own=ground.own)
     # What was forecast after the moment of this review is none of its business.
     ahead = outlook(instant, span.unit, ground.policy, [each for each in said if parse_instant(each.made_at) <= now])
     if ground.live:

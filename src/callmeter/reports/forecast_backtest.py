@@ -57,18 +57,20 @@ class Trial:
 
 
 def backtest(days: Sequence[int | None], newest: date, length: int) -> Trial:
-    """Forecasts of `length` days from every seventh day on, the first after two weeks of log."""
+    """Forecasts of `length` days from every seventh day on, the first after two weeks of log. None is made for days of
+    which one is missing, or after a week of which all are."""
     trial = Trial()
     for origin in range(len(days) - length, _FIRST - 1, -7):
-        future = [amount or 0 for amount in days[origin : origin + length]]
-        trial.add(days[:origin], newest - (len(days) - origin) * _DAY, future)
+        future = [amount for amount in days[origin : origin + length] if amount is not None]
+        if len(future) == length and any(amount is not None for amount in days[origin - 7 : origin]):
+            trial.add(days[:origin], newest - (len(days) - origin) * _DAY, future)
     return trial
 
 
 def backtest_report(found: Mapping[str, Sequence[int | None]], newest: date) -> Report:
     """The trials of each subject, by its name; the first of them is the total. Raises UsageError when its log is too
     short to say anything."""
-    length = len(next(iter(found.values()), ()))
+    length = sum(amount is not None for amount in next(iter(found.values()), ()))
     if length < LEAST_DAYS:
         raise UsageError(
             f"a backtest needs {LEAST_DAYS} complete days of log, and there are {length}",

@@ -83,9 +83,13 @@ def said_by(forecast: Forecast, by: Sequence[str], made_at: str) -> list[Said]:
 
 
 def grades(said: Iterable[Said], now: Now) -> list[Grade]:
-    """The grades of the forecasts whose days are over, and were covered by the log: the latest days first, the total
-    before its parts. Of several for the same days and subject, the last one made counts."""
-    kept = {each.place: each for each in said if each.last < now.until}
+    """The grades of the forecasts whose days are over, and were covered by the log, none of them lost: the latest days
+    first, the total before its parts. Of several for the same days and subject, the last one made counts."""
+    kept = {
+        each.place: each
+        for each in said
+        if each.last < now.until and not now.missing.within(each.first, each.last + _DAY)
+    }
     pasts: dict[tuple[str, ...], Mapping[tuple[str, ...], History]] = {}
     found = []
     for each in kept.values():

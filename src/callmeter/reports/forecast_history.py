@@ -1,16 +1,18 @@
 """What subjects took on each day of the past, as the forecast wants it: complete days, and how much of today is left.
 
-A day without a line is 0 once the subject has made its first call; the days before that, and today, are no days. A call
-whose cost nobody knows counts at its estimate. A correction counts on the day of its call.
+A day without a line is 0 once the subject has made its first call; the days before that, and today, are no days. Days
+that the log has lost are missing, which is not 0. A call whose cost nobody knows counts at its estimate. A correction
+counts on the day of its call.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 
 from callmeter.reports.forecast_model import Fit, Share, fit
+from callmeter.reports.lost_days import Lost, missing_days
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.period import Period, bucket
 
@@ -27,10 +29,11 @@ _STOPPED = ("quota_exceeded", "quota_busy", "frozen", "loop", "limit_exceeded", 
 
 class History:
     """What one subject took a day, in each unit (money in nano-dollars), since its first call; `guessed` is the part
-    of its money that is only estimated."""
+    of its money that is only estimated. `missing` are days that nobody knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, missing: Collection[date] = ()) -> None:
         self.first: date | None = None
+        self.missing = frozenset(missing)
         self.amounts: dict[str, Counter[date]] = {unit: Counter() for unit in UNITS}
         self.guessed: Counter[date] = Counter()
 
@@ -49,15 +52,18 @@ class History:
         for unit, amounts in other.amounts.items():
             self.amounts[unit].update(amounts)
         self.guessed.update(other.guessed)
+        self.missing |= other.missing
         self.first = min(filter(None, (self.first, other.first)), default=None)
 
     def days(self, until: date, unit: str = "usd") -> list[int | None]:
-        """What each day took, from the first call (or so many days ago as still count) up to, not including, a day."""
+        """What each day took, from the first call (or so many days ago as still count) up to, not including, a day;
+        None for days that are missing."""
         if self.first is None:
             return []
         begin = max(self.first, until - HISTORY * _DAY)
         amounts = self.amounts[unit]
-        return [amounts[begin + n * _DAY] for n in range((until - begin).days)]
+        days = [begin + n * _DAY for n in range((until - begin).days)]
+        return [None if day in self.missing else amounts[day] for day in days]
 
     def sum(self, first: date, last: date, unit: str = "usd") -> int:
         """What it took from one day to another, both included."""
@@ -69,10 +75,12 @@ class History:
 
 
 class Now:
-    """`today` is the day of `now`; days before `until` are complete. `end`: what began later is in no figure."""
+    """`today` is the day of `now`; days before `until` are complete. `end`: what began later is in no figure. `losses`
+    are what the log is known to have lost, and `missing` the days that are missing for it."""
 
-    def __init__(self, usage: Usage, now: datetime) -> None:
+    def __init__(self, usage: Usage, now: datetime, losses: Sequence[Lost] = ()) -> None:
         self.usage = usage
+        self.missing = missing_days(usage, losses, now)
         self.now = now
         self.today = now.astimezone(usage.zone).date()
         # The last moment of a day, which `--as-of` with a date means, is the end of that day.
@@ -136,7 +144,7 @@ def histories(usage: Usage, by: Sequence[str], now: Now) -> dict[tuple[str, ...]
     """The history of each combination of values of some groupings, up to now."""
     found: dict[tuple[str, ...], History] = {}
     for (label, origin, *names), figures in usage.groups(["day", "origin", *by], period=Period(None, now.end, "")):
-        found.setdefault(tuple(names), History()).add(date.fromisoformat(label), figures, origin)
+        found.setdefault(tuple(names), History(now.missing.days)).add(date.fromisoformat(label), figures, origin)
     return found
 
 

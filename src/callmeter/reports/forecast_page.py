@@ -8,10 +8,11 @@ from decimal import Decimal
 
 from callmeter.reports.forecast import Forecast, Part
 from callmeter.reports.forecast_grades import Grade, grade_sentence, hits_sentence
-from callmeter.reports.forecast_history import RECENT, History, Now, doubt, quality
+from callmeter.reports.forecast_history import HISTORY, RECENT, History, Now, doubt, quality
 from callmeter.reports.forecast_quotas import Exhaustion
 from callmeter.reports.forecast_words import chance_text, count_text, days_text, range_text, weekday_of
 from callmeter.reports.grouping import title_of
+from callmeter.reports.lost_days import lost_sentence
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion, share_of
 from callmeter.words.instant import text_of
@@ -74,6 +75,7 @@ def forecast_page(
                 "days_with_spend": total.fit.days_with_spend if total.fit else 0,
                 "from": _first_day(total.history, now),
                 "until": (now.until - _DAY).isoformat() if total.fit else None,
+                "days_lost": len(_lost(total, now)),
             },
             "quality": quality(total.fit),
             "stopped_days": stopped,
@@ -265,7 +267,11 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
     why = doubt(total.fit)
     if why:
         notes.append(f"{why[:1].upper()}{why[1:]}.")
-    if spent and not total.history.sum(now.until - 3 * _DAY, now.until - _DAY):
+    lost = lost_sentence(now.missing, total.history.first or now.until, now.until)
+    if lost:
+        notes.append(lost)
+    lately = now.until - 3 * _DAY
+    if spent and not total.history.sum(lately, now.until - _DAY) and not now.missing.within(lately, now.until):
         notes.append("Nothing was spent in the last 3 days.")
     recently = [now.until - n * _DAY for n in range(1, RECENT + 1)]
     guessed = sum(total.history.guessed[day] for day in recently)
@@ -312,6 +318,11 @@ def _graded(grades: Sequence[Grade]) -> list[str]:
 def _first_day(history: History, now: Now) -> str | None:
     first = history.first
     return None if first is None or first >= now.until else first.isoformat()
+
+
+def _lost(part: Part, now: Now) -> list[date]:
+    first = part.history.first
+    return [] if first is None else now.missing.within(max(first, now.until - HISTORY * _DAY), now.until)
 
 
 def _date(day: date | None) -> str | None:

@@ -19,10 +19,11 @@ from callmeter.cli.amounts import amount_in
 from callmeter.cli.forecasting import alert_exhaustion, keep_and_grade, quotas_ahead, require_room
 from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
+from callmeter.flows.forecast_past import past_of
 from callmeter.reports.forecast import MOST_DAYS, Horizon, next_days, next_month, next_week, to_end
 from callmeter.reports.forecast import forecast as forecast_of
 from callmeter.reports.forecast_backtest import backtest_report
-from callmeter.reports.forecast_history import Now, histories, stopped_days, together
+from callmeter.reports.forecast_history import histories, stopped_days, together
 from callmeter.reports.forecast_page import forecast_page
 from callmeter.reports.grouping import is_time, key_name
 from callmeter.words.errors import UsageError
@@ -79,7 +80,7 @@ def forecast(
     flags = {"agent": by_agent, "purpose": by_purpose, "model": by_model}
     names = _names([*(name for name, wanted in flags.items() if wanted), *(by or ())], world.policy.aliases)
     usage = open_usage(world, log, clock)
-    now = Now(usage, clock.now)
+    now = past_of(usage, clock.now, world.paths, own=log is None)
     found = histories(usage, names, now)
     if backtest:
         subjects = {"total": together(found.values())} | {
