@@ -94,6 +94,20 @@ class _Reader:
         self.days = _pace(usage, span.end)
         self._known: dict[tuple[object, ...], list[tuple[tuple[str, ...], Figures]]] = {}
 
+    def amounts(self, quota: Quota, period: Period) -> dict[str, int]:
+        """What each bucket took, in the quota's unit."""
+        sums: dict[str, int] = {}
+        if passes(quota) and quota.unit != "tokens" and not self._pools:
+            # There may be a million sessions.
+            for each in self._usage.spent((quota.subject.kind,), period=period):
+                name = quota.bucket({quota.subject.kind: each.names[0]}) if each.names[0] != NONE else None
+                if name is not None:
+                    sums[name] = each.nano if quota.unit == "usd" else each.calls
+            return sums
+        for name, _, figures in self.taken(quota, period):
+            sums[name] = sums.get(name, 0) + _amount(figures, quota.unit)
+        return sums
+
     def taken(self, quota: Quota, period: Period, unit: str = "") -> Iterator[tuple[str, str, Figures]]:
         """Bucket, label of the `unit` of time (or nothing), and figures."""
         kind = quota.subject.kind
@@ -140,18 +154,14 @@ def _over(quota: Quota, reader: _Reader, allowances: Allowances | None) -> Itera
     span = reader.span
     begin, end = window_of(quota.period, span.end - _TICK, span.zone)
     start = datetime.fromtimestamp(begin, UTC) if begin else None
-    sums: dict[str, int] = {}
-    for name, _, figures in reader.taken(quota, Period(start, span.end, "")):
-        sums[name] = sums.get(name, 0) + _amount(figures, quota.unit)
+    sums = reader.amounts(quota, Period(start, span.end, ""))
     if passes(quota):
-        lived = {name for name, _, _ in reader.taken(quota, span.period)}
+        lived = reader.amounts(quota, span.period)
         sums = {name: used for name, used in sums.items() if name in lived}
-    recent: dict[str, Figures] = {}
-    for name, _, figures in reader.taken(quota, Period(span.end - _RECENT, span.end, "")):
-        recent.setdefault(name, Figures()).merge(figures)
+    recent = reader.amounts(quota, Period(span.end - _RECENT, span.end, ""))
     for name, used in sums.items():
         limit = quota.limit + _granted(allowances, quota, name, begin, end or int(span.end.timestamp()))
-        rate = _amount(recent.get(name, Figures()), quota.unit) / reader.days
+        rate = recent.get(name, 0) / reader.days
         lasts = (limit - used) / rate if rate > 0 and limit > used else None
         resets = datetime.fromtimestamp(end, UTC) if end else None
         if (
