@@ -24,6 +24,7 @@ def finish(run: Run) -> Progress:
     adopt_theirs(run)
     run.register()
     run.set_ceilings()
+    run.register_limit()
     if run.rotation.state == "swapped":
         waits = _watch(run)
         if waits is not None:
@@ -32,6 +33,7 @@ def finish(run: Run) -> Progress:
         if waits is not None:
             return waits
         run.set_ceilings()
+        run.register_limit()
     if run.rotation.state == "disabled":
         waits = _delete(run)
         if waits is not None:
@@ -180,6 +182,7 @@ def take_back(run: Run) -> Progress:
         run.record("back")
     run.register()
     _carry_back(run)
+    run.register_limit()
     remove_new(run)
     run.record("rolled_back")
     return taken_back(run)

@@ -297,6 +297,21 @@ class Run:
                 self.entry = changed(entry, **changes)
                 registry.put(self.entry)
 
+    def register_limit(self) -> None:
+        """Let the registry name the limit of the key that is in use, if it is never reset: then what the other one left
+        is the whole of it from now on."""
+        if self.rotation.window:
+            return
+        record = self.new() if self.is_new(self.read()) else self.old()
+        with RegistryFile(self.bench.registry) as registry:
+            entry = registry.entries.get(self.label)
+            if entry is None or record is None or entry.provider_key != record.hash:
+                return
+            limit = "" if record.limit is None else f"{usd(record.limit):f}"
+            if entry.budget != limit:
+                self.entry = changed(entry, budget=limit)
+                registry.put(self.entry)
+
     def clear_pending(self) -> None:
         """Forget a key that never came into use."""
         if self.read(self.slot) is not None:
