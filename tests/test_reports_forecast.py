@@ -279,7 +279,7 @@ def test_a_used_up_quota_is_used_up_today() -> None:
     (found,) = exhaustions([limit(5, 6)], Pasts(at(daily([1.0] * 60))))
     assert (found.used_up, found.chance, found.runs_out) == (True, 1, TODAY)
     (new,) = exhaustions([limit(5, 6)], Pasts(at([])))
-    assert (new.used_up, new.fit, new.chance) == (True, None, 1)
+    assert (new.used_up, new.chance) == (True, 1)
 
 
 def test_quotas_in_calls_are_forecast_in_calls() -> None:

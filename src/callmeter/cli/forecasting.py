@@ -43,12 +43,12 @@ def quotas_ahead(world: World, now: Now, *, live: bool) -> tuple[list[Exhaustion
     if not live:
         note = "Quotas as the log has them: without what calls in flight hold and without approvals."
         limits, hidden = limits_by_log(policy.quotas, pasts, _TOP)
-        return exhaustions(limits, pasts), [note, *filter(None, [hidden_note(hidden, _TOP)])]
+        return exhaustions(limits, pasts, policy.quotas), [note, *filter(None, [hidden_note(hidden, _TOP)])]
     try:
         limits, hidden = _standing(world, now)
     except CallmeterError as problem:
         return [], [f"Quotas are not shown: {problem.message}."]
-    return exhaustions(limits, pasts), [*filter(None, [hidden_note(hidden, _TOP)])]
+    return exhaustions(limits, pasts, policy.quotas), [*filter(None, [hidden_note(hidden, _TOP)])]
 
 
 def keep_and_grade(world: World, forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> list[Grade]:

@@ -30,6 +30,8 @@ _MOST_BACK = 1.15
 _ENOUGH_DAYS = 14
 _ENOUGH_WITH_SPEND = 8
 _QUIETEST = 0.3
+# What is less likely is left out: behind that, rounding says more than the figures.
+_NEVER = 1e-9
 # A quantile below this share of the mean is nothing.
 _NOTHING = 0.05
 Share = tuple[date, float]
@@ -37,10 +39,12 @@ Share = tuple[date, float]
 
 @dataclass(frozen=True)
 class Range:
-    """What a sum of days may come to: a gamma distribution with this mean and variance. Amounts are nano-dollars."""
+    """What a sum of days may come to: with this mean and variance, nothing at all with the probability `nothing`, and
+    else by a gamma distribution. Amounts are nano-dollars."""
 
     mean: float
     variance: float
+    nothing: float = 0.0
 
     @property
     def expected(self) -> int:
@@ -64,9 +68,10 @@ class Range:
 
     def quantile(self, probability: float) -> int:
         """The amount that is not exceeded with this probability, between 0 and 1; 0 when it is next to nothing."""
-        if self.mean <= 0:
+        if self.mean <= 0 or probability <= self.nothing:
             return 0
-        amount = quantile(self._shape, probability) / self._shape * self.mean
+        sure = (probability - self.nothing) / (1 - self.nothing)
+        amount = quantile(self._shape, sure) * self._scale
         return 0 if amount < _NOTHING * self.mean else round(amount)
 
     def over(self, amount: int) -> float:
@@ -75,15 +80,41 @@ class Range:
             return 1.0
         if self.mean <= 0:
             return 0.0
-        return upper_tail(self._shape, amount / self.mean * self._shape)
+        return (1 - self.nothing) * upper_tail(self._shape, amount / self._scale)
 
     def scaled(self, factor: float) -> Range:
         """The range with all its amounts multiplied."""
-        return Range(self.mean * factor, self.variance * factor * factor)
+        return Range(self.mean * factor, self.variance * factor * factor, self.nothing)
+
+    def beyond(self, amount: int) -> Range:
+        """What of it lies above an amount, from the moments of a gamma distribution that is cut off there."""
+        if amount <= 0 or self.mean <= 0:
+            return self
+        start, shape = amount / self._scale, self._shape
+        chance, first, second = (upper_tail(shape + more, start) for more in range(3))
+        if chance < _NEVER:
+            return NOTHING
+        mean = (shape * first - start * chance) / chance
+        square = (shape * ((shape + 1) * second - 2 * start * first) + start * start * chance) / chance
+        # Where tails are tiny, rounding can leave no variance.
+        square = max(square, mean * mean * (1 + _NEVER))
+        some = (1 - self.nothing) * chance
+        whole = some * mean * self._scale
+        return Range(whole, some * square * self._scale * self._scale - whole * whole, 1 - some)
 
     @cached_property
     def _shape(self) -> float:
-        return self.mean * self.mean / self.variance
+        return self._some / self._scale
+
+    @cached_property
+    def _scale(self) -> float:
+        """Variance divided by mean, of what is more than nothing."""
+        return (self.variance + self.mean * self.mean) / self.mean - self._some
+
+    @cached_property
+    def _some(self) -> float:
+        """The mean of what is more than nothing."""
+        return self.mean / (1 - self.nothing)
 
 
 NOTHING = Range(0.0, 0.0)

@@ -103,6 +103,8 @@ def quota_sentence(found: Exhaustion) -> str:
     """`agent:code per month: 30 % chance of passing $45.00 before Tuesday 2026-12-01.`"""
     limit = found.limit
     passing = amount_text(limit.limit, limit.unit)
+    if limit.pools:
+        passing += f", then pool:{limit.pools[0]} pays,"
     reset = "" if limit.resets is None else f" before {weekday_of(limit.resets)} {limit.resets.isoformat()}"
     if found.used_up:
         return f"{limit.name}: used up; the limit is {passing}{reset.replace(' before', ' until')}."
@@ -302,10 +304,13 @@ def _about_parts(forecasts: Sequence[Forecast]) -> list[str]:
 def _about_quotas(quotas: Sequence[Exhaustion]) -> list[str]:
     if not quotas:
         return []
-    return [
+    notes = [
         "What is expected of a quota is what it has taken and what comes until its reset. Without a date it is "
         "expected to last, or the range is too wide to name one."
     ]
+    if any(each.limit.subject.kind == "pool" for each in quotas):
+        notes.append("What comes to a shared pool is what agents are expected to spend beyond their allocations.")
+    return notes
 
 
 def _graded(grades: Sequence[Grade]) -> list[str]:

@@ -3,6 +3,8 @@
 The chance is that of spending more, by the reset, than is left now: the limit less what was used and what calls in
 flight hold. A quota runs out on the day on which the expected running total passes what is left; `earliest` and
 `latest` are the first days by which that has happened with 1 chance in 10, and with 9.
+
+A shared pool pays what agents spend beyond their allocations, so that is what its forecast is made of.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Quota, window_of
 from callmeter.reports.forecast import Horizon, factor_of
 from callmeter.reports.forecast_history import History, Now, days_of, histories, together
-from callmeter.reports.forecast_model import Fit, Share
+from callmeter.reports.forecast_model import Fit, Range, Share
+from callmeter.reports.forecast_pools import Payer, Pool, payers_of, pools_before
+from callmeter.reports.grouping import NONE
 from callmeter.words.subject import Subject, matches
 
 PERIODS = ("day", "week", "month", "year", "life")
@@ -31,7 +35,7 @@ _EARLY, _LATE = 0.1, 0.9
 @dataclass(frozen=True)
 class Limit:
     """A quota's bucket and where it stands, in its unit. It resets at the beginning of the day `resets`; never, if
-    that is None. `id` tells its periods apart."""
+    that is None. `id` tells its periods apart. `pools` pay when it is used up."""
 
     subject: Subject
     period: str
@@ -42,6 +46,7 @@ class Limit:
     resets: date | None
     id: str
     alerts: bool = True
+    pools: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,7 +66,6 @@ class Exhaustion:
     be expected; all three are None where it lasts until its reset."""
 
     limit: Limit
-    fit: Fit | None
     expected: int | None
     chance: float | None
     runs_out: date | None = None
@@ -70,8 +74,8 @@ class Exhaustion:
 
     @property
     def likely(self) -> bool:
-        """Whether it is more likely than not to be exceeded before its reset."""
-        return self.chance is not None and self.chance > 0.5
+        """Whether it is more likely than not to be exceeded before its reset, and nothing pays then."""
+        return self.chance is not None and self.chance > 0.5 and not self.limit.pools
 
     @property
     def used_up(self) -> bool:
@@ -80,7 +84,8 @@ class Exhaustion:
 
 
 def limits_of(stands: Iterable[Stand], now: Now) -> list[Limit]:
-    """The quotas as the ledger has them, for a day and longer; not `agent:*` itself, under which nobody calls."""
+    """The quotas as the ledger has them, for a day and longer; not `agent:*` itself, under which nobody calls, and not
+    those whose pools pay from the first call on."""
     return [
         Limit(
             _subject(stand.bucket.key),
@@ -92,9 +97,12 @@ def limits_of(stands: Iterable[Stand], now: Now) -> list[Limit]:
             _resets(stand.bucket.end, now),
             _id(stand.bucket.key, stand.quota.period, stand.quota.unit, stand.bucket.start),
             stand.quota.alerts,
+            stand.quota.pools,
         )
         for stand in stands
-        if stand.quota.period in PERIODS and not (stand.quota.subject.each and stand.bucket.key.endswith(":*"))
+        if stand.quota.period in PERIODS
+        and not (stand.quota.subject.each and stand.bucket.key.endswith(":*"))
+        and (stand.limit() or not stand.quota.pools)
     ]
 
 
@@ -105,17 +113,12 @@ def limits_by_log(quotas: Iterable[Quota], pasts: Pasts, top: int) -> tuple[list
     found: list[Limit] = []
     hidden = 0
     for quota in quotas:
-        if quota.period not in PERIODS or quota.subject.kind == "pool":
+        if quota.period not in PERIODS or (quota.pools and not quota.limit):
             continue
         start, end = window_of(quota.period, now.now, now.usage.zone)
-        since = datetime.fromtimestamp(start, UTC).astimezone(now.usage.zone).date() if start else date.min
-        subjects = [quota.subject]
-        if quota.subject.each:
-            values = sorted(name for (name,) in pasts.of(quota.subject.kind) if name not in quota.excluded)
-            subjects = [Subject(quota.subject.kind, value) for value in values if not value.startswith("(")]
         limits = []
-        for subject in subjects:
-            taken = pasts.history(subject).sum(since, now.today, quota.unit)
+        for subject in pasts.subjects(quota):
+            taken = pasts.taken(quota, subject)
             key = _id(str(subject), quota.period, quota.unit, start)
             if taken or not quota.subject.each:
                 limit = Limit(
@@ -128,6 +131,7 @@ def limits_by_log(quotas: Iterable[Quota], pasts: Pasts, top: int) -> tuple[list
                     _resets(end, now),
                     key,
                     quota.alerts,
+                    quota.pools,
                 )
                 limits.append(limit)
         limits.sort(key=lambda limit: (-limit.taken, str(limit.subject)))
@@ -143,6 +147,7 @@ class Pasts:
         self.now = now
         self._found: dict[str, Mapping[tuple[str, ...], History]] = {}
         self._factors: dict[tuple[str, date], float] = {}
+        self._unpooled: dict[str, dict[str, History]] = {}
 
     def of(self, kind: str) -> Mapping[tuple[str, ...], History]:
         """By the values of a tag, a field or, for `total`, of nothing."""
@@ -150,10 +155,29 @@ class Pasts:
             self._found[kind] = histories(self.now.usage, [] if kind == "total" else [kind], self.now)
         return self._found[kind]
 
+    def subjects(self, quota: Quota) -> list[Subject]:
+        """What a quota is about: its subject, or each of those that it is for."""
+        if not quota.subject.each:
+            return [quota.subject]
+        kind = quota.subject.kind
+        values = sorted(name for (name,) in self.of(kind) if name not in quota.excluded)
+        return [Subject(kind, value) for value in values if not value.startswith("(")]
+
+    def taken(self, quota: Quota, subject: Subject) -> int:
+        """What a quota's subject took of it in the period that runs, without what pools paid."""
+        start, _ = window_of(quota.period, self.now.now, self.now.usage.zone)
+        since = datetime.fromtimestamp(start, UTC).astimezone(self.now.usage.zone).date() if start else date.min
+        if not quota.pools:
+            return self.history(subject).sum(since, self.now.today, quota.unit)
+        if subject.kind not in self._unpooled:
+            every = histories(self.now.usage, [subject.kind, "pool"], self.now)
+            self._unpooled[subject.kind] = {value: past for (value, pool), past in every.items() if pool == NONE}
+        meant = _meaning(subject)
+        own = [past for value, past in self._unpooled[subject.kind].items() if meant(value)]
+        return sum(past.sum(since, self.now.today, quota.unit) for past in own)
+
     def history(self, subject: Subject) -> History:
         """That of one subject, which may be a pattern."""
-        if subject.kind == "pool":
-            return History()
         if _single(subject):
             return self.of(subject.kind).get((subject.value,), History())
         meant = _meaning(subject)
@@ -183,46 +207,96 @@ def hidden_note(hidden: int, top: int) -> str:
     return f"Of quotas for each of several, the {top} fullest: {hidden:,} more are not shown." if hidden else ""
 
 
-def exhaustions(limits: Sequence[Limit], pasts: Pasts) -> list[Exhaustion]:
-    """What is to be expected of each quota, the likeliest to be exceeded first."""
-    found = [_exhaustion(limit, pasts) for limit in limits]
+def exhaustions(limits: Sequence[Limit], pasts: Pasts, quotas: Sequence[Quota] = ()) -> list[Exhaustion]:
+    """What is to be expected of each quota, the likeliest to be exceeded first. `quotas` are all of the policy: what
+    shared pools have to pay depends on them."""
+    found = [_exhaustion(limit, pasts, _outlook(limit, limits, pasts, quotas)) for limit in limits]
     return sorted(found, key=lambda each: (-(each.chance or 0.0), each.runs_out or date.max, each.limit.name))
 
 
-def _exhaustion(limit: Limit, pasts: Pasts) -> Exhaustion:
-    today = pasts.now.today
-    fit = pasts.history(limit.subject).fit(pasts.now.until, limit.unit)
+@dataclass(frozen=True)
+class _Outlook:
+    """The days up to a reset, and what comes in so many of them."""
+
+    days: Sequence[Share]
+    coming: Callable[[int], Range]
+
+
+def _outlook(limit: Limit, limits: Sequence[Limit], pasts: Pasts, quotas: Sequence[Quota]) -> _Outlook | None:
+    """None without a complete day to learn from."""
+    if limit.subject.kind == "pool":
+        pool = _pool(limit, limits, pasts, quotas)
+        if pool.days:
+            return _Outlook(pool.days, pool.coming)
+    found = _expected_of(limit.subject, limit, pasts)
+    if found is None:
+        return None
+    fit, days = found
+    return _Outlook(days, lambda count: fit.sum(days[:count]))
+
+
+def _expected_of(subject: Subject, limit: Limit, pasts: Pasts) -> tuple[Fit, Sequence[Share]] | None:
+    """What a subject will probably take in a limit's unit, and the days up to the limit's reset."""
+    fit = pasts.history(subject).fit(pasts.now.until, limit.unit)
     if fit is None:
-        over = 1.0 if limit.taken > limit.limit else None
-        return Exhaustion(limit, None, None, over, *([today] * 3 if limit.taken >= limit.limit else []))
+        return None
+    today = pasts.now.today
     last = (limit.resets or today + _AHEAD) - _DAY
-    shares = [(today, pasts.rest(limit.subject)), *days_of(today + _DAY, last)]
     if limit.unit == "usd":
-        fit = fit.scaled(pasts.factor(limit.subject, last))
-    coming = fit.sum(shares)
-    expected = None if limit.resets is None else limit.taken + coming.expected
-    chance = None if limit.resets is None else coming.over(limit.limit - limit.taken)
+        fit = fit.scaled(pasts.factor(subject, last))
+    return fit, [(today, pasts.rest(subject)), *days_of(today + _DAY, last)]
+
+
+def _pool(limit: Limit, limits: Sequence[Limit], pasts: Pasts, quotas: Sequence[Quota]) -> Pool:
+    """Who comes to a pool, and when."""
+    name, unit = limit.subject.value, limit.unit
+    others = {(each.subject, each.period): each for each in limits if each.unit == unit}
+    payers = []
+    for quota in payers_of(name, quotas, unit):
+        for subject in pasts.subjects(quota):
+            expected = _expected_of(subject, limit, pasts)
+            if expected is not None:
+                own = others.get((subject, quota.period))
+                left = max(0, quota.limit - pasts.taken(quota, subject)) if own is None else own.left
+                payers.append(Payer(*expected, left))
+    names = [Subject("pool", before) for before in pools_before(name, quotas, unit)]
+    before = [others[each, limit.period] for each in names if (each, limit.period) in others]
+    # A pool stands behind those only that come before it, so this ends.
+    kept = [each for each in limits if each is not limit]
+    return Pool(payers, [(_pool(each, kept, pasts, quotas), each.left) for each in before])
+
+
+def _exhaustion(limit: Limit, pasts: Pasts, outlook: _Outlook | None) -> Exhaustion:
+    today = pasts.now.today
+    if outlook is None:
+        over = 1.0 if limit.taken > limit.limit else None
+        return Exhaustion(limit, None, over, *([today] * 3 if limit.taken >= limit.limit else []))
+    whole = outlook.coming(len(outlook.days))
+    expected = None if limit.resets is None else limit.taken + whole.expected
+    chance = None if limit.resets is None else whole.over(limit.limit - limit.taken)
     if limit.taken >= limit.limit:
-        return Exhaustion(limit, fit, expected, chance, today, today, today)
-    early, middle, late = _days(fit, shares, limit.left)
+        return Exhaustion(limit, expected, chance, today, today, today)
+    early, middle, late = _days(outlook, limit.left)
+    last = outlook.days[-1][0]
     if middle is not None and (late is None or late - today <= _FAR or last - today <= _FAR):
-        return Exhaustion(limit, fit, expected, chance, middle, early, late)
+        return Exhaustion(limit, expected, chance, middle, early, late)
     if early is None:
-        return Exhaustion(limit, fit, expected, chance)
-    return Exhaustion(limit, fit, expected, chance, None, min(early, today + _FAR), None)
+        return Exhaustion(limit, expected, chance)
+    return Exhaustion(limit, expected, chance, None, min(early, today + _FAR), None)
 
 
-def _days(fit: Fit, shares: Sequence[Share], left: int) -> tuple[date | None, date | None, date | None]:
+def _days(outlook: _Outlook, left: int) -> tuple[date | None, date | None, date | None]:
     """The first days by which it has run out with 1 chance in 10, as expected, and with 9 chances in 10."""
 
-    def first(passed: Callable[[int], bool]) -> date | None:
-        place = bisect_left(range(len(shares)), True, key=lambda index: passed(index + 1))
-        return shares[place][0] if place < len(shares) else None
+    def first(passed: Callable[[Range], bool]) -> date | None:
+        counts = range(1, len(outlook.days) + 1)
+        place = bisect_left(counts, True, key=lambda count: passed(outlook.coming(count)))
+        return outlook.days[place][0] if place < len(counts) else None
 
     def by_chance(chance: float) -> date | None:
-        return first(lambda count: fit.sum(shares[:count]).over(left) >= chance)
+        return first(lambda sum_of_days: sum_of_days.over(left) >= chance)
 
-    return by_chance(_EARLY), first(lambda count: fit.sum(shares[:count]).mean > left), by_chance(_LATE)
+    return by_chance(_EARLY), first(lambda sum_of_days: sum_of_days.mean > left), by_chance(_LATE)
 
 
 def _single(subject: Subject) -> bool:

@@ -24,8 +24,8 @@ _TICK = timedelta(milliseconds=1)
 @dataclass(frozen=True)
 class Lost:
     """So many lines of a file, of calls that began between two instants, both included, and that cannot be read any
-    more. `cost` is what they came to, in nano-dollars, if anybody knows; `gone` is whether the whole file is. What is not
-    `recorded` but concluded from the lines around it lay somewhere between the two instants."""
+    more. `cost` is what they came to, in nano-dollars, if anybody knows; `gone` is whether the whole file is. What is
+    not `recorded` but concluded from the lines around it lay somewhere between the two instants."""
 
     file: str
     first: datetime

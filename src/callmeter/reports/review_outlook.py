@@ -43,9 +43,8 @@ def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outloo
         lasting = [quota for quota in policy.quotas if _lasts(quota)]
         limits, hidden = limits_by_log(lasting, pasts, _TOP)
         notes = [hidden_note(hidden, _TOP), "" if len(lasting) == len(policy.quotas) else _SOON_OVER]
-        page = forecast_page(
-            forecasts, (), exhaustions(limits, pasts), now, stopped=stopped_days(now), notes=[*filter(None, notes)]
-        )
+        ahead = exhaustions(limits, pasts, policy.quotas)
+        page = forecast_page(forecasts, (), ahead, now, stopped=stopped_days(now), notes=[*filter(None, notes)])
         sections["forecast"] = replace(page.sections["forecast"], title="What will probably be spent", notes=page.notes)
         for name, renamed in _SECTIONS.items():
             if name in page.sections:
