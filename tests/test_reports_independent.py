@@ -30,6 +30,7 @@ from callmeter.reports.review import Sources, review
 from callmeter.reports.review_span import last_span
 from callmeter.reports.savings import savings
 from callmeter.reports.value import value
+from callmeter.store import index_sums
 from callmeter.store.index import UsageIndex
 from callmeter.words.period import Period
 
@@ -232,7 +233,11 @@ def opened(
     found = []
     for number in range(100):
         question = asked(number)
-        usage = UsageIndex([str(place / "usage*.jsonl*")], str(index), question["zone"], question["as_of"])
+        with pytest.MonkeyPatch.context() as patch:
+            if number % 2:  # sums of days, which logs of this size do not need
+                patch.setattr(index_sums, "_FRESH", 100)
+                patch.setattr(index_sums, "_AT_ONCE", 5000)
+            usage = UsageIndex([str(place / "usage*.jsonl*")], str(index), question["zone"], question["as_of"])
         found.append((question, usage, Truth(raw, question["as_of"])))
     yield found
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callmeter.reports.usage import Usage
+from callmeter.store import index_sums
 from callmeter.store.index import UsageIndex
-from callmeter.store.usage_log import read_records
+from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.period import Period
 from plain_usage import PlainUsage
 
@@ -263,6 +266,16 @@ QUESTIONS: list[dict[str, Any]] = [
     {"by": ("agent",), "where": ["origin=price", "team=code"]},
 ]
 SOME_TIME = Period(datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 11, 21, 12, 0, 0, 500, tzinfo=UTC), "")
+PERIODS = [
+    SOME_TIME,
+    Period(
+        datetime(2026, 11, 21, 9, 30, 1, 123000, tzinfo=UTC), datetime(2026, 11, 21, 9, 30, 1, 124000, tzinfo=UTC), ""
+    ),
+    Period(datetime(2026, 10, 25, 0, 45, tzinfo=UTC), datetime(2026, 11, 21, 9, 30, 1, tzinfo=UTC), ""),
+    Period(datetime(2026, 3, 29, 1, 0, tzinfo=UTC), None, ""),
+    Period(None, datetime(2026, 11, 21, 23, 59, 59, 999000, tzinfo=UTC), ""),
+    Period(datetime(9999, 12, 31, 12, tzinfo=UTC), None, ""),
+]
 
 
 def assert_same(
@@ -283,11 +296,23 @@ def assert_agree(
     as_of: datetime | None = None,
     aliases: dict[str, str] | None = None,
     questions: Sequence[dict[str, Any]] = QUESTIONS,
+    periods: Sequence[Period] = PERIODS,
 ) -> UsageIndex:
     """The index and the plain loop say the same of everything."""
     reader = read_records(list(paths))
     plain = PlainUsage(reader, zone, as_of, aliases)
     index = UsageIndex(list(paths), str(directory), zone, as_of, aliases)
+    assert_says_the_same(index, reader, plain, questions, periods)
+    return index
+
+
+def assert_says_the_same(
+    index: UsageIndex,
+    reader: LogReader,
+    plain: PlainUsage,
+    questions: Sequence[dict[str, Any]],
+    periods: Sequence[Period] = PERIODS,
+) -> None:
     found = index.reading
     assert (found.lines, found.bad_lines, found.duplicates) == (reader.lines, reader.bad_count, reader.duplicates)
     assert list(found.files) == reader.files
@@ -307,11 +332,22 @@ def assert_agree(
     ]:
         assert index.rest(("agent", "purpose"), **rest) == plain.rest(("agent", "purpose"), **rest)
     assert index.taggings({"agent", "team"}) == plain.taggings({"agent", "team"})
-    assert index.groups(("agent", "day"), period=SOME_TIME) == plain.groups(("agent", "day"), period=SOME_TIME)
+    for period in periods:
+        for by in (("agent", "day"), ("origin",)):
+            assert index.groups(by, period=period) == plain.groups(by, period=period)
     for least in (None, 0, 10_000_000):
-        for by in (("agent", "session", "day"), ("team", "origin")):
+        for by in (("agent", "session", "day"), ("team", "origin"), ("agent", "week"), ("origin", "model")):
             assert sorted(index.spent(by, least=least), key=str) == sorted(plain.spent(by, least=least), key=str)
-    return index
+
+
+@contextmanager
+def sums_of(small_logs: bool) -> Iterator[None]:
+    """Sums are made of logs of any length."""
+    with pytest.MonkeyPatch.context() as patch:
+        if small_logs:
+            patch.setattr(index_sums, "_FRESH", 0)
+            patch.setattr(index_sums, "_AT_ONCE", 10)
+        yield
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -342,10 +378,13 @@ def test_index_and_plain_loop_agree_on_any_log(
             (directory / name).write_bytes(body)
         log = str(directory / "usage.jsonl")
         questions = data.draw(st.lists(st.sampled_from(QUESTIONS), min_size=1, max_size=2))
-        assert_agree([log], directory / "index", zone, as_of, {"squad": "team"}, questions)
+        periods = data.draw(st.lists(st.sampled_from(PERIODS), max_size=2))
+        with sums_of(data.draw(st.booleans())):
+            assert_agree([log], directory / "index", zone, as_of, {"squad": "team"}, questions, periods)
         with open(log, "ab") as file:
             file.write(newline + newline.join(data.draw(st.lists(lines(), max_size=5))))
-        assert_agree([log], directory / "index", zone, as_of, questions=questions)
+        with sums_of(data.draw(st.booleans())):
+            assert_agree([log], directory / "index", zone, as_of, questions=questions, periods=periods)
 
 
 # What stands in for a part of a line of callmeter's own: what it means, if anything, is the plain loop's to say.

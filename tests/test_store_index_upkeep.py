@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from callmeter.store import index_build, index_text
+from callmeter.store import index_build, index_sums, index_text
 from callmeter.store.audit import append_event
 from callmeter.store.index import UsageIndex
 from callmeter.store.segments import close_log
@@ -56,8 +56,12 @@ class Home:
         return {path.name: path.stat().st_mtime_ns for path in self.index.glob("*.parquet")}
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
+@pytest.fixture(params=["rows", "sums"])
+def home(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An index as small logs have it, and one with sums of days, as large ones."""
+    if request.param == "sums":
+        monkeypatch.setattr(index_sums, "_FRESH", 0)
+        monkeypatch.setattr(index_sums, "_AT_ONCE", 10)
     (tmp_path / "home").mkdir()
     return Home(tmp_path / "home")
 
@@ -256,6 +260,43 @@ def test_reports_after_every_call_do_not_leave_a_file_for_each(home: Home) -> No
     assert len(UsageIndex([home.log], str(home.index), UTC).groups(("hour",))) == 20
     named = (home.index / "manifest.json").read_text()
     assert sum(name in named.split('"retired"')[0] for name in home.parts()) < 20
+
+
+@pytest.mark.parametrize("damage", ["list gone", "list no JSON", "sums gone", "sums cut", "sums other in secret"])
+def test_damaged_sums_are_made_anew(home: Home, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_sums, "_FRESH", 0)
+    write(home.log, calls(20, OCTOBER))
+    assert home.look() == (20, 0)
+    listed, sums = home.index / "sums.json", next(home.index.glob("*.sums"))
+    found = sums.stat()
+    match damage:
+        case "list gone":
+            listed.unlink()
+        case "list no JSON":
+            listed.write_bytes(b"\0" * 500)
+        case "sums gone":
+            sums.unlink()
+        case "sums cut":
+            os.truncate(sums, found.st_size // 2)
+        case "sums other in secret":
+            sums.write_bytes(bytes(found.st_size))
+            os.utime(sums, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert home.look() == (20, 0)
+    append_usage(home.log, call(NOW))
+    assert home.look() == (21, 0)
+
+
+def test_sums_that_cannot_be_written_are_done_without(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_sums, "_FRESH", 0)
+    monkeypatch.setattr(index_sums, "_ENDING", "/no/such/directory")
+    write(home.log, calls(20, OCTOBER))
+    assert home.look() == (20, 0)
+    assert not any(home.index.glob("*.sums"))
+
+
+def test_sums_too_large_for_a_number_of_64_bits_are_right(home: Home) -> None:
+    write(home.log, [call(OCTOBER, id=str(number), cost=Decimal(900_000_000)) for number in range(15)])
+    assert home.look() == (15, 0)
 
 
 def test_files_that_nobody_names_are_cleared_away_when_they_are_old(home: Home) -> None:

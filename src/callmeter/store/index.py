@@ -19,6 +19,7 @@ from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
 from callmeter.store.index_corrections import find_corrections
 from callmeter.store.index_manifest import Manifest, read_manifest, version, write_manifest
+from callmeter.store.index_sums import RowFile, Summed, up_to_date
 from callmeter.store.index_twins import find_twins
 from callmeter.words.errors import CallmeterError
 from callmeter.words.period import EVER, Period
@@ -162,7 +163,17 @@ class UsageIndex:
                 (manifest.parts(), manifest.twins, manifest.corrections, manifest.corrected), own, strict=True
             )
         ]
-        return Answers(self._connect(), paths, by_number, reading, self.zone, self.as_of, self._aliases)
+        rows = [
+            RowFile(os.path.join(directory, part.file), source.number, part.rows)
+            for source in manifest.sources
+            for part in source.parts
+        ]
+
+        def summed(connection: DuckDBPyConnection) -> Summed:
+            found = up_to_date(connection, rows, self.zone, directory, manifest.version)
+            return found._replace(fresh=[*found.fresh, *own[0]])
+
+        return Answers(self._connect(), paths, by_number, reading, self.zone, self.as_of, self._aliases, summed)
 
     def _current(self, directory: str, fresh: bool) -> tuple[Manifest, list[LogFile]]:
         """The manifest, up to date, and the files that it tells of. Raises FileProblem, Busy."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callmeter.reports.grouping import NONE, key_name, patterns_of
 from callmeter.reports.usage import Figures, Group, Reading, Spent
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import COLUMNS, instant_at
+from callmeter.store.index_days import UNITS, Days
 from callmeter.store.index_lines import LineReader
 from callmeter.store.index_paces import Paces
 from callmeter.store.index_query import (
@@ -19,6 +20,7 @@ from callmeter.store.index_query import (
     LATENCY,
     SETTLED,
     SPENT,
+    SPENT_OF_SUMS,
     SUMS,
     SUMS_OF_SUMS,
     WHOLE_COST,
@@ -29,6 +31,7 @@ from callmeter.store.index_query import (
     take_away,
 )
 from callmeter.store.index_savings import Savings
+from callmeter.store.index_sums import FEW, Summed
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
 from callmeter.words.tags import BUILT_IN
@@ -40,17 +43,30 @@ Place = tuple[int, int, int, int]  # source, line, start, size
 _AT_ONCE = 10_000
 # So many groups are too many for a table of paces in each.
 _MANY_GROUPS = 2_000
-_ORIGIN, _OWN_ORIGIN = "origin", "cost_source"
-# Names that have few values: their sums by all of them together are few, too.
-_FEW = frozenset((
-    "agent", "purpose", "priority", "environment", "cost_center", "workflow", "model", "served_model", "provider",
-    "status", "key", "host", "finish_reason", "error", "pool", "day", "week", "month", _ORIGIN, _OWN_ORIGIN,
-))  # fmt: skip
+# Names of which sums of days can tell.
+_SUMMED = FEW | UNITS | {"origin"}
+
+
+class _Rest(NamedTuple):
+    """The group `outer` without those of its groups that are `kept`."""
+
+    names: Sequence[str]
+    outer: Sequence[str]
+    kept: Sequence[str]
+
+
+class _Asked(NamedTuple):
+    """Which lines a question is about."""
+
+    period: Period
+    where: Sequence[str]
+    rest: _Rest | None = None
 
 
 class Answers:
     """`paths` are the files of rows, of twins, corrections and corrected rows; `files` are the log's, by the number of
-    their source, in the order in which it is read. Methods raise UsageError, and duckdb.Error if a file is damaged."""
+    their source, in the order in which it is read; `summed` gives the sums by day. Methods raise UsageError, and
+    duckdb.Error if a file is damaged."""
 
     def __init__(
         self,
@@ -61,6 +77,7 @@ class Answers:
         zone: tzinfo,
         as_of: datetime | None,
         aliases: Mapping[str, str],
+        summed: Callable[[DuckDBPyConnection], Summed],
     ) -> None:
         self._connection = connection
         self._zone = zone
@@ -69,48 +86,44 @@ class Answers:
         self._lines = LineReader(files)
         self._units: set[str] = set()
         self._corrections: bool | None = None
-        # What was asked -> the table of its sums, and the names that it has.
-        self._cubes: dict[object, tuple[str, frozenset[str]]] = {}
         self._sources = list(files)
         self._paths, twins, self._correcting, self._corrected = (list(each) for each in paths)
         self._dropped = self._find_dropped(twins)
         self._view("rows", self._paths)
-        query = self._query(EVER, ())
-        (first,) = self._one(f"SELECT min(ms) {self._source(query)}", query.given)
+        # Sums of days cannot tell what was known at a time.
+        self._days = Days(connection, summed(connection), zone) if self._paths and as_of is None else None
+        if self._days is not None:
+            first = self._days.first
+        else:
+            query = self._query(_Asked(EVER, ()))
+            (first,) = self._one(f"SELECT min(ms) {self._source(query)}", query.given)
         self.reading = replace(reading, duplicates=self._dropped, first=None if first is None else instant_at(first))
 
     def groups(
         self, by: Sequence[str], period: Period, where: Sequence[str], latency: Sequence[int], costs: Sequence[int]
     ) -> list[Group]:
         """See `Usage.groups`."""
-        names = [key_name(name, self._aliases) for name in by]
-
-        def query() -> Query:
-            return self._query(period, where)
-
-        found = self._sums(names, query, _key(period, where))
-        self._add_latencies(found, names, [len(names)], latency, query)
-        self._add_costs(found, names, costs, query)
+        names = self._names(by)
+        asked = _Asked(period, where)
+        found = self._sums(names, asked)
+        self._add_latencies(found, names, [len(names)], latency, asked)
+        self._add_costs(found, names, costs, asked)
         return sorted(found.items())
 
     def levels(
         self, by: Sequence[str], period: Period, where: Sequence[str], latency: Sequence[int], costs: Sequence[int]
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
-        names = [key_name(name, self._aliases) for name in by]
-
-        def query() -> Query:
-            return self._query(period, where)
-
-        inner = self._sums(names, query, _key(period, where))
+        names = self._names(by)
+        asked = _Asked(period, where)
         found: dict[tuple[str, ...], Figures] = {(): Figures()}
-        for path, figures in inner.items():
+        for path, figures in self._sums(names, asked).items():
             for depth in range(len(path) + 1):
                 found.setdefault(path[:depth], Figures()).merge(figures)
         depths = range(len(names) + 1)
-        self._add_latencies(found, names, depths, latency, query)
+        self._add_latencies(found, names, depths, latency, asked)
         for depth in depths:
-            self._add_costs(found, names[:depth], costs, query)
+            self._add_costs(found, names[:depth], costs, asked)
         return found
 
     def rest(
@@ -124,23 +137,17 @@ class Answers:
         costs: Sequence[int],
     ) -> Figures:
         """See `Usage.rest`."""
-        names = [key_name(name, self._aliases) for name in by[: len(outer) + 1]]
-
-        def query() -> Query:
-            query = self._query(period, where)
-            query.only(names, outer, kept)
-            return query
-
-        found = self._sums((), query)
-        self._add_latencies(found, (), [0], latency, query)
-        self._add_costs(found, (), costs, query)
+        asked = _Asked(period, where, _Rest(self._names(by[: len(outer) + 1]), outer, kept))
+        found = self._sums((), asked)
+        self._add_latencies(found, (), [0], latency, asked)
+        self._add_costs(found, (), costs, asked)
         return found.get((), Figures())
 
     def taggings(
         self, compared: Collection[str], period: Period, where: Sequence[str]
     ) -> list[tuple[tuple[tuple[str, str], ...], Figures]]:
         """See `Usage.taggings`."""
-        query = self._query(period, where)
+        query = self._query(_Asked(period, where))
         query.conditions.append("rows.status <> 'refused'")
         columns = query.tags(compared)
         names = [f"name{place}" for place in range(len(columns))]
@@ -157,14 +164,19 @@ class Answers:
 
     def spent(self, by: Sequence[str], period: Period, where: Sequence[str], least: int | None) -> list[Spent]:
         """See `Usage.spent`."""
-        names = [key_name(name, self._aliases) for name in by]
-        query = self._query(period, where)
-        columns = "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
+        names = self._names(by)
+        asked = _Asked(period, where)
         having = "" if least is None else f"HAVING coalesce(sum(cost), 0) >= {int(least)}"
-        rows = self._all(f"SELECT {columns} {SPENT} {self._source(query)} {_grouped(names)} {having}", query.given)
+        over_days = self._is_over_days(names, asked) and not self._is_about_origin(names, asked)
+        query = self._query(asked, over_days=over_days)
+        columns = "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
+        sums = SPENT_OF_SUMS if over_days else SPENT
+        rows = self._all(f"SELECT {columns} {sums} {self._source(query)} {_grouped(names)} {having}", query.given)
         depth = len(names)
         settled: dict[tuple[str, ...], int] = {}
         if rows and self._has_corrections():
+            query = self._query(asked)
+            columns = "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
             sql = f"SELECT {columns} {SETTLED} {self._source(query, 'corrected')} {_grouped(names)}"
             settled = {row[:depth]: row[depth] for row in self._all(sql, query.given) if row[depth]}
         return [
@@ -172,16 +184,18 @@ class Answers:
             for row in rows
         ]
 
+    def calls(self, period: Period, where: Sequence[str], last: int) -> Iterator[UsageRecord]:
+        """See `Usage.calls`."""
+        return (self._lines.record(*place) for place in self._places(self._query(_Asked(period, where)), last))
+
     def savings(self, period: Period) -> Savings:
         """See `Usage.savings` and `Usage.answer_sizes`."""
-
-        def query() -> Query:
-            return self._query(period, ())
+        asked = _Asked(period, ())
 
         def key(name: str) -> str:
             return key_name(name, self._aliases)
 
-        return Savings(self._all, query, self._source, key, self._has_corrections)
+        return Savings(self._all, lambda: self._query(asked), self._source, key, self._has_corrections)
 
     def _places(self, query: Query, last: int) -> Iterator[Place]:
         """Where the lines stand, in order of time; the last so many, or all."""
@@ -199,24 +213,13 @@ class Answers:
         while batch := found.fetchmany(_AT_ONCE):
             yield from batch
 
-    def calls(self, period: Period, where: Sequence[str], last: int) -> Iterator[UsageRecord]:
-        """See `Usage.calls`."""
-        return (self._lines.record(*place) for place in self._places(self._query(period, where), last))
-
-    def _sums(
-        self, names: Sequence[str], ask: Callable[[], Query], key: object = None
-    ) -> dict[tuple[str, ...], Figures]:
-        """The innermost groups. With a `key` that stands for what `ask` asks, sums are kept for later questions."""
-        found = None
-        if key is not None and _FEW.issuperset(names):
-            found = self._summed(names, ask, key)
+    def _sums(self, names: Sequence[str], asked: _Asked) -> dict[tuple[str, ...], Figures]:
+        """The innermost groups."""
+        found = self._sums_of_days(names, asked) if self._is_over_days(names, asked) else None
         if found is None:
-            query = ask()
-            columns = self._columns(query, names)
-            sql = f"SELECT {columns} {SUMS} {self._source(query)} {_grouped(names, 'kind')}"
-            found = self._figures(sql, query.given, len(names))
+            found = self._sums_of(names, asked)
         if found and self._has_corrections():
-            query = ask()
+            query = self._query(asked)
             columns = self._columns(query, names)
             sql = f"SELECT {columns} {SETTLED} {self._source(query, 'corrected')} {_grouped(names)}"
             for row in self._all(sql, query.given):
@@ -225,51 +228,47 @@ class Answers:
                     _settle(found[path], row)
         return found
 
-    def _figures(self, sql: str, given: Mapping[str, object], depth: int) -> dict[tuple[str, ...], Figures]:
-        """The figures of groups, from rows of their names and `SUMS`."""
-        found: dict[tuple[str, ...], Figures] = {}
-        for row in self._all(sql, given):
-            if row[depth] is not None:
-                add_sums(found.setdefault(_named(row[:depth]), Figures()), row[depth:])
-        return found
+    def _sums_of_days(self, names: Sequence[str], asked: _Asked) -> dict[tuple[str, ...], Figures] | None:
+        """The groups, from sums of days; None if they cannot tell.
 
-    def _summed(
-        self, names: Sequence[str], ask: Callable[[], Query], key: object
-    ) -> dict[tuple[str, ...], Figures] | None:
-        """The groups, from a table of sums that serves other questions of the same lines too; None if it cannot tell.
-
-        Where the cost of a corrected call comes from is not in the table: those calls, of which there are few, are
-        taken away from where they stand and put where they belong.
+        Where the cost of a corrected call comes from is not in them: those calls, of which there are few, are taken
+        away from where they stand and put where they belong.
         """
-        own = [_OWN_ORIGIN if name == _ORIGIN else name for name in names]
-        table, known = self._cubes.get(key, ("", frozenset()))
-        if not table or not known.issuperset(own):
-            known = frozenset((*own, _OWN_ORIGIN, "status"))
-            table = table or f"cube_{len(self._cubes)}"  # one for each key
-            query = ask()
-            listed = ", ".join(f"{query.raw(name)} AS by_{name}" for name in sorted(known))
-            by = ", ".join(f"by_{name}" for name in sorted(known))
-            sql = f"SELECT {listed}, {SUMS} {self._source(query)} GROUP BY {by}, kind"
-            self._run(f"CREATE OR REPLACE TABLE {table} AS {sql}", query.given)
-            self._cubes[key] = (table, known)
-        columns = "".join(f"by_{name} AS name{place}, " for place, name in enumerate(own))
-        found = self._figures(f"SELECT {columns} {SUMS_OF_SUMS} FROM {table} {_grouped(names, 'kind')}", {}, len(names))
-        if found and _ORIGIN in names and self._has_corrections():
-            moved = []
-            for each in (own, names):
-                query = ask()
-                columns = self._columns(query, each)
-                sql = f"SELECT {columns} {SUMS} {self._source(query, 'corrected')} {_grouped(each, 'kind')}"
-                moved.append(self._figures(sql, query.given, len(each)))
-            for path, figures in moved[0].items():
-                if figures.first is not None and {figures.first, figures.last} & {found[path].first, found[path].last}:
-                    return None  # nobody knows which call is the first or the last then
-                take_away(found[path], figures)
-                if not found[path].lines:
-                    del found[path]
-            for path, figures in moved[1].items():
-                found.setdefault(path, Figures()).merge(figures)
+        found = self._sums_of(names, asked, over_days=True)
+        if not self._is_about_origin(names, asked):
+            return found
+        for path, figures in self._sums_of(names, asked, "corrected", own=True).items():
+            if figures.first is not None and {figures.first, figures.last} & {found[path].first, found[path].last}:
+                return None  # nobody knows which call is the first or the last then
+            take_away(found[path], figures)
+            if not found[path].lines:
+                del found[path]
+        for path, figures in self._sums_of(names, asked, "corrected").items():
+            found.setdefault(path, Figures()).merge(figures)
         return found
+
+    def _sums_of(
+        self, names: Sequence[str], asked: _Asked, rows: str = "rows", *, over_days: bool = False, own: bool = False
+    ) -> dict[tuple[str, ...], Figures]:
+        query = self._query(asked, over_days=over_days, own=own or over_days)
+        columns = self._columns(query, names)
+        sums = SUMS_OF_SUMS if over_days else SUMS
+        sql = f"SELECT {columns} {sums} {self._source(query, rows)} {_grouped(names, 'kind')}"
+        found: dict[tuple[str, ...], Figures] = {}
+        for row in self._all(sql, query.given):
+            if row[len(names)] is not None:
+                add_sums(found.setdefault(_named(row[: len(names)]), Figures()), row[len(names) :])
+        return found
+
+    def _is_over_days(self, names: Sequence[str], asked: _Asked) -> bool:
+        """Whether sums of days can tell."""
+        return self._days is not None and _SUMMED.issuperset(self._all_names(names, asked))
+
+    def _is_about_origin(self, names: Sequence[str], asked: _Asked) -> bool:
+        return "origin" in self._all_names(names, asked) and self._has_corrections()
+
+    def _all_names(self, names: Sequence[str], asked: _Asked) -> list[str]:
+        return [*names, *patterns_of(asked.where, self._aliases), *(asked.rest.names if asked.rest else ())]
 
     def _add_latencies(
         self,
@@ -277,18 +276,18 @@ class Answers:
         names: Sequence[str],
         depths: Sequence[int],
         percentiles: Sequence[int],
-        ask: Callable[[], Query],
+        asked: _Asked,
     ) -> None:
         if not percentiles:
             return
         if len(found) > _MANY_GROUPS:
             for depth in depths:
-                self._add_ranks(found, names[:depth], percentiles, ask, LATENCY, "latency")
+                self._add_ranks(found, names[:depth], percentiles, asked, LATENCY, "latency")
             return
         # First how many answers have which pace, then the durations of those paces in which a percentile lies: both
         # are small, and add up to every level, which takes a third of the time of sorting.
         wanted = Paces(percentiles, depths)
-        query = ask()
+        query = self._query(asked)
         columns = self._columns(query, names)
         query.conditions.append(ANSWERED)
         sql = f"SELECT {columns} pace, count(*) {self._source(query)} {_grouped(names, 'pace')}"
@@ -308,22 +307,22 @@ class Answers:
         found: Mapping[tuple[str, ...], Figures],
         names: Sequence[str],
         percentiles: Sequence[int],
-        ask: Callable[[], Query],
+        asked: _Asked,
     ) -> None:
         if percentiles:
             values = WHOLE_COST if self._has_corrections() else COST
-            self._add_ranks(found, names, percentiles, ask, values, "costs")
+            self._add_ranks(found, names, percentiles, asked, values, "costs")
 
     def _add_ranks(
         self,
         found: Mapping[tuple[str, ...], Figures],
         names: Sequence[str],
         percentiles: Sequence[int],
-        ask: Callable[[], Query],
+        asked: _Asked,
         values: tuple[str, str],
         place: str,
     ) -> None:
-        query = ask()
+        query = self._query(asked)
         query.needs_fixed = query.needs_fixed or values is WHOLE_COST
         columns = self._columns(query, names)
         sql = f"SELECT {columns} {quantiles(*values, percentiles)} {self._source(query)} {_grouped(names)}"
@@ -331,20 +330,30 @@ class Answers:
             if ranks:
                 setattr(found[_named(path)], place, dict(zip(percentiles, ranks, strict=True)))
 
-    def _query(self, period: Period, where: Sequence[str]) -> Query:
-        query = Query(self._has_corrections)
-        query.within(period, self._as_of)
-        query.having(patterns_of(where, self._aliases))
+    def _query(self, asked: _Asked, *, over_days: bool = False, own: bool = False) -> Query:
+        query = Query(self._has_corrections, over_days=over_days, own=own)
+        if over_days:
+            query.period = asked.period
+        else:
+            query.within(asked.period, self._as_of)
+        query.having(patterns_of(asked.where, self._aliases))
+        if asked.rest is not None:
+            query.only(*asked.rest)
         return query
+
+    def _names(self, by: Sequence[str]) -> list[str]:
+        return [key_name(name, self._aliases) for name in by]
 
     def _columns(self, query: Query, names: Sequence[str]) -> str:
         return "".join(f"{query.raw(name)} AS name{place}, " for place, name in enumerate(names))
 
     def _source(self, query: Query, rows: str = "rows") -> str:
         """FROM and WHERE, once all names are known."""
+        if query.over_days and self._days is not None:
+            return query.source(self._days.source(query.period, query.units, query.given))
         for unit in query.units:
             if unit not in self._units:
-                make_buckets(self._connection, unit, self._zone)
+                make_buckets(self._connection, f"time_{unit}", unit, self._zone, "rows", {})
                 self._units.add(unit)
         return query.source(rows)
 
@@ -353,16 +362,19 @@ class Answers:
         if self._corrections is None:
             self._view("correcting", self._correcting)
             self._view("targets", self._corrected)
-            known = self._query(EVER, ())
+            known = self._query(_Asked(EVER, ()))
             self._run(
                 f"""CREATE OR REPLACE TABLE fixes AS SELECT target, corrects, sum(cost) AS change,
                     arg_max(cost_source, (ms, coalesce(id, ident::VARCHAR))) AS origin
                     {self._source(known, "correcting")} GROUP BY target, corrects""",
                 known.given,
             )
+            # A row is there twice if its corrections came one by one; of wide rows, to look first is much cheaper.
+            twice = self._all("SELECT 1 FROM targets GROUP BY source, line HAVING count(*) > 1 LIMIT 1", {})
             self._run(
-                """CREATE OR REPLACE TABLE corrected AS
-                    SELECT DISTINCT ON (rows.source, rows.line) rows.*, fixes.change, fixes.origin
+                f"""CREATE OR REPLACE TABLE corrected AS
+                    SELECT {"DISTINCT ON (rows.source, rows.line)" if twice else ""}
+                        rows.*, fixes.change, fixes.origin
                     FROM targets AS rows JOIN fixes ON rows.ident = fixes.target
                     AND rows.id IS NOT DISTINCT FROM fixes.corrects""",
                 {},
@@ -374,6 +386,7 @@ class Answers:
     def _find_dropped(self, twins: Sequence[str]) -> int:
         """Drop all but the first line of each id."""
         if not twins:
+            self._run("CREATE OR REPLACE TABLE dropped (source INTEGER, line BIGINT)", {})
             return 0
         self._run(
             """CREATE OR REPLACE TABLE dropped AS SELECT source, line FROM (
@@ -440,7 +453,3 @@ def _tags(row: Sequence[Any]) -> tuple[tuple[str, str], ...]:
     """All tags, from the columns of the built-in ones and the map of the others."""
     tags = {name: value for name, value in zip(BUILT_IN, row, strict=False) if value is not None}
     return tuple(sorted({**tags, **(row[len(BUILT_IN)] or {})}.items()))
-
-
-def _key(period: Period, where: Sequence[str]) -> object:
-    return period.start, period.end, tuple(where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from callmeter.store.index_columns import (
     milliseconds,
 )
 from callmeter.words.instant import text_of
-from callmeter.words.period import UNITS, Period, bucket, bucket_label
+from callmeter.words.period import EVER, UNITS, Period, bucket, bucket_label
 from callmeter.words.tags import BUILT_IN
 
 if TYPE_CHECKING:
@@ -32,25 +32,34 @@ if TYPE_CHECKING:
 _HOUR = 3_600_000
 # Added to milliseconds before they are divided: the year 1 is then hour 0, and division never meets a sign.
 _YEAR_1 = 62_135_596_800_000
-_SLOT = f"((ms + {_YEAR_1}) // {_HOUR})"
+SLOT = f"((ms + {_YEAR_1}) // {_HOUR})"
 _CALL = f"(kind & {CORRECTION | REFUSED}) = 0"
 ANSWERED = f"(kind & {CORRECTION | REFUSED | ANSWER}) = {ANSWER}"
 _SIZE = "tokens_in + tokens_out"
+SUMMED = (
+    "cost",
+    "estimate",
+    "tokens_in",
+    "tokens_out",
+    "tokens_cached",
+    "tokens_cache_write",
+    "tokens_reasoning",
+    "duration_ms",
+)
 # Lines of one kind need no further conditions: that is several times as fast as a condition for each sum.
-SUMS = """
-    kind, count(*) AS lines, sum(cost) AS cost, sum(estimate) AS estimate, sum(tokens_in) AS tokens_in,
-    sum(tokens_out) AS tokens_out, sum(tokens_cached) AS tokens_cached, sum(tokens_cache_write) AS tokens_cache_write,
-    sum(tokens_reasoning) AS tokens_reasoning, sum(duration_ms) AS duration_ms, min(ms) AS first, max(ms) AS last
-"""
-# The same again, over a table of such sums.
-SUMS_OF_SUMS = """
-    kind, sum(lines), sum(cost), sum(estimate), sum(tokens_in), sum(tokens_out), sum(tokens_cached),
-    sum(tokens_cache_write), sum(tokens_reasoning), sum(duration_ms), min(first), max(last)
-"""
+_TOTALS = ", ".join(f"sum({name})" for name in SUMMED)
+SUMS = f"kind, count(*), {_TOTALS}, min(ms), max(ms)"
+# The same again, over a relation of such sums.
+SUMS_OF_SUMS = f"kind, sum(lines), {_TOTALS}, min(first), max(last)"
 # What `Usage.spent` tells of a group.
 SPENT = f"""
     coalesce(sum(cost), 0), count(*) FILTER ({_CALL}), count(*) FILTER ({_CALL} AND cost IS NULL),
     min(ms) FILTER ({_CALL}), max(ms) FILTER ({_CALL})
+"""
+SPENT_OF_SUMS = f"""
+    coalesce(sum(cost), 0), coalesce(sum(lines) FILTER ({_CALL}), 0),
+    coalesce(sum(lines) FILTER ({_CALL} AND kind & {PRICED} = 0), 0),
+    min(first) FILTER ({_CALL}), max(last) FILTER ({_CALL})
 """
 # What a correction of an unknown cost settles.
 _RETRIED_CALL = f"{_CALL} AND kind & {RETRIED} > 0"
@@ -61,10 +70,17 @@ SETTLED = f"""
 
 
 class Query:
-    """The parts of a query over `rows`, the relation of all lines that count, and the parameters they need."""
+    """The parts of a query over `rows`, the relation of all lines that count, and the parameters they need.
 
-    def __init__(self, has_corrections: Callable[[], bool]) -> None:
+    `over_days` is for a relation of sums (`index_days`) in its place. With `own`, the `origin` of a call's cost is what
+    its own line says.
+    """
+
+    def __init__(self, has_corrections: Callable[[], bool], *, over_days: bool = False, own: bool = False) -> None:
         self._has_corrections = has_corrections
+        self.over_days = over_days
+        self.period = EVER  # of a relation of sums, which is cut to it before it is asked
+        self._own = own
         self.conditions: list[str] = []
         self.joins: list[str] = []
         self.given: dict[str, object] = {}
@@ -80,15 +96,17 @@ class Query:
     def name(self, name: str) -> str:
         """What a group is called by a grouping in its one form."""
         if name in UNITS:
+            table = f"label_{name}" if self.over_days else f"time_{name}"
             if name not in self.units:
                 self.units.append(name)
-                table = f"time_{name}"
                 self.joins.append(
-                    f"JOIN {table} ON {table}.slot = {_SLOT} AND ms >= {table}.begins AND ms < {table}.ends"
+                    f"JOIN {table} ON {table}.day = rows.day"
+                    if self.over_days
+                    else f"JOIN {table} ON {table}.slot = {SLOT} AND ms >= {table}.begins AND ms < {table}.ends"
                 )
-            return f"time_{name}.label"
+            return f"{table}.label"
         if name == "origin":
-            self.needs_fixed = self._has_corrections()
+            self.needs_fixed = not self._own and self._has_corrections()
             value = "coalesce(fixed.origin, cost_source)" if self.needs_fixed else "cost_source"
         elif name in FIELDS:
             value = f'rows."{name}"'
@@ -110,9 +128,9 @@ class Query:
             self.conditions.append(f"(recorded IS NULL OR recorded <= {self.bind(microseconds(as_of))})")
             self.conditions.append(f"ms <= {self.bind(milliseconds(as_of))}")
         if period.start is not None:
-            self.conditions.append(f"ms >= {self.bind(_first_ms(period.start))}")
+            self.conditions.append(f"ms >= {self.bind(first_ms(period.start))}")
         if period.end is not None:
-            self.conditions.append(f"ms < {self.bind(_first_ms(period.end))}")
+            self.conditions.append(f"ms < {self.bind(first_ms(period.end))}")
 
     def having(self, patterns: dict[str, list[str]]) -> None:
         """Only lines whose values match; of several values for one name, one has to."""
@@ -146,15 +164,18 @@ class Query:
         return f"FROM {rows} AS rows {' '.join(joins)} {where}"
 
 
-def make_buckets(connection: DuckDBPyConnection, unit: str, zone: tzinfo) -> None:
-    """The table `time_UNIT`, which says in which bucket the milliseconds of each hour of the index lie.
+def make_buckets(
+    connection: DuckDBPyConnection, table: str, unit: str, zone: tzinfo, rows: str, given: Mapping[str, object]
+) -> None:
+    """A table that says in which bucket the milliseconds of each hour of some rows lie, when that starts, and its name.
 
     DuckDB's own calendar needs an extension; and these are the same buckets as everywhere else.
     """
-    found = connection.execute(f"SELECT DISTINCT {_SLOT} AS slot FROM rows ORDER BY slot").fetchall()
+    found = connection.execute(f"SELECT DISTINCT {SLOT} AS slot FROM {rows} ORDER BY slot", dict(given)).fetchall()
     slots: list[int] = []
-    starts: list[int] = []
+    froms: list[int] = []
     stops: list[int] = []
+    starts: list[int] = []
     labels: list[str] = []
     begins = ends = 0
     label = ""
@@ -164,18 +185,20 @@ def make_buckets(connection: DuckDBPyConnection, unit: str, zone: tzinfo) -> Non
         while at < stop:
             if not begins <= at < ends:
                 start, end = bucket(instant_at(at), unit, zone)
-                begins, ends, label = _first_ms(start), _first_ms(end), bucket_label(start, unit, zone)
+                begins, ends, label = first_ms(start), first_ms(end), bucket_label(start, unit, zone)
                 if end.year == 9999:
                     ends = max(ends, stop)
             slots.append(slot)
-            starts.append(at)
+            froms.append(at)
             at = min(stop, ends)
             stops.append(at)
+            starts.append(begins)
             labels.append(label)
     connection.execute(
-        f"CREATE OR REPLACE TABLE time_{unit} AS SELECT unnest($slots::BIGINT[]) AS slot,"
-        " unnest($begins::BIGINT[]) AS begins, unnest($ends::BIGINT[]) AS ends, unnest($labels::VARCHAR[]) AS label",
-        {"slots": slots, "begins": starts, "ends": stops, "labels": labels},
+        f"CREATE OR REPLACE TABLE {table} AS SELECT unnest($slots::BIGINT[]) AS slot,"
+        " unnest($begins::BIGINT[]) AS begins, unnest($ends::BIGINT[]) AS ends,"
+        " unnest($starts::BIGINT[]) AS start, unnest($labels::VARCHAR[]) AS label",
+        {"slots": slots, "begins": froms, "ends": stops, "starts": starts, "labels": labels},
     )
 
 
@@ -244,7 +267,7 @@ WHOLE_COST = (
 )
 
 
-def _first_ms(bound: datetime) -> int:
+def first_ms(bound: datetime) -> int:
     """The first millisecond that is not before an instant."""
     return (
         milliseconds(bound + timedelta(microseconds=999))
