@@ -1,8 +1,10 @@
-"""What came of a call, as it is shown: the first code block, one JSON object, a sentence about tokens and cost."""
+"""What came of a call, as it is shown: the answer or its first code block, one JSON object, a sentence about tokens and
+cost."""
 
 from __future__ import annotations
 
 from callmeter.flows.terms import Outcome
+from callmeter.words.errors import Incomplete
 from callmeter.words.money import nano, shown
 
 TYPE_CHECKING = False
@@ -26,6 +28,37 @@ def first_code_block(text: str) -> str | None:
                     block.append(inner)
                 return "".join(block)
     return None
+
+
+def shaped(text: str, *, block: bool, schema: dict[str, object] | None) -> tuple[str, Incomplete | None]:
+    """An answer's first code block, if only that is wanted, and what is wrong with the answer: it has no such block,
+    and is then given whole, or it does not meet the schema."""
+    if block:
+        found = first_code_block(text)
+        if found is None:
+            return text, Incomplete("the answer has no fenced code block", "it is printed whole", code="no_code")
+        text = found
+    if schema is not None:
+        from callmeter.policy.answer_schema import faults
+
+        wrong = faults(schema, text)
+        if wrong:
+            return text, Incomplete(
+                f"the answer does not meet the schema: {wrong[0]}",
+                "run it again, or relax it",
+                code="schema",
+                faults=wrong,
+            )
+    return text, None
+
+
+def warnings_about(finish_reason: str) -> list[str]:
+    """What the caller is to be told of an answer that ended in this way."""
+    if finish_reason == "content_filter":
+        return ["the endpoint's content filter stopped the answer"]
+    if finish_reason in ("tool_calls", "function_call"):
+        return ["the model asks for a tool to be called, which llm-call does not do"]
+    return []
 
 
 def as_json(outcome: Outcome, text: str, *, replayed: bool = False) -> dict[str, object]:

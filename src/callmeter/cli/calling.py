@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from itertools import chain
 
-from callmeter.cli.answering import as_json, first_code_block, money_text, usage_text
+from callmeter.cli.answering import as_json, money_text, shaped, usage_text, warnings_about
 from callmeter.cli.means import books_of, breaker_of, keys_of, ledger_for, transport_of
 from callmeter.cli.question import parameter, user_content
 from callmeter.flows.call import make_call
@@ -321,7 +321,7 @@ class One:
         shown_text, error = self.shape(outcome)
         if error is None and outcome.record.get("finish_reason") == "length":
             out.note("callmeter: note: the answer stops at the output ceiling; raise `--max-tokens` for more")
-        _note_finish(outcome)
+        outcome.warnings += warnings_about(str(outcome.record.get("finish_reason")))
         if given["json"]:
             if error is None or isinstance(error, Incomplete):
                 out.object(as_json(outcome, shown_text, replayed=replayed))
@@ -344,38 +344,11 @@ class One:
 
                 explain(self.world, outcome.error, str(outcome.record.get("key") or ""))
             return outcome.text, outcome.error
-        text, error = self._shape_answer(outcome.text, self.schema)
+        text, error = shaped(outcome.text, block=bool(self.given["extract"]), schema=self.schema)
         strict = self.world.settings.flag("strict", _flag(self.given, "strict") or None)
         if error is None and strict and outcome.record.get("finish_reason") == "length":
             error = Incomplete("the answer stops at the output ceiling", "raise `--max-tokens`", code="length")
         return text, error
-
-    def _shape_answer(self, text: str, schema: dict[str, object] | None) -> tuple[str, CallmeterError | None]:
-        if self.given["extract"]:
-            block = first_code_block(text)
-            if block is None:
-                return text, Incomplete("the answer has no fenced code block", "it is printed whole", code="no_code")
-            text = block
-        if schema is not None:
-            from callmeter.policy.answer_schema import faults
-
-            found = faults(schema, text)
-            if found:
-                return text, Incomplete(
-                    f"the answer does not meet the schema: {found[0]}",
-                    "run it again, or relax it",
-                    code="schema",
-                    faults=found,
-                )
-        return text, None
-
-
-def _note_finish(outcome: Outcome) -> None:
-    reason = outcome.record.get("finish_reason")
-    if reason == "content_filter":
-        outcome.warnings.append("the endpoint's content filter stopped the answer")
-    elif reason in ("tool_calls", "function_call"):
-        outcome.warnings.append("the model asks for a tool to be called, which llm-call does not do")
 
 
 def _ended(error: BaseException | None) -> int:

@@ -65,7 +65,7 @@ def read_file(path: str, limit: int = 32 * 1024 * 1024, *, private: bool = False
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _problem("read", path, error) from None
+        raise file_problem("read", path, error) from None
     try:
         found = os.fstat(descriptor)
         _require_regular(path, found)
@@ -85,7 +85,7 @@ def read_file(path: str, limit: int = 32 * 1024 * 1024, *, private: bool = False
                 raise Malformed(f"{path} is larger than {limit} bytes")
         return b"".join(parts)
     except OSError as error:
-        raise _problem("read", path, error) from None
+        raise file_problem("read", path, error) from None
     finally:
         os.close(descriptor)
 
@@ -95,7 +95,7 @@ def anyone_may_write(path: str) -> bool:
     try:
         return bool(os.stat(path).st_mode & stat.S_IWOTH)
     except OSError as error:
-        raise _problem("look at", path, error) from None
+        raise file_problem("look at", path, error) from None
 
 
 def open_to_read(path: str) -> int | None:
@@ -105,7 +105,7 @@ def open_to_read(path: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _problem("read", path, error) from None
+        raise file_problem("read", path, error) from None
     try:
         _require_regular(path, os.fstat(descriptor))
     except BaseException:
@@ -134,7 +134,7 @@ class Lock:
             make_directory(os.path.dirname(self.path))
             descriptor = os.open(self.path, flags, 0o600)
         except OSError as error:
-            raise _problem("lock", self.path, error) from None
+            raise file_problem("lock", self.path, error) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +145,7 @@ class Lock:
             # A full disk must not keep anyone from the lock: the pid in it is only a courtesy.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 os.close(descriptor)
-                raise _problem("lock", self.path, error) from None
+                raise file_problem("lock", self.path, error) from None
         except BaseException:
             os.close(descriptor)
             raise
@@ -229,7 +229,7 @@ class HeldFile:
                 make_directory(os.path.dirname(path))
                 continue
             except OSError as error:
-                raise _problem("write", path, error) from None
+                raise file_problem("write", path, error) from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if os.fstat(descriptor).st_nlink:
@@ -237,7 +237,7 @@ class HeldFile:
             except OSError as error:
                 os.close(descriptor)
                 remove_file(path)
-                raise _problem("lock", path, error) from None
+                raise file_problem("lock", path, error) from None
             # Somebody took the file between its creation and its lock, found it empty, and removed it.
             os.close(descriptor)
         held = cls(path, descriptor)
@@ -256,7 +256,7 @@ class HeldFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _problem("read", path, error) from None
+            raise file_problem("read", path, error) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(descriptor)
@@ -266,7 +266,7 @@ class HeldFile:
             return None
         except OSError as error:
             os.close(descriptor)
-            raise _problem("lock", path, error) from None
+            raise file_problem("lock", path, error) from None
         except BaseException:
             os.close(descriptor)
             raise
@@ -280,14 +280,14 @@ class HeldFile:
         try:
             _write_whole(self._descriptor, data, os.fstat(self._descriptor).st_size)
         except OSError as error:
-            raise _problem("write", self.path, error) from None
+            raise file_problem("write", self.path, error) from None
 
     def read(self, limit: int) -> bytes:
         """The first `limit` bytes. Raises FileProblem."""
         try:
             return os.pread(self._descriptor, limit, 0)
         except OSError as error:
-            raise _problem("read", self.path, error) from None
+            raise file_problem("read", self.path, error) from None
 
     def pass_on(self) -> None:
         """Keep it held by the program that takes this process's place, for as long as that lives."""
@@ -320,7 +320,7 @@ def append_line(path: str, line: bytes, *, sync: bool = False, mode: int = 0o600
         make_directory(os.path.dirname(path))
         descriptor = os.open(path, flags, mode)
     except OSError as error:
-        raise _problem("append to", path, error) from None
+        raise file_problem("append to", path, error) from None
     try:
         found = os.fstat(descriptor)
         _require_regular(path, found)
@@ -331,7 +331,7 @@ def append_line(path: str, line: bytes, *, sync: bool = False, mode: int = 0o600
             os.fdatasync(descriptor)
         return size + (1 if torn else 0)
     except OSError as error:
-        raise _problem("append to", path, error) from None
+        raise file_problem("append to", path, error) from None
     finally:
         os.close(descriptor)
 
@@ -365,60 +365,7 @@ def replace_file(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True
             sync_directory(directory)
     except OSError as error:
         remove_file(temporary)
-        raise _problem("write", path, error) from None
-
-
-class NewFile:
-    """A file in the making, under a name that nobody reads until it is renamed; mode and owner are those of `like`.
-
-    Held open for a `with` block. Whatever lay under the name is replaced. Raises FileProblem.
-    """
-
-    def __init__(self, path: str, like: os.stat_result) -> None:
-        self.path = path
-        self._like = like
-        self._descriptor = -1
-
-    def __enter__(self) -> NewFile:
-        remove_file(self.path)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self.path, flags, 0o600)
-            if self._like.st_uid != os.geteuid():
-                os.fchown(self._descriptor, self._like.st_uid, self._like.st_gid)
-            os.fchmod(self._descriptor, stat.S_IMODE(self._like.st_mode))
-        except OSError as error:
-            raise _problem("write", self.path, error) from None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._descriptor)
-
-    def write(self, data: bytes) -> None:
-        """Write all of it."""
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-        except OSError as error:
-            raise _problem("write", self.path, error) from None
-
-    def sync(self) -> None:
-        """Make it durable."""
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise _problem("write", self.path, error) from None
-
-
-def rename_file(old: str, new: str) -> None:
-    """Give a file another name in its directory; what had that name is replaced. Raises FileProblem."""
-    try:
-        os.rename(old, new)
-    except OSError as error:
-        raise _problem("write", new, error) from None
+        raise file_problem("write", path, error) from None
 
 
 def sync_directory(path: str) -> None:
@@ -457,7 +404,8 @@ def _require_regular(path: str, found: os.stat_result) -> None:
         raise FileProblem(f"{path} is not a regular file", "name another file, or move this one away")
 
 
-def _problem(verb: str, path: str, error: OSError) -> FileProblem:
+def file_problem(verb: str, path: str, error: OSError) -> FileProblem:
+    """The error for what the system did not do: `cannot write PATH: no space left`."""
     if error.errno == errno.ELOOP:
         return FileProblem(f"cannot {verb} {path}: it is a symbolic link", "name the file itself in the settings")
     return FileProblem(f"cannot {verb} {path}: {_reason(error)}", _HINTS.get(error.errno or 0, ""))

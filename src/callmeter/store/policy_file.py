@@ -8,7 +8,8 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from callmeter.policy.document import MalformedPolicy, Policy, parse_policy
-from callmeter.store.files import Lock, NewFile, read_file, rename_file, replace_file, sync_directory
+from callmeter.store.files import Lock, read_file, replace_file, sync_directory
+from callmeter.store.new_file import NewFile, rename_file
 from callmeter.words.errors import Busy, UsageError
 
 _EMPTY = '{\n  "version": 1\n}\n'

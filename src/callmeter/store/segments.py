@@ -28,14 +28,13 @@ from callmeter.store.audit import Audit
 from callmeter.store.files import (
     FileProblem,
     Lock,
-    NewFile,
     open_to_read,
     read_file,
     remove_file,
-    rename_file,
     replace_file,
     sync_directory,
 )
+from callmeter.store.new_file import NewFile, rename_file
 from callmeter.store.usage_append import lock_of
 from callmeter.store.usage_log import Damaged, end_of_lines, is_segment, month_of, segments_of, split_lines, unpacked
 from callmeter.words.errors import Malformed
