@@ -47,6 +47,13 @@ def rows(result: Result) -> list[dict[str, Any]]:
     return list(json.loads(result.stdout, parse_float=Decimal)["rows"])
 
 
+def test_a_tag_that_is_called_like_a_column_loses_nothing(call: Call, home: Path) -> None:
+    (home / "usage.jsonl").write_bytes(log_lines("2026-11-21T09:00Z agent=code cost=1 calls=many row=two"))
+    group, inner = rows(call("--by", "calls", "--by", "row", "--format", "json"))
+    assert (group["row"], group["tag:calls"], group["calls"], group["tag:row"]) == ("subtotal", "many", 1, None)
+    assert (inner["row"], inner["tag:calls"], inner["tag:row"], inner["cost"]) == ("group", "many", "two", 1)
+
+
 def test_without_options_agents_are_shown(call: Call) -> None:
     result = call()
     assert result.exit_code == 0

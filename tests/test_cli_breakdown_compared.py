@@ -85,8 +85,7 @@ def test_other_periods_can_be_compared_with(options: str, before: int, call: Cal
 @pytest.mark.parametrize(
     "options",
     [
-        "--compare last-week --by-day",
-        "--compare last-week --by-agent --by-hour",
+        "--compare last-week --by-week --by-day",
         "--compare last-week --by-day --cumulative",
         "--compare yesterday",
         "--compare previous",
@@ -103,6 +102,85 @@ def test_what_contradicts_itself_is_refused_in_one_sentence_with_a_hint(options:
     assert (result.exit_code, result.stdout) == (2, "")
     error, hint = result.stderr.splitlines()
     assert error.startswith("callmeter: error: --") and hint.startswith("callmeter: hint: ")
+
+
+def against(result: Result, unit: str = "day") -> list[tuple[object, ...]]:
+    return [(row[unit], row[f"{unit}_before"], row["cost"], row["cost_before"]) for row in page(result)["rows"]]
+
+
+def test_each_day_stands_against_the_same_day_of_the_other_week(call: Call) -> None:
+    result = call("--compare", "last-week", "--by-day", "--format", "json")
+    assert against(result) == [
+        ("2026-11-16", "2026-11-09", 0, 0),
+        ("2026-11-17", "2026-11-10", 3, 3),
+        ("2026-11-18", "2026-11-11", Decimal("1.5"), 0),
+        ("2026-11-19", "2026-11-12", 0, 0),
+        ("2026-11-20", "2026-11-13", 0, 0),
+        # As much of that day as is over of this one.
+        ("2026-11-21", "2026-11-14", 0, 0),
+    ]
+    found = page(result)
+    assert found["total"]["cost_before"] == sum(row["cost_before"] for row in found["rows"])
+    assert {row["news"] for row in found["rows"]} == {None}
+    text = call("--compare", "last-week", "--by-day").stdout
+    assert "Compared with 2026-11-09 until 2026-11-14 15:04, day by day from the first on." in text
+
+
+def test_days_without_a_counterpart_are_one_row_and_lose_nothing(call: Call) -> None:
+    options = "--since 2026-11-17 --until 2026-11-19 --by-day --format json --compare"
+    result = call(*options.split(), "2026-11-09..2026-11-15")
+    assert against(result) == [
+        ("2026-11-17", "2026-11-09", 3, 0),
+        ("2026-11-18", "2026-11-10", Decimal("1.5"), 3),
+        ("(none)", "2026-11-11 to 2026-11-14", 0, 50),
+    ]
+    shorter = call(*options.split(), "2026-11-10..2026-11-11")
+    assert against(shorter) == [("2026-11-17", "2026-11-10", 3, 3), ("2026-11-18", None, Decimal("1.5"), 0)]
+
+
+def test_agents_by_day_and_days_by_agent_are_compared_in_their_places(call: Call) -> None:
+    rows = page(call("--compare", "last-week", "--by-agent", "--by-day", "--format", "json"))["rows"]
+    code = [(row["day"], row["cost"], row["cost_before"]) for row in rows if row["agent"] == "code" and row["day"]]
+    assert code == [("2026-11-17", 3, 2), ("2026-11-18", 1, 0)]
+    assert [row["news"] for row in rows if not row["day"]] == [None, "new", "gone"]
+    rows = page(call("--compare", "last-week", "--by-day", "--by-agent", "--format", "json"))["rows"]
+    tuesday = [(row["agent"], row["cost"], row["cost_before"]) for row in rows if row["day"] == "2026-11-17"]
+    assert tuesday == [(None, 3, 3), ("code", 3, 2), ("docs", 0, 1)]
+
+
+def test_the_dearest_days_and_the_rest_are_compared_too(call: Call) -> None:
+    found = page(call("--compare", "last-week", "--by-day", "--top", "1", "--format", "json"))
+    assert [(row["day"], row["cost"], row["cost_before"]) for row in found["rows"]] == [
+        ("2026-11-17", 3, 3),
+        ("other (1)", Decimal("1.5"), 0),
+    ]
+
+
+def test_hours_stand_against_the_same_hour_though_the_clock_was_changed(call: Call, home: Path) -> None:
+    (home / "budget.json").write_text('{"time_zone": "Europe/Berlin"}')
+    (home / "usage.jsonl").write_bytes(
+        log_lines(
+            """
+            2026-10-25T00:30Z agent=a cost=1
+            2026-10-25T01:30Z agent=a cost=2
+            2026-10-25T12:00Z agent=a cost=4
+            2026-10-24T00:30Z agent=a cost=8
+            2026-10-24T11:00Z agent=a cost=16
+            """
+        )
+    )
+    options = "--since 2026-10-25 --until 2026-10-26 --compare 2026-10-24..2026-10-25 --by-hour --format json"
+    found = {row["hour"]: row for row in page(call(*options.split()))["rows"]}
+    first, second = found["2026-10-25 02:00+02:00"], found["2026-10-25 02:00+01:00"]
+    assert (first["hour_before"], first["cost"], first["cost_before"]) == ("2026-10-24 02:00", 1, 8)
+    assert (second["hour_before"], second["cost"], second["cost_before"]) == (None, 2, 0)
+    assert found["2026-10-25 13:00"]["cost_before"] == 16
+
+
+def test_too_many_hours_are_refused(call: Call) -> None:
+    result = call("--since", "2020-01-01", "--until", "2026-01-01", "--compare", "previous", "--by-hour")
+    assert result.exit_code == 2
+    assert "cannot be compared hour by hour" in result.stderr
 
 
 def test_percentiles_come_from_the_index_as_from_the_lines(call: Call) -> None:

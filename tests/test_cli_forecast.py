@@ -136,6 +136,22 @@ def test_the_dearest_parts_and_the_rest_add_up_too(desk: Desk) -> None:
     assert parts[-1]["median"] is None
 
 
+def test_a_tag_that_is_called_like_a_column_loses_nothing(desk: Desk) -> None:
+    tags = {"agent": "code", "days": "many", "quality": "poor", "section": "two", "team": "t"}
+    calls = [call(NOON - timedelta(1 + n), tags=tags, cost=Decimal(1)) for n in range(20)]
+    (desk.home / "usage.jsonl").write_bytes(b"".join(calls))
+    arguments = ["--by", "days", "--by", "quality", "--by", "section", "--by", "team"]
+    total, part = desk.found(*arguments)["sections"]["forecast"]["rows"]
+    assert (total["days"], total["quality"], total["tag:days"], total["team"]) == (20, "ok", None, None)
+    assert (part["days"], part["quality"], part["team"]) == (20, "ok", "t")
+    assert [part[f"tag:{name}"] for name in ("days", "quality", "section")] == ["many", "poor", "two"]
+    rows = list(csv.DictReader(io.StringIO(desk.run(*arguments, "--format", "csv").stdout)))
+    assert (rows[1]["section"], rows[1]["tag:section"], rows[1]["tag:days"]) == ("forecast", "two", "many")
+    lines = [json.loads(line) for line in desk.run(*arguments, "--format", "jsonl").stdout.splitlines()]
+    assert (lines[1]["section"], lines[1]["tag:section"]) == ("forecast", "two")
+    assert desk.found("--by", "days", "--top", "1")["sections"]["forecast"]["rows"][1]["tag:days"] == "many"
+
+
 def test_a_unit_of_time_is_no_grouping(desk: Desk) -> None:
     result = desk.run("--by", "week")
     assert result.exit_code == 2

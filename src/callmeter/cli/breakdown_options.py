@@ -47,10 +47,9 @@ def require_consistent(
     times = [key for key in keys if is_time(key)]
     if compare is not None and cumulative:
         raise _contradiction("--compare and --cumulative contradict each other", "keep one of them")
-    if compare is not None and times:
+    if compare is not None and len(times) > 1:
         raise _contradiction(
-            f"--compare and --by-{times[0]} contradict each other: no {times[0]} is in both periods",
-            f"leave out `--by-{times[0]}`; `--chart` shows the course of each group",
+            f"--compare wants one unit of time, and there are --by-{times[0]} and --by-{times[1]}", "keep one of them"
         )
     if sort is Sort.CHANGE and compare is None:
         raise _contradiction("--sort change has nothing to compare with", "add `--compare last-week`")

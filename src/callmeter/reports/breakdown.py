@@ -13,8 +13,10 @@ from datetime import datetime
 from callmeter.policy.quotas import Quota
 from callmeter.reports.breakdown_columns import columns, compared, empty, figures_of, ranks
 from callmeter.reports.breakdown_time import (
+    Alignment,
     Course,
     Path,
+    alignment,
     course_of,
     covered,
     labels_of,
@@ -22,7 +24,7 @@ from callmeter.reports.breakdown_time import (
     quota_words,
     share_of_quota,
 )
-from callmeter.reports.grouping import is_time, key_name, title_of
+from callmeter.reports.grouping import NONE, column_names, is_time, key_name, title_of
 from callmeter.reports.origins import Origins
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion
@@ -41,7 +43,8 @@ class Question:
 
     `sort` "" is by cost, and by time for units of time; `change` wants a period to `compare` with. A first grouping
     that is a unit of time has rows for those without calls, up to `now`; not with `top`. `cumulative` wants such a
-    grouping, and compares with the month's quota among `quotas` that applies to just these calls.
+    grouping, and compares with the month's quota among `quotas` that applies to just these calls. With a unit of time
+    and a period to `compare` with, each unit stands against that in the same place of the other period.
 
     Raises UsageError when names or conditions are malformed.
     """
@@ -76,7 +79,8 @@ def breakdown(usage: Usage, question: Question) -> Report:
         facts["as_of"] = text_of(usage.as_of)
     if question.compare is not None:
         facts["compared"] = _period_facts(question.compare)
-        notes.append(f"Compared with {question.compare.label}.")
+        by_unit = f", {tree.unit} by {tree.unit} from the first on" if tree.aligned is not None else ""
+        notes.append(f"Compared with {question.compare.label}{by_unit}.")
     rows = list(tree.rows(units))
     if question.cumulative:
         rows, quota = _running(rows, question, usage)
@@ -87,7 +91,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
         notes.append("Each chart has a scale of its own: its largest mark is its group's largest.")
     return Report(
         title="Cost by " + ", ".join(title_of(name).removesuffix(" from") for name in keys),
-        columns=[*(Column(name, title_of(name), Kind.TEXT) for name in keys), *tree.columns],
+        columns=[*tree.groupings, *tree.columns],
         rows=rows,
         total=tree.cells((), total, tree.before.get((), _NOTHING), units, [()]),
         notes=notes,
@@ -119,11 +123,17 @@ class _Tree:
         self.levels = usage.levels(
             names, period=question.period, where=question.where, latency=self._latency, costs=self._costs
         )
+        total = self.levels[()]
+        now = question.now or usage.as_of
+        self.unit = next(filter(is_time, keys), "")
+        self.aligned: Alignment | None = None
         self.before: dict[Path, Figures] = {}
         if question.compare is not None:
             self.before = usage.levels(names, period=question.compare, where=question.where)
-        total = self.levels[()]
-        now = question.now or usage.as_of
+            if self.unit and now is not None:
+                depth = keys.index(self.unit)
+                self.aligned = alignment(usage, self.unit, depth, question.period, question.compare, now)
+                self.before = _moved(self.before, self.aligned)
         span = None if now is None else covered(usage, question.period, now, total)
         if span is not None and is_time(keys[0]) and not question.top:
             self.levels = {**empty((label,) for label in labels_of(span, keys[0], usage) or ()), **self.levels}
@@ -135,7 +145,10 @@ class _Tree:
             percentiles=question.percentiles,
             cumulative=question.cumulative,
             chart=self.course.unit if self.course is not None else "",
+            unit=self.unit if self.aligned is not None else "",
         )
+        self._cells = column_names(keys, [column.name for column in self.columns])
+        self.groupings = [Column(cell, title_of(cell), Kind.TEXT) for cell in self._cells]
         self._below: dict[Path, list[_Named]] = {}
         for path in dict.fromkeys((*self.levels, *self.before)):
             if path:
@@ -151,7 +164,7 @@ class _Tree:
         kept, rest = self._cut(level, self._keys[depth])
         parts = [group.now for group in kept]
         if rest:
-            parts.append(self._rest(outer, kept, self._question.period))
+            parts.append(self._rest(outer, kept))
         shares = _shares(parts, units)
         is_inner = depth + 1 < len(self._keys)
         for group, share in zip(kept, shares, strict=False):
@@ -160,8 +173,9 @@ class _Tree:
             if is_inner:
                 yield from self.rows(share, path)
         if rest:
-            compare = self._question.compare
-            before = self._rest(outer, kept, compare) if compare is not None else _NOTHING
+            before = Figures()
+            for group in rest:
+                before.merge(group.before)
             path = (*outer, f"other ({len(rest)})")
             hidden = [(*outer, group.name) for group in rest]
             yield Row(self.cells(path, parts[-1], before, shares[-1], hidden), depth, rest=True)
@@ -170,21 +184,24 @@ class _Tree:
         self, path: Path, now: Figures, before: Figures, share: int | None, charted: Iterable[Path]
     ) -> dict[str, Cell]:
         """The cells of a row; its chart is that of all the groups `charted`."""
-        cells: dict[str, Cell] = dict.fromkeys(self._keys)
-        cells.update(zip(self._keys, path, strict=False))
+        cells: dict[str, Cell] = dict.fromkeys(self._cells)
+        cells.update(zip(self._cells, path, strict=False))
         cells |= figures_of(now, share)
         if self._question.compare is not None:
             cells |= compared(now, before)
+        if self.aligned is not None and len(path) > self.aligned.depth:
+            # A day that stands against another one is neither new nor gone.
+            cells |= {f"{self.unit}_before": self.aligned.against(path[self.aligned.depth]), "news": None}
         if self.course is not None:
             cells["chart"] = self.course.marks(charted)
         return cells
 
-    def _rest(self, outer: Path, kept: Sequence[_Named], period: Period) -> Figures:
+    def _rest(self, outer: Path, kept: Sequence[_Named]) -> Figures:
         return self._usage.rest(
             self._names,
             outer,
             [group.name for group in kept],
-            period=period,
+            period=self._question.period,
             where=self._question.where,
             latency=self._latency,
             costs=self._costs,
@@ -200,10 +217,19 @@ class _Tree:
         return sorted(level, key=_ORDERS[sort or ("time" if is_time(key) else "cost")]), rest
 
 
-def _by_time(label: str) -> tuple[str, float]:
-    """Sorts units of time: by name, but of an hour that comes twice, that of summer time is the first."""
+def _by_time(label: str) -> tuple[bool, str, float]:
+    """Sorts units of time: by name, but of an hour that comes twice, that of summer time is the first; what has no
+    unit comes last."""
     offset = datetime.fromisoformat(label).utcoffset() if len(label) > len("2026-11-21 09:00") else None
-    return label[:16], 0.0 if offset is None else -offset.total_seconds()
+    return label == NONE, label[:16], 0.0 if offset is None else -offset.total_seconds()
+
+
+def _moved(groups: Mapping[Path, Figures], aligned: Alignment) -> dict[Path, Figures]:
+    """The groups of the other period by their places in this one."""
+    found: dict[Path, Figures] = {}
+    for path, figures in groups.items():
+        found.setdefault(aligned.path(path), Figures()).merge(figures)
+    return found
 
 
 _ORDERS: dict[str, Callable[[_Named], tuple[object, ...]]] = {

@@ -1,4 +1,5 @@
-"""A breakdown over time: the units of a period without calls, running totals, and each group's course as a chart."""
+"""A breakdown over time: the units of a period without calls, running totals, each group's course as a chart, and which
+unit of another period stands in the same place."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from callmeter.policy.quotas import Quota
-from callmeter.reports.grouping import key_name, patterns_of
+from callmeter.reports.grouping import NONE, key_name, patterns_of
 from callmeter.reports.usage import Figures, Usage
+from callmeter.words.errors import UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import shown
 from callmeter.words.period import Period, bucket, bucket_label
@@ -41,6 +43,59 @@ class Course:
         return "".join(
             str(min(-(-LEVELS * nano // most), LEVELS)) if most > 0 and nano > 0 else "0" for nano in sums.values()
         )
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Two periods, unit by unit from their beginnings: the first day against the first, the second against the second.
+    Hours stand in the same place if they are the same of the day. `here` are the places of the other period's units in
+    this one, `there` those of this one's in the other one; `depth` is that of the unit in a tree of groupings."""
+
+    depth: int
+    here: Mapping[str, str]
+    there: Mapping[str, str]
+
+    def path(self, path: Path) -> Path:
+        """A group of the other period by its place in this one; `(none)` for units that have none."""
+        if len(path) <= self.depth:
+            return path
+        label = self.here.get(path[self.depth], NONE)
+        return (*path[: self.depth], label, *path[self.depth + 1 :])
+
+    def against(self, label: str) -> str | None:
+        """The unit of the other period that stands in the place of one of this; for `(none)`, those without a place."""
+        if label != NONE:
+            return self.there.get(label)
+        rest = [other for other, place in self.here.items() if place == NONE]
+        return f"{rest[0]} to {rest[-1]}" if len(rest) > 1 else "".join(rest) or None
+
+
+def alignment(usage: Usage, unit: str, depth: int, period: Period, other: Period, now: datetime) -> Alignment:
+    """How the units of two periods, both with a beginning, stand against each other. Raises UsageError when there are
+    too many."""
+    places, others = (_places(usage, unit, each, now) for each in (period, other))
+    here = {label: places.get(place, NONE) for place, label in others.items()}
+    return Alignment(depth, here, {label: others[place] for place, label in places.items() if place in others})
+
+
+def _places(usage: Usage, unit: str, period: Period, now: datetime) -> dict[tuple[int, str], str]:
+    """The units of a period by their places in it."""
+    assert period.start is not None
+    labels = labels_of((period.start, max(period.end or now + _TICK, period.start + _TICK)), unit, usage)
+    if labels is None:
+        raise UsageError(
+            f"two periods of more than {_MOST:,} {unit}s cannot be compared {unit} by {unit}",
+            "group by a longer unit, or name a shorter period",
+        )
+    if unit != "hour":
+        return {(place, ""): label for place, label in enumerate(labels)}
+    days = {day: place for place, day in enumerate(dict.fromkeys(label[:10] for label in labels))}
+    found: dict[tuple[int, str], str] = {}
+    for label in labels:
+        place = days[label[:10]], label[10:16]
+        # Of an hour that the clock shows twice, the first stands against that of any day.
+        found[place if place not in found else (place[0], label[10:])] = label
+    return found
 
 
 def covered(usage: Usage, period: Period, now: datetime, total: Figures) -> tuple[datetime, datetime] | None:

@@ -11,7 +11,7 @@ from callmeter.reports.forecast_grades import Grade, grade_sentence, hits_senten
 from callmeter.reports.forecast_history import HISTORY, RECENT, History, Now, doubt, quality
 from callmeter.reports.forecast_quotas import Exhaustion
 from callmeter.reports.forecast_words import chance_text, count_text, days_text, range_text, weekday_of
-from callmeter.reports.grouping import title_of
+from callmeter.reports.grouping import column_names, title_of
 from callmeter.reports.lost_days import lost_sentence
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion, share_of
@@ -32,6 +32,13 @@ _RANGE = [
     Column("high_80", "to", Kind.RATE),
     Column("low_95", "95 %: from", Kind.RATE, optional=5),
     Column("high_95", "to", Kind.RATE, optional=5),
+]
+_GROUNDS = [
+    Column("days", "from days", Kind.COUNT, optional=6),
+    Column("days_with_spend", "with spend", Kind.COUNT, optional=7),
+    Column("from", "since", Kind.TEXT, optional=9),
+    Column("quality", "quality", Kind.TEXT, optional=8),
+    Column("doubt", "but", Kind.TEXT, quiet=True),
 ]
 
 
@@ -137,29 +144,21 @@ def _lead(forecasts: Sequence[Forecast], quotas: Sequence[Exhaustion], now: Now)
 
 
 def _sums(forecasts: Sequence[Forecast], by: Sequence[str], now: Now, top: int) -> Report:
+    own = [Column("horizon", "days", Kind.TEXT), Column("spent", "spent", Kind.RATE, quiet=True), *_RANGE, *_GROUNDS]
+    names = column_names(by, [column.name for column in own])
     rows = []
     for each in forecasts:
         kept = each.parts[: top or len(each.parts)]
         for part in (each.total, *kept):
-            cells = _cells(part, now) | {"horizon": each.horizon.title} | dict(zip(by, part.names, strict=False))
+            cells = _cells(part, now) | {"horizon": each.horizon.title} | dict(zip(names, part.names, strict=False))
             if each.horizon.begun is not None:
                 cells["spent"] = part.sum.spent
             whole = part is each.total
             rows.append(Row(cells, depth=0 if whole else 1, subtotal=whole and bool(each.parts)))
         if len(kept) < len(each.parts):
-            rows.append(_rest(each, each.parts[len(kept) :], by[0]))
-    columns = [
-        Column("horizon", "days", Kind.TEXT),
-        *(Column(name, title_of(name), Kind.TEXT) for name in by),
-        Column("spent", "spent", Kind.RATE, quiet=True),
-        *_RANGE,
-        Column("days", "from days", Kind.COUNT, optional=6),
-        Column("days_with_spend", "with spend", Kind.COUNT, optional=7),
-        Column("from", "since", Kind.TEXT, optional=9),
-        Column("quality", "quality", Kind.TEXT, optional=8),
-        Column("doubt", "but", Kind.TEXT, quiet=True),
-    ]
-    return Report("Expected spend", columns, rows, tree=2 if by else 1)
+            rows.append(_rest(each, each.parts[len(kept) :], names[0]))
+    tags = [Column(name, title_of(name), Kind.TEXT) for name in names]
+    return Report("Expected spend", [own[0], *tags, *own[1:]], rows, tree=2 if by else 1)
 
 
 def _rest(forecast: Forecast, parts: Sequence[Part], name: str) -> Row:

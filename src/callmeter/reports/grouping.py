@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from operator import attrgetter
 
@@ -43,6 +43,13 @@ def key_name(text: str, aliases: Mapping[str, str]) -> str:
 def title_of(name: str) -> str:
     """What stands over a grouping's column."""
     return _TITLES.get(name, name.replace("_", " "))
+
+
+def column_names(names: Sequence[str], columns: Collection[str]) -> list[str]:
+    """What the columns of groupings are called beside other columns: by their names, and `tag:cost` for a tag whose
+    name one of the others has. No tag's name has a colon."""
+    taken = {*columns, "row", "section"}
+    return [f"tag:{name}" if name in taken else name for name in names]
 
 
 def is_time(name: str) -> bool:

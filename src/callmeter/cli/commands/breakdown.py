@@ -90,6 +90,7 @@ def breakdown(
 
     A first grouping by a unit of time has rows for those without calls, too. `--compare last-week` is about this
     week unless another period is given, and takes as much of last week as is over of this one; so does `last-month`.
+    With `--by-day` and the like each day stands against the same day of the other period, counted from its beginning.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
