@@ -219,3 +219,9 @@ def test_commands_about_a_subject_do_not_keep_or_repeat_it_either(
 ) -> None:
     refused(run_callmeter("budget", *command), OPENROUTER)
     assert kept(home, OPENROUTER) == []
+
+
+def test_a_reason_is_not_kept_or_repeated_with_a_key_in_it(run_callmeter: Run, home: Path) -> None:
+    done = run_callmeter("budget", "freeze", "agent:code", "--reason", f"leaked {OPENROUTER}")
+    refused(done, OPENROUTER)
+    assert kept(home, OPENROUTER) == []

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from callmeter.words.key_shape import holds_key
+
 _LONGEST_REASON = 1000
 
 
@@ -14,6 +16,8 @@ def _reason(text: str) -> str:
     """What people say is kept in files that every call reads."""
     if len(text) > _LONGEST_REASON:
         raise typer.BadParameter(f"it has {len(text):,} characters, {_LONGEST_REASON:,} are allowed")
+    if holds_key(text):
+        raise typer.BadParameter("it has a key in it, or what looks like one; name a key by its label")
     return text.strip()
 
 
