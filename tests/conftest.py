@@ -187,6 +187,18 @@ def file_system(tmp_path: Path, need: Callable[[str], str]) -> Iterator[Callable
         subprocess.run(["umount", directory], check=True)
 
 
+def fill(directory: Path) -> Path:
+    """A file that takes all the room that there is."""
+    ballast = directory / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    return ballast
+
+
 @dataclass(frozen=True)
 class LocalModel:
     """A running server. `model` is the name that requests use; `api_key` is the only key it takes."""

@@ -16,6 +16,7 @@ from callmeter.ledger.protocol import Amount, Ledger, LedgerProblem, Uncounted
 from callmeter.ledger.sqlite import SqliteLedger
 from callmeter.store import files
 from callmeter.words.errors import Busy
+from conftest import fill
 from kill_points import every_kill
 from ledger_engines import BASIS, CENT, TOTAL, at_most, costing, counted, in_children, reservation, usd
 
@@ -266,13 +267,7 @@ def test_on_a_full_disk_nothing_is_held_and_nothing_is_lost(small_disk: Path) ->
     ledger = opened(small_disk / "ledger.db")
     one_call(ledger, "before")
     ledger.reserve(reservation("running"), [])
-    ballast = small_disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
+    ballast = fill(small_disk)
     refused = 0
     for number in range(40):
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run, lacking
+from conftest import Run, fill, lacking
 from servers.counting import COST, CountingServer
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -46,18 +46,6 @@ def policy(home: Path, limit: Decimal) -> str:
 
 def lines(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line, parse_float=Decimal) for line in (home / "usage.jsonl").read_text().splitlines()]
-
-
-def fill(directory: Path) -> Path:
-    """A file that takes all the room that there is."""
-    ballast = directory / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
-    return ballast
 
 
 def test_on_a_full_disk_a_paid_answer_is_delivered_and_nothing_new_is_sent(

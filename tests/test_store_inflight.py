@@ -23,6 +23,7 @@ from callmeter.store.files import FileProblem
 from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
 from callmeter.words.usage import usage_line
+from conftest import fill
 from kill_points import every_kill
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -367,17 +368,6 @@ def test_breadcrumbs_are_for_their_owner_only(place: Place) -> None:
 @pytest.fixture
 def small_disk(file_system: Callable[[int], Path]) -> Path:
     return file_system(256)
-
-
-def fill(disk: Path) -> Path:
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
-    return ballast
 
 
 def test_on_a_full_disk_nothing_is_sent(small_disk: Path) -> None:
