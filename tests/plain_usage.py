@@ -54,9 +54,14 @@ class PlainUsage:
         where: Sequence[str] = (),
         latency: Sequence[int] = (),
         costs: Sequence[int] = (),
+        times: bool = True,
     ) -> list[Group]:
         """See `Usage.groups`."""
-        return sorted(self._grouped(by, period, where, latency, costs, whole_only=True).items())
+        found = self._grouped(by, period, where, latency, costs, whole_only=True)
+        if not times:
+            for figures in found.values():
+                figures.first = figures.last = None
+        return sorted(found.items())
 
     def levels(
         self,

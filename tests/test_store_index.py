@@ -335,6 +335,7 @@ def assert_says_the_same(
     for period in periods:
         for by in (("agent", "day"), ("origin",)):
             assert index.groups(by, period=period) == plain.groups(by, period=period)
+            assert index.groups(by, period=period, times=False) == plain.groups(by, period=period, times=False)
     for least in (None, 0, 10_000_000):
         for by in (("agent", "session", "day"), ("team", "origin"), ("agent", "week"), ("origin", "model")):
             assert sorted(index.spent(by, least=least), key=str) == sorted(plain.spent(by, least=least), key=str)

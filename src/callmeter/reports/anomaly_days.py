@@ -78,7 +78,8 @@ def read_days(usage: Usage, name: str, period: Period, where: Sequence[str]) -> 
     # Further conditions on `origin` would widen those given.
     if not any(condition.partition("=")[0].strip() == "origin" for condition in where):
         where = [*where, "origin=unknown"]
-    for (value, label, origin), figures in usage.groups((name, "day", "origin"), period=period, where=where):
+    names = (name, "day", "origin")
+    for (value, label, origin), figures in usage.groups(names, period=period, where=where, times=False):
         if origin == "unknown":
             day = found[value][date.fromisoformat(label)]
             day.nano += figures.estimate_nano

@@ -64,7 +64,7 @@ class Overlaps(Generic[_What]):
         where = self._scope.narrowed([f"{name}={value}" for name in names for value in self._values[name]])
         found: Joint = {}
         by = (*names, self._unit, "origin")
-        for (*labels, unit, origin), figures in self._usage.groups(by, period=self._period, where=where):
+        for (*labels, unit, origin), figures in self._usage.groups(by, period=self._period, where=where, times=False):
             values = dict(zip(names, labels, strict=True))
             pair = values.get(one, ""), values.get(other, "")
             found.setdefault(pair, {}).setdefault(unit, Day()).add(figures, origin)

@@ -64,11 +64,14 @@ class _Day:
 def price_findings(usage: Usage, scope: Scope) -> list[Finding]:
     """New models, and price changes, that touch the period."""
     days: dict[Model, dict[date, _Day]] = {}
-    whole: dict[Model, Figures] = {}
+    whole = {
+        (provider, model): figures
+        for (provider, model), figures in usage.groups(("provider", "model"), period=scope.history, where=scope.where)
+    }
     names = ("provider", "model", "day", "origin")
-    for (provider, model, label, origin), figures in usage.groups(names, period=scope.history, where=scope.where):
+    groups = usage.groups(names, period=scope.history, where=scope.where, times=False)
+    for (provider, model, label, origin), figures in groups:
         day = date.fromisoformat(label)
-        whole.setdefault((provider, model), Figures()).merge(figures)
         # What was guessed says nothing about a price.
         if origin not in ("unknown", "estimate") and not figures.without_tokens:
             days.setdefault((provider, model), {}).setdefault(day, _Day(day)).add(figures)

@@ -143,7 +143,8 @@ def stopped_days(now: Now) -> int:
 def histories(usage: Usage, by: Sequence[str], now: Now) -> dict[tuple[str, ...], History]:
     """The history of each combination of values of some groupings, up to now."""
     found: dict[tuple[str, ...], History] = {}
-    for (label, origin, *names), figures in usage.groups(["day", "origin", *by], period=Period(None, now.end, "")):
+    groups = usage.groups(["day", "origin", *by], period=Period(None, now.end, ""), times=False)
+    for (label, origin, *names), figures in groups:
         found.setdefault(tuple(names), History(now.missing.days)).add(date.fromisoformat(label), figures, origin)
     return found
 

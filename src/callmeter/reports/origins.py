@@ -30,7 +30,8 @@ class Origins:
         self._statuses: dict[str, int] = {}
         self._corrections = 0
         self._without_tokens = 0
-        for (origin, status), figures in usage.groups(("origin", "status"), period=period, where=where):
+        groups = usage.groups(("origin", "status"), period=period, where=where, times=False)
+        for (origin, status), figures in groups:
             self._sources["unknown"][0] += figures.unknown
             source = self._sources["unstated" if origin == "unknown" else origin]
             source[0] += figures.calls - figures.unknown

@@ -74,7 +74,7 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
 
 def origin(usage: Usage, span: Span) -> tuple[Report, Mapping[str, int]]:
     """How much of the cost is billed, computed, estimated and unknown; and the thousandths of each."""
-    found = {names[0]: figures for names, figures in usage.groups(("origin",), period=span.period)}
+    found = {names[0]: figures for names, figures in usage.groups(("origin",), period=span.period, times=False)}
     sums = {name: _sum(found.get(source) for source in sources) for name, (sources, _) in _ORIGINS.items()}
     whole = sum(each.nano for each in sums.values())
     parts = apportion([each.nano for each in sums.values()], whole, 1000) if whole > 0 else []

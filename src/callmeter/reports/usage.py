@@ -142,8 +142,10 @@ class Usage(Protocol):
         where: Sequence[str] = (),
         latency: Sequence[int] = (),
         costs: Sequence[int] = (),
+        times: bool = True,
     ) -> list[Group]:
-        """The innermost groups, by name; one without names for `by=()`, none when there is no line."""
+        """The innermost groups, by name; one without names for `by=()`, none when there is no line. Without `times`
+        they have no `first` and `last`, which groups by `origin` are told several times as fast without."""
 
     def levels(
         self,

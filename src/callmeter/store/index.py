@@ -66,9 +66,10 @@ class UsageIndex:
         where: Sequence[str] = (),
         latency: Sequence[int] = (),
         costs: Sequence[int] = (),
+        times: bool = True,
     ) -> list[Group]:
         """See `Usage.groups`."""
-        return self._answer(lambda answers: answers.groups(by, period, where, latency, costs))
+        return self._answer(lambda answers: answers.groups(by, period, where, latency, costs, times=times))
 
     def levels(
         self,

@@ -100,12 +100,19 @@ class Answers:
         self.reading = replace(reading, duplicates=self._dropped, first=None if first is None else instant_at(first))
 
     def groups(
-        self, by: Sequence[str], period: Period, where: Sequence[str], latency: Sequence[int], costs: Sequence[int]
+        self,
+        by: Sequence[str],
+        period: Period,
+        where: Sequence[str],
+        latency: Sequence[int],
+        costs: Sequence[int],
+        *,
+        times: bool,
     ) -> list[Group]:
         """See `Usage.groups`."""
         names = self._names(by)
         asked = _Asked(period, where)
-        found = self._sums(names, asked)
+        found = self._sums(names, asked, times=times)
         self._add_latencies(found, names, [len(names)], latency, asked)
         self._add_costs(found, names, costs, asked)
         return sorted(found.items())
@@ -213,9 +220,9 @@ class Answers:
         while batch := found.fetchmany(_AT_ONCE):
             yield from batch
 
-    def _sums(self, names: Sequence[str], asked: _Asked) -> dict[tuple[str, ...], Figures]:
+    def _sums(self, names: Sequence[str], asked: _Asked, *, times: bool = True) -> dict[tuple[str, ...], Figures]:
         """The innermost groups."""
-        found = self._sums_of_days(names, asked) if self._is_over_days(names, asked) else None
+        found = self._sums_of_days(names, asked, times=times) if self._is_over_days(names, asked) else None
         if found is None:
             found = self._sums_of(names, asked)
         if found and self._has_corrections():
@@ -226,9 +233,14 @@ class Answers:
                 path = _named(row[: len(names)])
                 if path in found:
                     _settle(found[path], row)
+        if not times:
+            for figures in found.values():
+                figures.first = figures.last = None
         return found
 
-    def _sums_of_days(self, names: Sequence[str], asked: _Asked) -> dict[tuple[str, ...], Figures] | None:
+    def _sums_of_days(
+        self, names: Sequence[str], asked: _Asked, *, times: bool
+    ) -> dict[tuple[str, ...], Figures] | None:
         """The groups, from sums of days; None if they cannot tell.
 
         Where the cost of a corrected call comes from is not in them: those calls, of which there are few, are taken
@@ -238,7 +250,8 @@ class Answers:
         if not self._is_about_origin(names, asked):
             return found
         for path, figures in self._sums_of(names, asked, "corrected", own=True).items():
-            if figures.first is not None and {figures.first, figures.last} & {found[path].first, found[path].last}:
+            moved, left = {figures.first, figures.last}, {found[path].first, found[path].last}
+            if times and figures.first is not None and moved & left:
                 return None  # nobody knows which call is the first or the last then
             take_away(found[path], figures)
             if not found[path].lines:
