@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from uuid import UUID
 
@@ -74,3 +75,68 @@ def test_the_two_kinds_of_cache_writes_have_columns(tmp_path: Path) -> None:
     line = line.replace("ID", f"{1:012x}")
     [row], short = written(tmp_path, [line])
     assert (row["tokens_cache_write"], row["tokens_cache_write_1h"], short) == (7, 4, 1)
+
+
+# A line in several orders of its tags; and ways to say nearly the same with fewer bytes, or more.
+TAGS = {"agent": "7", "team": "true", "session": "[1]", "user": "NaN", "purpose": "{}", "a.b": "-1e3"}
+NEARLY = OWN.replace('"agent":"code","team":"t"', "TAGS").replace('"cost":0.5', '"cost":0.0001')
+NEARLY = (
+    NEARLY.replace('"host":"h"', '"host":"8"')
+    .replace('"in":12', '"in":1000')
+    .replace('"model":"m"', '"model":"5"')
+    .replace('s":7', 's":7000')
+)
+SHORTER = [(f'"{name}":"{value}"', f'"{name}":{value}') for name, value in TAGS.items()]
+SHORTER += [
+    ('"host":"8"', '"host":8'),
+    ('{"v":1', '{"v":2'),
+    ('"model":"5"', '"model":5'),
+    (":0.0001", ":1e-4"),
+    (":1000", ":1e3"),
+    (":7000", ":7e3"),
+]
+LONGER = [('"agent":', '"agent":"b","agent":'), ('"team":', '"":1,"team":'), (',"provider"', ',"x":1,"provider"')]
+LONGER += [('"reasoning":0', '"reasoning":0,'), ('"out":3', '"out":"3"'), ('"out":3', '"out":4,"out":3')]
+LONGER += [
+    ('"},"prov', '",},"prov'),
+    ('"},"prov', '"},"y":{},"prov'),
+    ('"status"', '"v":2,"status"'),
+    ("ok", "ok "),
+]
+
+
+@pytest.mark.parametrize("order", [list(TAGS), list(TAGS)[::-1], ["host", *TAGS]], ids=["same", "other", "field"])
+def test_nothing_makes_up_for_what_is_not_as_callmeter_writes_it(tmp_path: Path, order: list[str]) -> None:
+    tags = {**TAGS, "host": "8"}
+    usual, whole = (
+        NEARLY.replace("TAGS", ",".join(f'"{name}":"{tags[name]}"' for name in names)).replace("ID", f"{1:012x}")
+        for names in ([*TAGS, "host"], order)
+    )
+    lines = [usual] * 40  # the order that most lines have, as far as is known
+    for count in (1, 2, 3, 6, 7, 9, 11):
+        for some in itertools.combinations(SHORTER, count):
+            short = whole
+            for part, instead in some:
+                assert part in short
+                short = short.replace(part, instead, 1)
+            for part, instead in [("", ""), *LONGER]:
+                line = short.replace(part, instead, 1)
+                # What is left goes to where spaces mean nothing: among the tags, or elsewhere.
+                fill = " " * (len(whole) - len(line))
+                if len(line) + len(fill) == len(whole):
+                    lines += [line.replace(place, place + fill, 1) for place in ('"tags":{', '"provider":')]
+    rows, short_way = written(tmp_path, [*dict.fromkeys(lines), *lines[:40]])
+    assert rows == expected([*dict.fromkeys(lines), *lines[:40]])
+    assert short_way >= 40
+
+
+def test_tags_in_any_order_take_the_short_way(tmp_path: Path) -> None:
+    some = {"agent": "code", "team": "7", "purpose": "a b", "squad": "true", "work_item": "12345"}
+    orders = list(itertools.permutations(some))[::7]
+    lines = []
+    for number, order in enumerate([*orders, (), ("team",)]):
+        tags = ",".join(f'"{name}":"{some[name]}"' for name in order)
+        lines.append(OWN.replace("ID", f"{number:012x}").replace('"agent":"code","team":"t"', tags))
+    rows, short = written(tmp_path, lines)
+    assert rows == expected(lines)
+    assert short == len(lines)

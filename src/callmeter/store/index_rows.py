@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from callmeter.store.index_columns import COLUMNS, json_columns, plain_rows, row_of
+from callmeter.store.index_columns import COLUMNS, json_columns, row_of
+from callmeter.store.index_plain import plain_rows
+from callmeter.store.index_tags import tag_names
 from callmeter.store.index_text import BOM, LONGEST, Piece, memory_file
 from callmeter.words.record import UsageRecord, parse_record
 from callmeter.words.usage import MAX_LINE
@@ -60,18 +62,20 @@ def write_rows(connection: DuckDBPyConnection, piece: Piece, source: int, name: 
         rows.faults.append((piece.line + 1, _TOO_LONG))
         return rows
     plain = 0
+    names: Sequence[str] = ()
     path = f"{name}.parquet"
     if piece.lines and not piece.unfinished:
         try:
-            plain = _write_plain(connection, piece, source, path)
+            names = tag_names(piece)
+            plain = _write_plain(connection, piece, source, path, names)
             if piece.plain and plain < piece.lines and piece.has_empty_lines():
                 piece.plain = False  # the reader passes over them, and then counts wrongly
-                plain = _write_plain(connection, piece, source, path)
+                plain = _write_plain(connection, piece, source, path, names)
         except duckdb.Error:
             # Bytes that are no text, or an overlong line: DuckDB gives up the whole file.
             piece.plain = False
             try:
-                plain = _write_plain(connection, piece, source, path)
+                plain = _write_plain(connection, piece, source, path, names)
             except duckdb.Error:
                 plain = 0
     if plain:
@@ -103,7 +107,7 @@ def meanings(line: bytes, number: int, finished: bool) -> Iterator[UsageRecord |
             yield str(error)
 
 
-def _write_plain(connection: DuckDBPyConnection, piece: Piece, source: int, path: str) -> int:
+def _write_plain(connection: DuckDBPyConnection, piece: Piece, source: int, path: str, names: Sequence[str]) -> int:
     lines = _COUNTED
     text = piece.path()
     descriptor = -1
@@ -112,7 +116,7 @@ def _write_plain(connection: DuckDBPyConnection, piece: Piece, source: int, path
         descriptor = _numbered(piece)
         text = f"/dev/fd/{descriptor}"
     try:
-        query = f"COPY ({plain_rows(*lines)}) TO $file {FORMAT}"
+        query = f"COPY ({plain_rows(*lines, names)}) TO $file {FORMAT}"
         given = {"path": text, "file": path, "source": source, "line": piece.line, "start": piece.start}
         (count,) = connection.execute(query, given).fetchall()[0]
         return int(count)
