@@ -221,7 +221,8 @@ def test_cells_of_a_comparison_become_no_formulas(call: Call) -> None:
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
 @pytest.mark.parametrize(
-    "options", ["--compare last-week", "--percentiles --chart", "--by-day --this-month --cumulative", "--chart --top 1"]
+    "options",
+    ["", "--compare last-week", "--percentiles --chart", "--by-day --this-month --cumulative", "--chart --top 1"],
 )
 def test_tables_fit_narrow_terminals(options: str, width: int, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))

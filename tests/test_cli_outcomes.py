@@ -235,6 +235,14 @@ MERIT = {
 }
 
 
+@pytest.mark.parametrize("width", [30, 60])
+def test_value_fits_narrow_terminals(call: Call, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    call("outcome", "record", "--work-item", "SUP-1", "--value", "12.5", "--accepted")
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = call("value").stdout.splitlines()
+    assert all(len(line) <= width for line in lines), [line for line in lines if len(line) > width]
+
+
 def test_merit_shares_come_from_recorded_value_and_are_shown_first(call: Call, home: Path) -> None:
     (home / "budget.json").write_text(json.dumps(MERIT))
     call("outcome", "record", "--work-item", "S-1", "--value", "8", "--at", "2026-11-21")

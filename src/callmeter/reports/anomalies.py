@@ -26,14 +26,14 @@ _COLUMNS = (
     Column("finding", "finding", Kind.TEXT),
     Column("subject", "subject", Kind.TEXT),
     Column("excess", "excess", Kind.MONEY),
-    Column("first", "from", Kind.TEXT),
-    Column("last", "to", Kind.TEXT, optional=3),
-    Column("low", "expected", Kind.RATE, optional=2),
-    Column("high", "up to", Kind.RATE, optional=1),
-    Column("actual", "came to", Kind.MONEY),
+    Column("first", "from", Kind.TEXT, optional=1),
+    Column("last", "to", Kind.TEXT, optional=4),
+    Column("low", "expected", Kind.RATE, optional=3),
+    Column("high", "up to", Kind.RATE, optional=2),
+    Column("actual", "came to", Kind.MONEY, optional=1),
     Column("evidence", "evidence", Kind.TEXT, below=True),
     Column("command", "command", Kind.TEXT, below=True),
-    Column("id", "id", Kind.TEXT, optional=4),
+    Column("id", "id", Kind.TEXT, optional=5),
 )
 
 

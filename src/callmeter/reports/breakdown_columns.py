@@ -15,9 +15,9 @@ PERCENTILES = (50, 90, 95, 99)
 NEW, GONE = "new", "gone"
 _FIGURES = (
     Column("cost", "cost", Kind.MONEY),
-    Column("unknown", "unknown", Kind.COUNT, quiet=True),
-    Column("share", "share", Kind.SHARE, optional=1),
-    Column("calls", "calls", Kind.COUNT),
+    Column("unknown", "unknown", Kind.COUNT, optional=1, quiet=True),
+    Column("share", "share", Kind.SHARE, optional=2),
+    Column("calls", "calls", Kind.COUNT, optional=1),
     Column("errors", "errors", Kind.COUNT, optional=2),
     Column("refused", "refused", Kind.COUNT, optional=2, quiet=True),
     Column("tokens_in", "tokens in", Kind.COUNT, optional=4),
@@ -32,7 +32,7 @@ _COMPARED = (
     Column("difference", "difference", Kind.DIFFERENCE),
     Column("change", "change", Kind.CHANGE, optional=1, quiet=True),
     Column("calls_before", "calls before", Kind.COUNT, optional=3),
-    Column("news", "", Kind.TEXT, quiet=True),
+    Column("news", "", Kind.TEXT, optional=1, quiet=True),
 )
 _COSTS = tuple(
     Column(f"cost_p{rank}", f"{'cost ' * (rank == 50)}p{rank}", Kind.RATE, optional=4 if rank in (90, 99) else 2)
@@ -64,7 +64,7 @@ def columns(*, compared: bool, percentiles: bool, cumulative: bool, chart: str, 
     first, *others = (column for column in _FIGURES if column.name not in shown)
     if own or drawn:
         # What was asked for stays longest on a narrow terminal.
-        others = [replace(column, optional=column.optional + 10 if column.optional else 2) for column in others]
+        others = [replace(column, optional=column.optional + (10 if column.optional > 1 else 1)) for column in others]
     return [first, *own, *others, *drawn]
 
 

@@ -178,10 +178,10 @@ def _spend(sums: _Stretches, spans: Spans) -> Report:
         Column("period", "period", Kind.TEXT),
         Column("cost", "cost", Kind.MONEY),
         Column("unknown", "unknown", Kind.COUNT, quiet=True),
-        Column("calls", "calls", Kind.COUNT),
-        Column("errors", "errors", Kind.COUNT),
-        Column("before", "before", Kind.RATE, optional=1, quiet=True),
-        Column("change", "change", Kind.CHANGE, optional=2, quiet=True),
+        Column("calls", "calls", Kind.COUNT, optional=1),
+        Column("errors", "errors", Kind.COUNT, optional=2),
+        Column("before", "before", Kind.RATE, optional=3, quiet=True),
+        Column("change", "change", Kind.CHANGE, optional=4, quiet=True),
     ]
     return Report("Spend", columns, rows)
 
@@ -247,7 +247,7 @@ def _rate(sums: _Stretches, spans: Spans) -> Report:
     )
     columns = [
         Column("basis", "basis", Kind.TEXT),
-        Column("spent", "spent", Kind.MONEY),
+        Column("spent", "spent", Kind.MONEY, optional=1),
         Column("rate", "comes to", Kind.MONEY),
         Column("per", "per", Kind.TEXT),
     ]

@@ -177,8 +177,8 @@ def _summary(total: Credit, unattributed: Credit, open_: Credit, period: Period,
     columns = [
         Column("what", "", Kind.TEXT),
         Column("cost", "cost", Kind.MONEY),
-        Column("unattributed", "no work item", Kind.MONEY, optional=2),
-        Column("no_outcome", "no outcome yet", Kind.MONEY, optional=1),
+        Column("unattributed", "no work item", Kind.MONEY, optional=6),
+        Column("no_outcome", "no outcome yet", Kind.MONEY, optional=5),
         *_EARNED,
     ]
     return Report("Cost and value", columns, [Row(cells)], period=period, zone=zone)
@@ -186,10 +186,10 @@ def _summary(total: Credit, unattributed: Credit, open_: Credit, period: Period,
 
 _EARNED = (
     Column("value", "value", Kind.MONEY),
-    Column("outputs", "outputs", Kind.COUNT),
-    Column("rejected", "rejected", Kind.COUNT, optional=3, quiet=True),
-    Column("cost_per_output", "cost per output", Kind.RATE),
-    Column("return", "return", Kind.RATIO),
+    Column("outputs", "outputs", Kind.COUNT, optional=2),
+    Column("rejected", "rejected", Kind.COUNT, optional=4, quiet=True),
+    Column("cost_per_output", "cost per output", Kind.RATE, optional=3),
+    Column("return", "return", Kind.RATIO, optional=1),
 )
 
 
@@ -203,8 +203,8 @@ def _table(title: str, name: str, credits: Mapping[str, Credit], top: int, *, ba
     columns = [
         Column(name, name.replace("_", " "), Kind.TEXT),
         Column("cost", "cost", Kind.MONEY),
-        Column("unknown", "unknown", Kind.COUNT, quiet=True),
-        Column("calls", "calls", Kind.COUNT, optional=4),
+        Column("unknown", "unknown", Kind.COUNT, optional=2, quiet=True),
+        Column("calls", "calls", Kind.COUNT, optional=5),
         *(() if bare else _EARNED),
     ]
     return Report(title, columns, rows, total=_cells(summed(credits.values())) if rows else None)
