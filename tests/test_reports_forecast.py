@@ -223,7 +223,8 @@ def test_a_new_subject_begins_at_its_first_call_and_one_that_paused_keeps_its_ze
     [
         ([1.0], "guess", "one day only; the range is a guess"),
         ([1.0] * 2, "guess", "two days only; the range is a guess"),
-        ([1.0] * 4, "short", "spends on few days"),
+        ([1.0] * 4, "short", "less than a week: no weekdays known"),
+        ([1.0] + [0] * 8, "short", "spends on few days"),
         ([1.0] * 6, "short", "less than a week: no weekdays known"),
         ([1.0] * 13, "short", "less than two weeks"),
         ([1.0] + [0] * 20, "short", "spends on few days"),
@@ -233,6 +234,15 @@ def test_a_new_subject_begins_at_its_first_call_and_one_that_paused_keeps_its_ze
 def test_short_histories_say_so(costs: list[float], expected: str, why: str) -> None:
     fit = ahead(at(daily(costs))).total.fit
     assert (quality(fit), doubt(fit)) == (expected, why)
+
+
+def test_an_agent_that_began_yesterday_changes_nothing_for_one_that_has_been_steady_for_months() -> None:
+    steady = daily([2.0] * 60, "steady")
+    (alone,) = ahead(at(steady), ["agent"]).parts
+    parts = {part.names[0]: part.sum.expected for part in ahead(at([*steady, *daily([5.0], "new")]), ["agent"]).parts}
+    assert alone.sum.expected == 14 * NANO
+    assert parts["steady"] == pytest.approx(alone.sum.expected, rel=0.05)
+    assert parts["new"] > 0
 
 
 # Quotas

@@ -35,29 +35,22 @@ def weeks(count: int, *shape: float) -> list[int]:
 
 
 def test_two_days_by_hand() -> None:
-    """Saturday 3, Sunday 1, in dollars; nothing is capped, having too few days to tell.
+    """Saturday 3, Sunday 1, in dollars; two days say nothing of weekdays, and nothing is capped.
 
-    Weekday weights b: Sunday 1, Saturday 0.5^(1/42) = 0.983632; their mean M = (1 + 3 x 0.983632) / 1.983632 =
-    1.991749. Saturday (0.983632 x 3 / M + 1) / 1.983632 = 1.251027, Sunday (1 / M + 1) / 2 = 0.751036, the others 1;
-    scaled by 7 / 7.002063. Level weights a: 1 and 0.5^(1/7) = 0.905724. The level is (1 + 3 x 0.905724) / (0.750815 +
-    0.905724 x 1.250658) = 3.717172 / 1.883566.
+    Level weights a: 1 and 0.5^(1/7) = 0.905724. The level is (1 + 3 x 0.905724) / 1.905724 = 1.950531.
     """
     b, a, c = 0.5 ** (1 / 42), 0.5 ** (1 / 7), 0.5 ** (1 / 28)
-    mean = (1 + 3 * b) / (1 + b)
-    saturday, sunday = (b * 3 / mean + 1) / (b + 1), (1 / mean + 1) / 2
-    scale = 7 / (5 + saturday + sunday)
-    level = (1 + 3 * a) / (sunday * scale + a * saturday * scale)
+    level = (1 + 3 * a) / (1 + a)
     own_sunday = min(0.8, 1 / (1 + a) + 1 / 2)
     own_saturday = min(0.8, a / (1 + a) + b / (1 + b))
-    off_sunday = (1 - level * sunday * scale) / (1 - own_sunday)
-    off_saturday = (3 - level * saturday * scale) / (1 - own_saturday)
+    off_sunday = (1 - level) / (1 - own_sunday)
+    off_saturday = (3 - level) / (1 - own_saturday)
     variance = (off_sunday**2 + c * off_saturday**2 + level**2) / (1 + c + 1)
 
     found = fitted([3 * NANO, NANO])
-    assert found.weekdays[5] == pytest.approx(saturday * scale)
-    assert found.weekdays[5] == pytest.approx(1.250658, abs=1e-5)
+    assert found.weekdays == (1.0,) * 7
     assert found.level / NANO == pytest.approx(level)
-    assert found.level / NANO == pytest.approx(1.97348, abs=1e-5)
+    assert found.level / NANO == pytest.approx(1.950531, abs=1e-5)
     assert found.variance / NANO**2 == pytest.approx(variance)
     assert found.effective_days == pytest.approx((1 + a) ** 2 / (1 + a * a))
     assert (found.days, found.days_with_spend) == (2, 2)
@@ -66,6 +59,21 @@ def test_two_days_by_hand() -> None:
     assert ahead.mean / NANO == pytest.approx(7 * level)
     drift = (0.10 * 7 * level) ** 2
     assert ahead.variance / NANO**2 == pytest.approx(variance * (7 + 49 / found.effective_days) + drift)
+
+
+def test_a_weeks_weekdays_by_hand() -> None:
+    """Monday 3, the other days 1, in dollars: weekday weights b = 0.5^(age/42), Sunday 1 and Monday 0.905724; each
+    weekday is (b x amount / mean + 1) / (b + 1), scaled so that the seven add up to 7."""
+    amounts = [3.0, 1, 1, 1, 1, 1, 1]
+    weights = [0.5 ** ((6 - day) / 42) for day in range(7)]
+    mean = sum(b * x for b, x in zip(weights, amounts, strict=True)) / sum(weights)
+    ratios = [(b * x / mean + 1) / (b + 1) for b, x in zip(weights, amounts, strict=True)]
+    found = fitted([round(x * NANO) for x in amounts])
+    assert found.weekdays == pytest.approx([7 * each / sum(ratios) for each in ratios])
+    assert found.weekdays[0] == pytest.approx(1.6416, abs=1e-4)
+    a = [0.5 ** ((6 - day) / 7) for day in range(7)]
+    usual = sum(w * r for w, r in zip(a, found.weekdays, strict=True))
+    assert found.level / NANO == pytest.approx(sum(w * x for w, x in zip(a, amounts, strict=True)) / usual)
 
 
 def test_a_day_has_its_own_range() -> None:

@@ -1,7 +1,9 @@
 """What will probably be spent in the coming days: in all, by day, and by agent or any other grouping.
 
-The total is forecast by itself and is the same figure whatever it is broken into; the parts and their ranges are scaled
-to it, so that what is expected adds up exactly. Ranges do not add up: not all subjects have a bad week at once.
+The total is forecast by itself and is the same figure whatever it is broken into. What the parts differ from it is
+borne by each in proportion to its variance, so that what is expected adds up exactly, and a subject that nobody knows
+yet does not change one that has been steady for months (variance scaling: Hyndman, Lee & Wang 2016). Ranges do not add
+up: not all subjects have a bad week at once.
 """
 
 from __future__ import annotations
@@ -137,33 +139,44 @@ def forecast(horizon: Horizon, found: Mapping[Names, History], now: Now, by: Seq
     return Forecast(horizon, total, days, _parts(total, found, horizon, now, by) if by else [])
 
 
-def factor_of(horizon: Horizon, found: Mapping[Names, History], now: Now, tag: str) -> float:
-    """What scales the parts by one tag to the total of a horizon."""
+def factors_of(horizon: Horizon, found: Mapping[Names, History], now: Now, tag: str) -> dict[Names, float]:
+    """What scales each part by one tag, so that together they come to the total of a horizon."""
     total = _part((), together(found.values()), horizon, now)
-    return _factor(total, [_part(names, history, horizon, now, tag) for names, history in found.items()])
+    alone = [_part(names, history, horizon, now, tag) for names, history in found.items()]
+    return dict(zip(found, _factors(total, alone), strict=True))
 
 
 def _parts(total: Part, found: Mapping[Names, History], horizon: Horizon, now: Now, by: Sequence[str]) -> list[Part]:
-    """The parts, scaled to the total, the dearest first."""
+    """The parts, fitted to the total, the dearest first."""
     tag = by[0] if len(by) == 1 else ""
     alone = [_part(names, history, horizon, now, tag) for names, history in found.items()]
-    factor = _factor(total, alone)
-    coming = _scaled([part.sum.coming.mean for part in alone], total.sum.expected - total.sum.spent)
+    fitting = [part.sum.coming.scaled(factor) for part, factor in zip(alone, _factors(total, alone), strict=True)]
+    coming = _scaled([each.mean for each in fitting], total.sum.expected - total.sum.spent)
     parts = [
-        Part(
-            part.names,
-            Sum(part.sum.spent, part.sum.coming.scaled(factor), part.sum.spent + amount),
-            part.fit,
-            part.history,
-        )
-        for part, amount in zip(alone, coming, strict=True)
+        Part(part.names, Sum(part.sum.spent, fitted, part.sum.spent + amount), part.fit, part.history)
+        for part, fitted, amount in zip(alone, fitting, coming, strict=True)
     ]
     return sorted(parts, key=lambda part: (-part.sum.expected, part.names))
 
 
-def _factor(total: Part, alone: Sequence[Part]) -> float:
-    every = sum(part.sum.coming.mean for part in alone)
-    return total.sum.coming.mean / every if every else 1.0
+def _factors(total: Part, alone: Sequence[Part]) -> list[float]:
+    """What makes the parts' means add up to the total's: each bears of the difference what its variance is of all, but
+    none falls below nothing."""
+    means = [part.sum.coming.mean for part in alone]
+    fitted = list(means)
+    bearing = [n for n, mean in enumerate(means) if mean > 0]
+    off = total.sum.coming.mean - sum(means)
+    while bearing:
+        whole = sum(alone[n].sum.coming.variance for n in bearing)
+        change = {n: off * alone[n].sum.coming.variance / whole for n in bearing}
+        below = [n for n in bearing if fitted[n] + change[n] < 0]
+        for n in below or bearing:
+            fitted[n] = 0.0 if below else fitted[n] + change[n]
+        if not below:
+            break
+        off += sum(means[n] for n in below)
+        bearing = [n for n in bearing if n not in below]
+    return [now / before if before > 0 else 1.0 for now, before in zip(fitted, means, strict=True)]
 
 
 def _part(names: Names, history: History, horizon: Horizon, now: Now, tag: str = "") -> Part:

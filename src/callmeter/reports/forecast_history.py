@@ -172,10 +172,12 @@ def doubt(found: Fit | None) -> str:
         return "no complete day yet"
     if found.days <= 2:
         return f"{'one day' if found.days == 1 else 'two days'} only; the range is a guess"
-    if found.days_with_spend < _FEW:
-        return "spends on few days" if found.days_with_spend else "spends nothing"
+    if not found.days_with_spend:
+        return "spends nothing"
     if found.days < 7:
         return "less than a week: no weekdays known"
+    if found.days_with_spend < _FEW:
+        return "spends on few days"
     return "less than two weeks" if found.days < 14 else ""
 
 

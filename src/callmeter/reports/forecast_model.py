@@ -220,10 +220,10 @@ def _cap(spent: Sequence[float], days: int) -> float:
 
 def _weekdays(known: Sequence[_Day], capped: Sequence[float]) -> tuple[float, ...]:
     """What each weekday is of an ordinary day. Each begins with one imagined ordinary day, which a few real ones do
-    not outweigh."""
+    not outweigh. Less than a week says nothing of weekdays."""
     weights = [_weight(age, _OF_WEEKDAYS) for age, _, _ in known]
     mean = _dot(weights, capped) / sum(weights)
-    if not mean:
+    if not mean or len(known) < 7:
         return (1.0,) * 7
     amounts, counts = [1.0] * 7, [1.0] * 7
     for (_, weekday, _), weight, amount in zip(known, weights, capped, strict=True):

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Quota, window_of
-from callmeter.reports.forecast import Horizon, factor_of
+from callmeter.reports.forecast import Horizon, factors_of
 from callmeter.reports.forecast_history import History, Now, days_of, histories, together
 from callmeter.reports.forecast_model import Fit, Range, Share
 from callmeter.reports.forecast_pools import Payer, Pool, payers_of, pools_before
@@ -146,7 +146,7 @@ class Pasts:
     def __init__(self, now: Now) -> None:
         self.now = now
         self._found: dict[str, Mapping[tuple[str, ...], History]] = {}
-        self._factors: dict[tuple[str, date], float] = {}
+        self._factors: dict[tuple[str, date], Mapping[tuple[str, ...], float]] = {}
         self._unpooled: dict[str, dict[str, History]] = {}
 
     def of(self, kind: str) -> Mapping[tuple[str, ...], History]:
@@ -198,8 +198,8 @@ class Pasts:
         if place not in self._factors:
             today = self.now.today
             rest = Horizon("", "", today + _DAY, last, begun=today)
-            self._factors[place] = factor_of(rest, self.of(subject.kind), self.now, subject.kind)
-        return self._factors[place]
+            self._factors[place] = factors_of(rest, self.of(subject.kind), self.now, subject.kind)
+        return self._factors[place].get((subject.value,), 1.0)
 
 
 def hidden_note(hidden: int, top: int) -> str:
