@@ -75,7 +75,7 @@ def savings(
             largest,
             None if is_zombie else number,
             name if is_zombie else None,
-            call.status,
+            call.status if largest == Saving.FAILED else "",
             is_cache and repeat[2],
         )
         each = sums.setdefault(place, [0, 0, 0, 0])

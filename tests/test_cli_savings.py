@@ -68,6 +68,14 @@ def test_ones_own_price_goes_before_the_table(call: Call, home: Path) -> None:
     assert row["saved"] == Decimal("0.0096") - Decimal("0.0016")
 
 
+def test_a_price_of_ones_own_holds_from_its_day_on(call: Call, home: Path) -> None:
+    calls(home, 25)
+    calls(home, 12)
+    (home / "prices.toml").write_text(f'[openrouter."{MINI}"]\ninput = 1\noutput = 1\nfrom = 2026-11-05\n')
+    (row,) = rows(call("--to", MINI, "--format", "json"))
+    assert (row["calls"], row["saved"]) == (2, 2 * Decimal("0.0096") - Decimal("0.00042") - Decimal("0.0016"))
+
+
 def test_without_a_period_it_is_the_last_30_days(call: Call, home: Path) -> None:
     calls(home, 31)
     assert rows(call("--to", MINI, "--format", "json")) == []

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from callmeter.providers.presets import find_provider
 from callmeter.reports.savings_pricing import Offer
 from callmeter.store.places import Places
-from callmeter.store.price_table import PriceFound, find_price
+from callmeter.store.price_table import PriceFound, find_price, source_changes
 from callmeter.words.errors import UsageError
-
-# A provider's listing tells of no earlier calls; what is older has the dated prices of the table.
-_RECENT = timedelta(days=8)
 
 
 def offers_of(
-    places: Places, tables: Mapping[str, Mapping[str, object]], now: datetime
+    places: Places, tables: Mapping[str, Mapping[str, object]]
 ) -> Callable[[str, str, datetime], Offer | None]:
     """What a provider's model cost at an instant; None when nobody knows. Raises Malformed for prices.toml."""
-    known: dict[tuple[str, str, str], PriceFound | None] = {}
+    changes: dict[str, list[datetime]] = {}
+    known: dict[tuple[str, str, int], Offer | None] = {}
 
     def offer(provider: str, model: str, at: datetime) -> Offer | None:
-        day = at.date().isoformat() if now - at < _RECENT else ""
-        if (provider, model, day) not in known:
-            known[provider, model, day] = _find(provider, model, at)
-        found = known[provider, model, day]
-        return None if found is None else Offer(found.price, found.context, found.max_output)
+        if provider not in changes:
+            changes[provider] = source_changes(provider, overrides=places.prices, cache_dir=places.cache)
+        key = provider, model, bisect_right(changes[provider], at)
+        if key not in known:
+            found = _find(provider, model, at)
+            known[key] = None if found is None else Offer(found.price, found.context, found.max_output)
+        return known[key]
 
     def _find(provider: str, model: str, at: datetime) -> PriceFound | None:
         try:

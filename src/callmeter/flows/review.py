@@ -131,7 +131,7 @@ def _savings(
     if zombies is None or period.start != span.start:
         zombies = zombie_sessions(usage, _scope(period, span, ground))
     awake = {name: (part.first, part.last) for name, part in zombies.items()}
-    offers = offers_of(ground.places, ground.settings.providers, ground.now)
+    offers = offers_of(ground.places, ground.settings.providers)
     found = savings(usage, ground.policy, offers, period, span.end, zombies=awake, top=_TOP)
     report = replace(found, title="What could be saved", period=None)
     month = found.total["month"] if found.total else None

@@ -69,7 +69,7 @@ def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, z
         found.cost += saved.cost
         found.saved += saved.saved
         found.tokens += saved.tokens
-        found.ended[saved.status] += saved.calls
+        found.ended[saved.ended] += saved.calls
     usual = {purpose: found.usual for purpose, found in sizes.items()}
     return Calls(rows, {kind: nano for kind, nano in answer.alone.items() if nano}, usual, ceilings)
 

@@ -73,13 +73,14 @@ class Question:
 
 class Saved(NamedTuple):
     """Calls whose largest saving is of one kind: in nano-dollars what they cost and what would be saved. `work` is the
-    number of theirs, None for those of a zombie, whose agent and `session` those are; of a cache, `tokens` are what it
-    would have had, `grown` tells conversations from prompts that are the same again."""
+    number of theirs, None for those of a zombie, whose agent and `session` those are; `ended` is the status of failed
+    calls, else empty; of a cache, `tokens` are what it would have had, `grown` tells conversations from prompts that
+    are the same again."""
 
     saving: Saving
     work: int | None
     session: tuple[str, str] | None
-    status: str
+    ended: str
     grown: bool
     calls: int
     cost: int

@@ -33,27 +33,30 @@ _NO_LIMIT = (1 << 63) - 1
 _CALL = f"(rows.kind & {CORRECTION | REFUSED}) = 0"
 _WHOLE = f"{_CALL} AND rows.status = 'ok' AND sized"
 _FAILED = " OR ".join(f"status = '{word}'" for word in sorted(FAILED))
-_AMOUNTS = ("in_", "out", "cached", "write", "write_1h", "reasoning", "request", "unit")
-# How many tokens have which amount.
+# How many tokens have which amount; those of a part that exceeds its whole are none.
 _COUNTS = {
-    "in_": "tokens_in - tokens_cached - tokens_cache_write",
-    "out": "tokens_out - tokens_reasoning",
+    "in_": "greatest(tokens_in - tokens_cached - tokens_cache_write, 0)",
+    "out": "greatest(tokens_out - tokens_reasoning, 0)",
     "cached": "tokens_cached",
-    "write": "tokens_cache_write - tokens_cache_write_1h",
+    "write": "(tokens_cache_write - tokens_cache_write_1h)",
     "write_1h": "tokens_cache_write_1h",
     "reasoning": "tokens_reasoning",
 }
 _LARGEST = "greatest(tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning)"
-# What each kind would save, of a call with the columns of `_priced`; the cost may be unknown, or below 0.
+# What each kind would save, from 0 to `paid`, of a call with the columns of `_largest`.
 _SAVES = {
     Saving.ZOMBIE: "if(zombie IS NOT NULL, paid, 0)",
     Saving.FAILED: f"if({_FAILED}, paid, 0)",
-    Saving.RETRIES: "if(whole AND retried, paid - own, 0)",
-    Saving.MODEL: """if(whole AND (own IS NULL OR other < own), if(retried AND own < paid, own, paid) - other, 0)""",
-    Saving.ANSWERS: "if(whole AND tokens_out > ceiling, (tokens_out - ceiling) * own_out // own_unit, 0)",
-    Saving.CACHE: """(read * (own_in_ - own_cached) - written * greatest(own_write - own_in_, 0)) // own_unit""",
+    Saving.RETRIES: "if(whole AND retried, greatest(paid - coalesce(own, paid), 0), 0)",
+    Saving.MODEL: f"""if(whole AND other < coalesce(own, {_NO_LIMIT}),
+        greatest(if(retried, least(own, paid), paid) - other, 0), 0)""",
+    Saving.ANSWERS: """if(whole AND tokens_out > ceiling AND own_unit IS NOT NULL,
+        least((tokens_out - ceiling) * own_out // own_unit, paid), 0)""",
+    Saving.CACHE: """if(read IS NOT NULL AND own_unit IS NOT NULL, greatest(least(
+        (read * (own_in_ - own_cached) - written * greatest(own_write - own_in_, 0)) // own_unit, paid), 0), 0)""",
 }
 _KINDS = tuple(_SAVES)
+_BITS = [(1 << place, name) for place, name in enumerate(_COUNTS)]
 
 
 class Savings:
@@ -98,22 +101,21 @@ class Savings:
     def answer(self, question: Question) -> Answer:
         """See `Usage.savings`."""
         stretches, largest = self._stretches()
-        self._make_tables(question, largest)
+        money = self._make_tables(question, largest)
         sessions = list(question.zombies)
         sums: dict[tuple[Any, ...], list[int]] = {}
         alone = [0] * len(_KINDS)
         for begin, end in stretches:
             self._find_repeats(begin, end)
-            for *group, calls, cost, saved, tokens, by_itself in self._largest(question.by, begin, end):
+            for *group, calls, cost, saved, tokens, by_itself in self._largest(question, money, begin, end):
                 alone = list(map(add, alone, map(int, by_itself)))
                 before = sums.setdefault(tuple(group), [0] * 4)
                 before[:] = map(add, before, map(int, (calls, cost, saved, tokens)))
-        found = [
-            Saved(_KINDS[kind], work, None if zombie is None else sessions[zombie], status, grown, *sums[group_of])
-            for group_of in sums
-            for kind, work, zombie, status, grown in [group_of]
-            if kind is not None
-        ]
+        found = []
+        for (kind, number, ended, grown), four in sums.items():
+            is_zombie = _KINDS[kind] == Saving.ZOMBIE
+            name = sessions[number] if is_zombie else None
+            found.append(Saved(_KINDS[kind], None if is_zombie else number, name, ended, grown, *four))
         return Answer(found, dict(zip(_KINDS, alone, strict=True)))
 
     def _stretches(self) -> tuple[list[tuple[int, int]], int]:
@@ -137,23 +139,34 @@ class Savings:
                 lines = count
         return found, max((largest for _, _, largest in hours), default=0)
 
-    def _make_tables(self, question: Question, largest: int) -> None:
+    def _make_tables(self, question: Question, largest: int) -> str:
+        """The tables of a question; and the type that holds money, of calls with so many tokens at most."""
         charges = [(number, each) for number, tariff in enumerate(question.tariffs) for each in tariff]
         rates = [each.rates for _, each in charges]
         most = max((4 * largest * each.most + each.request + each.unit for each in rates), default=0)
-        kind = "BIGINT" if most < _NO_LIMIT else "HUGEINT"
+        if self._has_corrections():
+            ((change,),) = self._run("SELECT max(abs(change)) FROM fixed", {})
+            most = max(most, 4 * change)
+        money = "BIGINT" if most < _NO_LIMIT else "HUGEINT"
         self._table(
             "charges",
             {
                 "tariff": ("INTEGER", [number for number, _ in charges]),
-                "day": ("INTEGER", [(each.begin + _YEAR_1) // _DAY for _, each in charges]),
+                "day": ("BIGINT", [(each.begin + _YEAR_1) // _DAY for _, each in charges]),
                 "begins": ("BIGINT", [each.begin for _, each in charges]),
                 "ends": ("BIGINT", [each.end for _, each in charges]),
                 "above": ("BIGINT", [each.above for _, each in charges]),
                 "upto": ("BIGINT", [_NO_LIMIT if each.upto is None else each.upto for _, each in charges]),
                 "context": ("BIGINT", [each.context for _, each in charges]),
                 "max_output": ("BIGINT", [each.max_output for _, each in charges]),
-                **{name: (kind, [getattr(each, name) for each in rates]) for name in _AMOUNTS},
+                "request": (money, [each.request for each in rates]),
+                "unit": (money, [each.unit for each in rates]),
+                # Arithmetic is several times as fast without NULL, so a bit says which amounts are unknown.
+                **{name: (money, [getattr(each, name) or 0 for each in rates]) for name in _COUNTS},
+                "unknown": (
+                    "INTEGER",
+                    [sum(bit for bit, name in _BITS if getattr(each, name) is None) for each in rates],
+                ),
             },
         )
         works = question.works
@@ -180,6 +193,7 @@ class Savings:
                 "last": ("BIGINT", [last for _, last in question.zombies.values()]),
             },
         )
+        return money
 
     def _table(self, name: str, columns: Mapping[str, tuple[str, Sequence[object]]]) -> None:
         """A table `saved_NAME` of some columns, each with its type and its values."""
@@ -214,31 +228,34 @@ class Savings:
             query.given,
         )
 
-    def _largest(self, by: Sequence[str], begin: int, end: int) -> list[tuple[Any, ...]]:
-        """The calls of a stretch by their largest saving: its kind, the work or the zombie, how the calls ended and
-        prompts repeat; number, cost, what is saved, tokens for a cache, and what each kind would save by itself."""
+    def _largest(self, question: Question, money: str, begin: int, end: int) -> list[tuple[Any, ...]]:
+        """The calls of a stretch by their largest saving: its kind, the number of the work or the zombie, how failed
+        calls ended and prompts repeat; how many there are, cost, saving, tokens for a cache, each kind's saving."""
         query = self._query()
         query.needs_fixed = self._has_corrections()
-        paid = "coalesce(cost, 0) + coalesce(fixed.change, 0)" if query.needs_fixed else "coalesce(cost, 0)"
-        agent, session = (query.name(self._key(name)) for name in ("agent", "session"))
-        names = [query.name(self._key(name)) for name in by]
+        paid = f"coalesce(cost, 0) + coalesce(fixed.change, 0)::{money}" if query.needs_fixed else "coalesce(cost, 0)"
+        names = [query.name(self._key(name)) for name in question.by]
         same = " AND ".join(f"works.name{place} = {name}" for place, name in enumerate(names))
         query.joins += [
             f"JOIN saved_works AS works ON {same}",
             _charge("own", "works.own"),
             _charge("other", "works.other"),
-            f"""LEFT JOIN saved_zombies AS zombies ON zombies.agent = {agent} AND zombies.session = {session}
-                AND ms BETWEEN zombies.first AND zombies.last""",
             "LEFT JOIN saved_repeats AS repeats ON repeats.source = rows.source AND repeats.line = rows.line",
         ]
+        agent, session = "''", "''"
+        if question.zombies:
+            agent, session = (query.name(self._key(name)) for name in ("agent", "session"))
+        query.joins.append(
+            f"""LEFT JOIN saved_zombies AS zombies ON zombies.agent = {agent} AND zombies.session = {session}
+                AND ms BETWEEN zombies.first AND zombies.last"""
+        )
         query.conditions += [_CALL, "rows.status <> 'cancelled'", f"ms >= {begin} AND ms < {end}"]
         fits = """coalesce(tokens_in + tokens_out <= other.context, true)
             AND coalesce(tokens_out <= other.max_output, true)"""
         saves = [f"saves{kind}" for kind in range(len(_KINDS))]
-        amounts = [f"greatest(least(coalesce({value}, 0), paid), 0)::BIGINT" for value in _SAVES.values()]
-        listed = ", ".join(f"{amount} AS {name}" for amount, name in zip(amounts, saves, strict=True))
+        listed = ", ".join(f"{value} AS {name}" for value, name in zip(_SAVES.values(), saves, strict=True))
         first = " ".join(f"WHEN {name} = most THEN {kind}" for kind, name in enumerate(saves))
-        zombie, cache = _KINDS.index(Saving.ZOMBIE), _KINDS.index(Saving.CACHE)
+        zombie, failed, cache = (_KINDS.index(kind) for kind in (Saving.ZOMBIE, Saving.FAILED, Saving.CACHE))
         return self._run(
             f"""
             WITH priced AS (
@@ -250,12 +267,12 @@ class Savings:
             ),
             saving AS (SELECT *, {listed} FROM priced WHERE paid > 0),
             most AS (SELECT *, greatest({", ".join(saves)}) AS most FROM saving),
-            largest AS (SELECT *, CASE WHEN most = 0 THEN NULL {first} END AS kind FROM most)
-            SELECT kind, if(kind = {zombie}, NULL, work) AS its_work, if(kind = {zombie}, zombie, NULL) AS its_zombie,
-                status, kind = {cache} AND grown AS how, count(*), sum(paid), sum(most),
+            largest AS (SELECT *, CASE {first} END AS kind FROM most WHERE most > 0)
+            SELECT kind, if(kind = {zombie}, zombie, work) AS number, if(kind = {failed}, status, '') AS ended,
+                kind = {cache} AND grown AS how, count(*), sum(paid), sum(most),
                 coalesce(sum(read) FILTER (kind = {cache}), 0), [{", ".join(f"sum({name})" for name in saves)}]
             FROM largest
-            GROUP BY kind, its_work, its_zombie, status, how
+            GROUP BY kind, number, ended, how
             """,
             query.given,
         )
@@ -294,6 +311,8 @@ def _charge(name: str, tariff: str) -> str:
 
 
 def _price(rates: str) -> str:
-    """What a call's tokens cost, in nano-dollars, rounded up; NULL if an amount that it needs is."""
-    parts = [f"CASE WHEN {count} > 0 THEN ({count}) * {rates}.{amount} ELSE 0 END" for amount, count in _COUNTS.items()]
-    return f"({' + '.join(parts)} + {rates}.request + {rates}.unit - 1) // {rates}.unit"
+    """What a call's tokens cost, in nano-dollars, rounded up; NULL if an amount that it needs is unknown."""
+    total = " + ".join(f"{count} * {rates}.{name}" for name, count in _COUNTS.items())
+    unknown = " OR ".join(f"{rates}.unknown & {bit} > 0 AND {_COUNTS[name]} > 0" for bit, name in _BITS)
+    return f"""if({rates}.unknown > 0 AND ({unknown}), NULL,
+        ({total} + {rates}.request + {rates}.unit - 1) // {rates}.unit)"""

@@ -102,6 +102,20 @@ def find_price(
     return found
 
 
+def source_changes(provider: str, *, overrides: str, cache_dir: str) -> list[datetime]:
+    """From when on `find_price` may take another source for a provider's models, in order of time; between these
+    instants it gives the same. Raises Malformed for a prices.toml that is wrong."""
+    from datetime import timedelta
+
+    entries = read_overrides(overrides, cache_dir).get(provider, {}).values()
+    found = {at for entry in entries for rate in entry.price.rates for at in (rate.since, rate.until) if at is not None}
+    listing = read_listing(cache_dir, provider)
+    if listing is not None:
+        # The first instant that `find_price` takes to be so near.
+        found.add(parse_instant(listing[0]) - timedelta(days=_LISTING_REACHES_BACK_DAYS) + timedelta(microseconds=1))
+    return sorted(found)
+
+
 def all_prices(
     provider: str, at: datetime, *, overrides: str, cache_dir: str, price_as: str | None = None
 ) -> list[PriceFound]:

@@ -69,7 +69,7 @@ def savings(
     report = savings_of(
         usage,
         world.policy,
-        offers_of(world.paths, world.settings.providers, clock.now),
+        offers_of(world.paths, world.settings.providers),
         period,
         clock.now,
         zombies=zombies_of(usage, world.policy, period, clock.now),
