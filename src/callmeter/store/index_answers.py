@@ -28,6 +28,7 @@ from callmeter.store.index_query import (
     add_sums,
     make_buckets,
     quantiles,
+    slots_of,
     take_away,
 )
 from callmeter.store.index_savings import Savings
@@ -366,7 +367,8 @@ class Answers:
             return query.source(self._days.source(query.period, query.units, query.given))
         for unit in query.units:
             if unit not in self._units:
-                make_buckets(self._connection, f"time_{unit}", unit, self._zone, "rows", {})
+                hours = self._days.hours() if self._days else slots_of(self._connection, "rows", {})
+                make_buckets(self._connection, f"time_{unit}", unit, self._zone, hours)
                 self._units.add(unit)
         return query.source(rows)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import tzinfo
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from callmeter.store.index_columns import instant_at
-from callmeter.store.index_query import SUMMED, first_ms, make_buckets
+from callmeter.store.index_query import SUMMED, first_ms, make_buckets, slots_between, slots_of
 from callmeter.store.index_sums import BY, COUNTED, Summed, days, read
 from callmeter.words.period import Period, bucket, bucket_label
 
@@ -29,16 +30,21 @@ class Days:
         self._sums, self._old, self._fresh = summed
         self._labelled: set[str] = set()
         self._first, self._last = 0, 0
+        self._days: set[int] = set()
+        self._hours: list[int] = []  # of the fresh rows
         found: list[int | None] = []
         if self._sums:
-            sql = f"SELECT min(first), max(last) FROM {read('$sums')}"
-            first, last = connection.execute(sql, {"sums": self._sums}).fetchall()[0]
-            self._first, self._last = first or 0, last or 0
-            found.append(first)
+            sql = f"SELECT day, min(first), max(last) FROM {read('$sums')} GROUP BY day"
+            days = connection.execute(sql, {"sums": self._sums}).fetchall()
+            self._first = min((first for _, first, _ in days), default=0)
+            self._last = max((last for _, _, last in days), default=0)
+            self._days.update(day for day, _, _ in days)
+            found += [first for _, first, _ in days]
         if self._fresh:
             given = {"fresh": self._fresh}
             rows = f"{read('$fresh')} AS rows {COUNTED}"
-            make_buckets(connection, "time_fresh", "day", zone, rows, given)
+            self._hours = slots_of(connection, rows, given)
+            make_buckets(connection, "time_fresh", "day", zone, self._hours)
             found += connection.execute(f"SELECT min(ms) FROM {rows}", given).fetchall()[0]
         self.first = min((each for each in found if each is not None), default=None)
 
@@ -51,6 +57,10 @@ class Days:
         end = None if period.end is None else first_ms(period.end)
         parts = [*self._from_sums(start, end, given), *self._from_fresh(start, end, given)]
         return f"({' UNION ALL BY NAME '.join(parts)})"
+
+    def hours(self) -> set[int]:
+        """All hours in which there can be rows."""
+        return {*self._hours, *chain.from_iterable(slots_between(*self._day(day)) for day in self._days)}
 
     def _from_sums(self, start: int | None, end: int | None, given: dict[str, object]) -> Iterator[str]:
         """Whole days from their sums, and from rows what is left of the period before and after them."""
@@ -102,10 +112,7 @@ class Days:
         if unit in self._labelled:
             return
         self._labelled.add(unit)
-        found: set[int] = set()
-        if self._sums:
-            sql = f"SELECT DISTINCT day FROM {read('$sums')}"
-            found.update(day for (day,) in self._connection.execute(sql, {"sums": self._sums}).fetchall())
+        found = set(self._days)
         if self._fresh:
             found.update(day for (day,) in self._connection.execute("SELECT DISTINCT start FROM time_fresh").fetchall())
         listed = sorted(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
@@ -164,14 +164,22 @@ class Query:
         return f"FROM {rows} AS rows {' '.join(joins)} {where}"
 
 
-def make_buckets(
-    connection: DuckDBPyConnection, table: str, unit: str, zone: tzinfo, rows: str, given: Mapping[str, object]
-) -> None:
-    """A table that says in which bucket the milliseconds of each hour of some rows lie, when that starts, and its name.
+def slots_of(connection: DuckDBPyConnection, rows: str, given: Mapping[str, object]) -> list[int]:
+    """The hours in which there are rows."""
+    found = connection.execute(f"SELECT DISTINCT {SLOT} FROM {rows}", dict(given)).fetchall()
+    return [slot for (slot,) in found]
+
+
+def slots_between(start: int, end: int) -> range:
+    """The hours from one millisecond up to another."""
+    return range((start + _YEAR_1) // _HOUR, (end - 1 + _YEAR_1) // _HOUR + 1)
+
+
+def make_buckets(connection: DuckDBPyConnection, table: str, unit: str, zone: tzinfo, hours: Iterable[int]) -> None:
+    """A table that says in which bucket the milliseconds of each of these hours lie, when that starts, and its name.
 
     DuckDB's own calendar needs an extension; and these are the same buckets as everywhere else.
     """
-    found = connection.execute(f"SELECT DISTINCT {SLOT} AS slot FROM {rows} ORDER BY slot", dict(given)).fetchall()
     slots: list[int] = []
     froms: list[int] = []
     stops: list[int] = []
@@ -179,7 +187,7 @@ def make_buckets(
     labels: list[str] = []
     begins = ends = 0
     label = ""
-    for (slot,) in found:
+    for slot in sorted(set(hours)):
         at = slot * _HOUR - _YEAR_1
         stop = at + _HOUR
         while at < stop:

@@ -17,7 +17,7 @@ import msgspec
 
 from callmeter.reports.grouping import FIELDS
 from callmeter.store.files import read_file, remove_file, replace_file
-from callmeter.store.index_query import SLOT, SUMMED, make_buckets
+from callmeter.store.index_query import SLOT, SUMMED, make_buckets, slots_of
 from callmeter.words.errors import CallmeterError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _batch(
     marks: Mapping[int, str],
 ) -> _Batch:
     given = {"paths": [file.path for file in files]}
-    make_buckets(connection, "time_summed", "day", zone, f"{read('$paths')} AS rows", given)
+    make_buckets(connection, "time_summed", "day", zone, slots_of(connection, read("$paths"), given))
     name = os.urandom(8).hex() + _ENDING
     path = os.path.join(directory, name)
     sums = ", ".join(f"sum({each})::BIGINT AS {each}" for each in SUMMED)
