@@ -190,6 +190,21 @@ def test_an_audit_log_that_says_nothing_tells_of_no_loss(desk: Desk, line: bytes
     assert desk.facts()["basis"]["days_lost"] == 0
 
 
+def test_a_host_that_fell_silent_is_named_and_its_days_stay_zero(desk: Desk) -> None:
+    def host(name: str, days: Sequence[int]) -> bytes:
+        return b"".join(call(NOON - timedelta(ago), host=name, cost=Decimal(1)) for ago in days)
+
+    desk.log.write_bytes(host("a", range(30, 0, -1)) + host("b", range(30, 8, -1)) + host("seldom", range(30, 8, -4)))
+    text = desk.run("forecast").stdout
+    assert (
+        "No calls from b since 2026-11-12, after calls day by day: if its log ends there by mistake, the forecast is "
+        "too low.\n" in text
+    )
+    assert desk.facts()["basis"]["days_lost"] == 0
+    desk.log.write_bytes(host("b", range(30, 8, -1)))
+    assert "No calls from" not in desk.run("forecast").stdout
+
+
 # Grades
 
 

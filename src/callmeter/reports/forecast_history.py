@@ -140,6 +140,21 @@ def stopped_days(now: Now) -> int:
     return len({day for (day, error), _ in found if error in _STOPPED})
 
 
+def silent_hosts(now: Now) -> list[tuple[str, date]]:
+    """Hosts that called day after day lately and then no more, while others did, and the last day of each. Nothing
+    tells whether they rest, or whether their logs are not complete."""
+    days: dict[str, list[date]] = {}
+    for (host, label), figures in now.usage.groups(["host", "day"], period=recent(now)):
+        if figures.calls:
+            days.setdefault(host, []).append(date.fromisoformat(label))
+    last = max((max(each) for each in days.values()), default=now.today)
+    return sorted(
+        (host, max(each))
+        for host, each in days.items()
+        if last - max(each) > 2 * _DAY and 7 <= len(each) >= 0.9 * ((max(each) - min(each)).days + 1)
+    )
+
+
 def histories(usage: Usage, by: Sequence[str], now: Now) -> dict[tuple[str, ...], History]:
     """The history of each combination of values of some groupings, up to now."""
     found: dict[tuple[str, ...], History] = {}

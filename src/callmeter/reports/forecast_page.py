@@ -90,6 +90,19 @@ def forecast_page(
     )
 
 
+def silence_sentence(silent: Sequence[tuple[str, date]]) -> str:
+    """`No calls from build7 since 2026-11-15: if its log ends there by mistake, the forecast is too low.`; "" for no
+    such host."""
+    if not silent:
+        return ""
+    host, last = min(silent, key=lambda each: (each[1], each[0]))
+    more = f", nor from {count_text(len(silent) - 1, 'other host')} for some days" if len(silent) > 1 else ""
+    return (
+        f"No calls from {host} since {last.isoformat()}{more}, after calls day by day: if its log ends there by "
+        "mistake, the forecast is too low."
+    )
+
+
 def horizon_sentence(forecast: Forecast) -> str:
     """`Next week, 2026-11-23 to 2026-11-29: about $41.20, 8 in 10 chance of $33 to $52.`; "" without a forecast."""
     horizon, total = forecast.horizon, forecast.total

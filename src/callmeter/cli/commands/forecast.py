@@ -23,8 +23,8 @@ from callmeter.flows.forecast_past import past_of
 from callmeter.reports.forecast import MOST_DAYS, Horizon, next_days, next_month, next_week, to_end
 from callmeter.reports.forecast import forecast as forecast_of
 from callmeter.reports.forecast_backtest import backtest_report
-from callmeter.reports.forecast_history import histories, stopped_days, together
-from callmeter.reports.forecast_page import forecast_page
+from callmeter.reports.forecast_history import histories, silent_hosts, stopped_days, together
+from callmeter.reports.forecast_page import forecast_page, silence_sentence
 from callmeter.reports.grouping import is_time, key_name
 from callmeter.words.errors import UsageError
 
@@ -94,6 +94,7 @@ def forecast(
     horizons = _horizons(now.today, week, month, days, world.policy.period if to_period_end else "")
     forecasts = [forecast_of(each, found, now, names) for each in horizons]
     quotas, notes = quotas_ahead(world, now, live=live)
+    notes += filter(None, [silence_sentence(silent_hosts(now))])
     grades = keep_and_grade(world, forecasts, names, now) if live else []
     stopped = stopped_days(now)
     page = forecast_page(forecasts, names, quotas, now, top=top or 0, stopped=stopped, grades=grades, notes=notes)
