@@ -297,6 +297,15 @@ def test_more_output_for_each_input_is_no_change_of_price() -> None:
     assert [each for each in found_in(log) if each.kind == "price change"] == []
 
 
+def test_a_day_of_retries_that_were_paid_for_is_no_change_of_price(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for at in log.times(40, 30):
+        size = (6000, 600)
+        cheap, dear = RATES[MODEL]
+        log.call(at, "code", sizes=size, attempts=3, cost=3 * (size[0] * cheap + size[1] * dear))
+    assert [each for each in found_in(log, replace(SCOPE, floors=Floors(0))) if each.kind == "price change"] == []
+
+
 def test_a_change_that_the_price_list_has_is_known() -> None:
     log = MadeLog(11)
     for number in range(DAYS):

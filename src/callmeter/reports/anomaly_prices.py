@@ -150,6 +150,8 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
             if abs(actual - expected) <= scope.floors.of("model", model):
                 continue
             part = actual / expected - 1
+            if abs(part) <= _OFF:
+                continue  # one odd day, such as one of retries: the price was soon what it had been
             calls = sum(each.calls for each in run.days)
             yield Finding(
                 scope.id(PRICE, provider, model, first),
@@ -169,10 +171,11 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
 
 @dataclass
 class _Run:
-    """Days at a new price, and what they would have cost at the one before."""
+    """Days at a new price, and what they would have cost at the one of the days `before`."""
 
     days: list[_Day]
     expected: list[float]
+    before: list[_Day]
 
 
 def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
@@ -201,7 +204,7 @@ def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
             odd = []
         odd.append((day, expected))
         if len(odd) > 1 or day.calls >= _ENOUGH_CALLS:
-            found.append(_Run([each for each, _ in odd], [was for _, was in odd]))
+            found.append(_Run([each for each, _ in odd], [was for _, was in odd], past[-_FITTED:]))
             # What was before the change says nothing about what comes.
             past = [each for each, _ in odd]
             odd = []
@@ -211,9 +214,8 @@ def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
 def _go_on(scope: Scope, model: Model, run: _Run, day: _Day) -> None:
     """One more day at the new price, against the old one."""
     if (day.day - run.days[0].day).days < _FITTED:
-        ratio = sum(each.nano for each in run.days) / sum(run.expected)
-        rates, _ = _fit(scope, model, [_relisted(scope, model, each, day) for each in run.days])
-        run.expected.append(_cost(rates, day) / ratio)
+        rates, _ = _fit(scope, model, [_relisted(scope, model, each, day) for each in run.before])
+        run.expected.append(_cost(rates, day))
         run.days.append(day)
 
 
