@@ -26,6 +26,7 @@ from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
 from callmeter.words.errors import CallmeterError, Stopped
 from callmeter.words.instant import text_of
+from callmeter.words.jsontext import dumps
 from conftest import Run
 from terminal import Terminal
 from usage_lines import call, write
@@ -220,6 +221,16 @@ def busy(world: World, home: Path, log: str) -> Picture:
     write(log, lines)
     (home / "budget.json").write_text('{"quotas": [{"subject": "agent:*", "limit": 10}]}')
     return Feed(world, None, [f"purpose={EVIL}"]).look()
+
+
+def test_sessions_that_are_over_do_not_hide_the_quotas_of_those_at_work(world: World, home: Path, log: str) -> None:
+    old = [call(NOW - timedelta(days=9), tags={"session": f"old-{n}"}, cost=Decimal(9)) for n in range(20)]
+    write(log, [*old, call(NOW, tags={"session": "now"}, cost=Decimal(1))])
+    limits = [{"subject": "session:*", "limit": 10, "period": "life"}, {"subject": "total", "limit": 1000}]
+    (home / "budget.json").write_text(dumps({"quotas": limits}))
+    lines = shown(Feed(world, None, []).look(), 80, 24)
+    first = lines.index("Quotas") + 1
+    assert [line.split()[0] for line in lines[first : first + 2]] == ["total", "session:now"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])

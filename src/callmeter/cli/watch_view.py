@@ -22,6 +22,7 @@ from callmeter.cli.watch_feed import Picture
 from callmeter.policy.decision import Stand
 from callmeter.reports.grouping import NONE
 from callmeter.reports.live import Spend, Traffic
+from callmeter.reports.quota_choice import chosen, passes
 from callmeter.reports.report import Cell, Column, Kind
 from callmeter.reports.sums import FAILED
 from callmeter.words.money import amount_text, nano, shown
@@ -147,7 +148,7 @@ def _odd(traffic: Traffic) -> list[Text]:
 def _panels(picture: Picture, width: int, rows: int, look: Look) -> list[RenderableType]:
     """Those that have something to show; what must be seen first."""
     found = [
-        _quotas(picture.board.stands, width, rows, look),
+        _quotas(picture, width, rows, look),
         _frozen(picture, rows),
         _requests(picture, rows),
         _agents(picture.traffic, rows),
@@ -168,13 +169,20 @@ def _halves(panels: Sequence[RenderableType]) -> tuple[list[RenderableType], lis
     return left, right
 
 
-def _quotas(stands: Sequence[Stand], width: int, rows: int, look: Look) -> RenderableType | None:
+def _quotas(picture: Picture, width: int, rows: int, look: Look) -> RenderableType | None:
+    stands = picture.board.stands
     if not stands:
         return None
-    ranked = sorted(stands, key=lambda stand: (-_fill(stand), stand.bucket.key))
+    lately = {f"{name}:{value}" for call in picture.traffic.calls for name, value in call.tags.items()}
+
+    def over(stand: Stand) -> bool:
+        return passes(stand.quota) and not stand.held and stand.bucket.key not in lately
+
+    ranked = sorted(stands, key=lambda stand: (over(stand), -_fill(stand), stand.bucket.key))
+    told, rest = chosen(ranked, rows, lambda stand: stand.quota)
     cells = max(min(width // 5, 16), 6)
     table = _table(("", False), ("", False), ("", True), ("", True))
-    for stand in ranked[:rows]:
+    for stand in told:
         fill = _fill(stand)
         style = "red" if fill >= 1 else "yellow" if fill >= Decimal("0.8") else "green"
         full = min(int(fill * cells), cells)
@@ -189,8 +197,7 @@ def _quotas(stands: Sequence[Stand], width: int, rows: int, look: Look) -> Rende
             Text(f"{amount_text(abs(left), stand.quota.unit)} {word}"),
         )
     table.columns[0].ratio = 1
-    rest = ranked[rows:]
-    return _panel("Quotas", table, f"{len(rest):,} more, at {_fill(rest[0]):.0%} or below" if rest else "")
+    return _panel("Quotas", table, f"{len(rest):,} more, at {max(map(_fill, rest)):.0%} or below" if rest else "")
 
 
 def _running(picture: Picture, width: int, rows: int) -> RenderableType | None:
