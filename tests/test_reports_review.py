@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from callmeter.cli.tables import Look, table
 from callmeter.policy.document import parse_policy
 from callmeter.policy.grants import Allowances, Grant
 from callmeter.reports.report import Board, Report
@@ -196,6 +197,15 @@ def test_an_agent_that_stopped_is_still_in_the_table() -> None:
 
 def test_groupings_that_no_call_names_are_left_out() -> None:
     assert not {"environments", "work_items"} & set(of([call(MONDAY)]).sections)
+
+
+def test_its_own_tables_fit_thirty_columns() -> None:
+    lines = [call(MONDAY + number * DAY / 4, tags={"agent": f"agent-{number}"}) for number in range(-20, 20)]
+    lines += [call(MONDAY, status="error", error="rate_limited", attempts=2, cost=None, cost_source="unknown")] * 3
+    board = of(lines, quotas=quotas({"subject": "total", "limit": 9}, {"subject": "agent:*", "limit": 9}))
+    assert {"course", "parts", "why", "agents", "quotas", "trouble", "errors", "origin"} <= set(board.sections)
+    wide = [line for each in board.sections.values() for line in table(each, Look(30)).splitlines() if len(line) > 30]
+    assert wide == []
 
 
 def test_what_is_known_later_than_as_of_changes_nothing() -> None:

@@ -63,7 +63,7 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
     columns = [
         Column(key, title_of(key), Kind.TEXT),
         Column("cost", "cost", Kind.MONEY),
-        Column("unknown", "unknown", Kind.COUNT, quiet=True),
+        Column("unknown", "unknown", Kind.COUNT, optional=1, quiet=True),
         Column("share", "share", Kind.SHARE, optional=1),
         Column("before", "before", Kind.RATE, optional=4, quiet=True),
         Column("difference", "change", Kind.DIFFERENCE, quiet=True),
@@ -138,10 +138,10 @@ def course(usage: Usage, span: Span, first: datetime | None) -> Report:
     columns = [
         Column(span.unit, span.unit, Kind.TEXT),
         Column("cost", "cost", Kind.MONEY),
-        Column("unknown", "unknown", Kind.COUNT, quiet=True),
+        Column("unknown", "unknown", Kind.COUNT, optional=1, quiet=True),
         Column("difference", "change", Kind.DIFFERENCE, quiet=True),
-        Column("change", "%", Kind.CHANGE, quiet=True),
-        Column("calls", "calls", Kind.COUNT),
+        Column("change", "%", Kind.CHANGE, optional=1, quiet=True),
+        Column("calls", "calls", Kind.COUNT, optional=1),
         Column("tokens", "tokens", Kind.COUNT, optional=2),
         Column("cost_per_1k_tokens", "per 1k", Kind.RATE, optional=3),
         Column("errors", "errors", Kind.COUNT, optional=4, quiet=True),

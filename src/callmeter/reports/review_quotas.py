@@ -228,11 +228,11 @@ def _table(title: str, unit: str, found: Sequence[Level], span: Span) -> Report:
         Column("period", "per", Kind.TEXT),
         Column("enforcement", "quota", Kind.TEXT, optional=5),
         Column("level", "full", Kind.FILL),
-        Column("used", "used", kind),
-        Column("limit", "of", kind),
-        Column("lasts_days", "rest lasts", Kind.DAYS, quiet=True),
-        Column("fullest", "fullest", Kind.TEXT, quiet=True, optional=2),
-        Column("passed", "times over", Kind.COUNT, quiet=True),
-        Column("resets", "resets", Kind.TEXT, quiet=True, optional=1),
+        Column("used", "used", kind, optional=1),
+        Column("limit", "of", kind, optional=1),
+        Column("lasts_days", "rest lasts", Kind.DAYS, optional=1, quiet=True),
+        Column("fullest", "fullest", Kind.TEXT, quiet=True, optional=3),
+        Column("passed", "times over", Kind.COUNT, optional=1, quiet=True),
+        Column("resets", "resets", Kind.TEXT, quiet=True, optional=2),
     ]
     return Report(f"{title}, as used by the end of {span.name}", columns, rows, notes=notes)

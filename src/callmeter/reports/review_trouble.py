@@ -59,7 +59,7 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
     columns = [
         Column("what", "calls that", Kind.TEXT),
         Column("calls", "calls", Kind.COUNT),
-        Column("before", "before", Kind.COUNT, quiet=not compared),
+        Column("before", "before", Kind.COUNT, optional=1, quiet=not compared),
         Column("cost", "cost", Kind.MONEY),
     ]
     sections = {}
@@ -95,9 +95,9 @@ def origin(usage: Usage, span: Span) -> tuple[Report, Mapping[str, int]]:
     columns = [
         Column("origin", "cost is", Kind.TEXT),
         Column("cost", "cost", Kind.MONEY),
-        Column("share", "share", Kind.SHARE),
-        Column("calls", "calls", Kind.COUNT),
-        Column("meaning", "which means", Kind.TEXT, optional=1),
+        Column("share", "share", Kind.SHARE, optional=1),
+        Column("calls", "calls", Kind.COUNT, optional=2),
+        Column("meaning", "which means", Kind.TEXT, optional=3),
     ]
     return Report("How sure these figures are", columns, rows), shares
 
@@ -137,7 +137,7 @@ def _errors(found: _Found) -> Report | None:
     ]
     columns = [
         Column("error", "error", Kind.TEXT),
-        Column("kind", "outcome", Kind.TEXT),
+        Column("kind", "outcome", Kind.TEXT, optional=1),
         Column("calls", "calls", Kind.COUNT),
         Column("cost", "cost", Kind.MONEY),
     ]
