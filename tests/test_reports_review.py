@@ -199,6 +199,10 @@ def test_groupings_that_no_call_names_are_left_out() -> None:
     assert not {"environments", "work_items"} & set(of([call(MONDAY)]).sections)
 
 
+def test_an_empty_day_is_one_sentence() -> None:
+    assert of([], last_span(NOW, "day", UTC)).lead == ["No calls on Sunday 15 November."]
+
+
 def test_its_own_tables_fit_thirty_columns() -> None:
     lines = [call(MONDAY + number * DAY / 4, tags={"agent": f"agent-{number}"}) for number in range(-20, 20)]
     lines += [call(MONDAY, status="error", error="rate_limited", attempts=2, cost=None, cost_source="unknown")] * 3

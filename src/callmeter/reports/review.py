@@ -140,7 +140,7 @@ def _total(usage: Usage, span: Span) -> Figures:
 
 def _headline(span: Span, now: Figures, before: Figures | None) -> str:
     if not now.calls and not now.nano:
-        said = f"No calls in {span.name}"
+        said = f"No calls {_in(span)}"
         if now.refused:
             said += f"; {_count(now.refused, 'call')} refused before anything was sent"
         if before is not None and before.calls:
@@ -154,7 +154,7 @@ def _headline(span: Span, now: Figures, before: Figures | None) -> str:
     if before is None:
         return f"{said}. It is the first {span.unit} of this log: there is nothing to compare with."
     if not before.calls and not before.nano:
-        return f"{said}. There were no calls in {span.before.name}."
+        return f"{said}. There were no calls {_in(span.before)}."
     if now.cost is None or before.cost is None:
         return f"{said}."
     difference, change = now.nano - before.nano, relative(now.nano, before.nano)
@@ -162,6 +162,10 @@ def _headline(span: Span, now: Figures, before: Figures | None) -> str:
         return f"{said}, as much as {span.before.name}."
     share = f" ({more_or_less(abs(change)).lstrip('+')})" if change else ""
     return f"{said}: {shown(abs(difference))}{share} {'more' if difference > 0 else 'less'} than {span.before.name}."
+
+
+def _in(span: Span) -> str:
+    return f"{'on' if span.unit == 'day' else 'in'} {span.name}"
 
 
 def _movers(now: Groups, before: Groups) -> list[str]:
