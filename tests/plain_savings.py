@@ -67,7 +67,8 @@ def savings(
         found = {kind: max(0, min(found.get(kind, 0), cost)) for kind in Saving}
         for kind, saved in found.items():
             alone[kind] += saved
-        largest = max(found, key=lambda kind: found[kind])
+        sure = {**found, Saving.MODEL: found[Saving.MODEL] if question.works[number].tried else 0}
+        largest = max(sure, key=lambda kind: sure[kind]) if any(sure.values()) else Saving.MODEL
         if found[largest] == 0:
             continue
         is_zombie, is_cache = largest == Saving.ZOMBIE, largest == Saving.CACHE

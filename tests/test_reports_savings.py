@@ -288,6 +288,30 @@ def test_a_call_counts_under_its_largest_saving_alone(save: Callable[..., Report
     assert any(note.startswith("Each by itself, which overlap: cheaper model") for note in report.notes)
 
 
+def test_a_model_that_was_not_tried_for_such_work_hides_no_other_saving() -> None:
+    records = conversation([2000, 2200, 2400, 2600])
+    others = [call(NOW - timedelta(days=1), model="small", tags={"purpose": "else"}, cost=Decimal(0))]
+    untried = savings(PlainUsage([*records, *map(parse_record, others)]), Policy(), offers, OCTOBER, NOW)
+    assert table(untried, "saving", "calls") == [("prompt cache", 3), ("cheaper model", 1)]
+    assert untried.notes[0].endswith("of it with the same models; each call counts once.")
+    served = [call(NOW - timedelta(days=1), model="small", tags={"purpose": "talk"}, cost=Decimal(0))] * 20
+    same = [parse_record(line.replace(b'"id":"', b'"id":"%d' % number)) for number, line in enumerate(served)]
+    assert table(savings(PlainUsage([*records, *same]), Policy(), offers, OCTOBER, NOW), "saving", "calls") == [
+        ("cheaper model", 4)
+    ]
+
+
+def test_a_model_that_serves_the_purpose_goes_before_a_cheaper_one_that_does_not() -> None:
+    lines = [f"2026-11-12T00:{n:02}Z purpose=t model=big provider=p cost=0.04 in=500 out=400" for n in range(2)]
+    lines += [f"2026-11-12T01:{n:02}Z purpose=t model=small provider=p cost=0 in=5 out=400" for n in range(20)]
+    lines += ["2026-11-12T02:00Z purpose=u model=tiny provider=p cost=0 in=5 out=5"]
+    report = savings(PlainUsage(log_records("\n".join(lines))), Policy(), offers, OCTOBER, NOW)
+    assert table(report, "what") == [("big to small",)]
+    nineteen = [line for line in lines if "01:07" not in line]
+    report = savings(PlainUsage(log_records("\n".join(nineteen))), Policy(), offers, OCTOBER, NOW)
+    assert table(report, "what") == [("big to tiny",)]
+
+
 def test_corrections_are_part_of_what_a_call_cost(save: Callable[..., Report]) -> None:
     """
     2026-11-12T00:00Z purpose=t model=big provider=p cost=1 in=1 out=1 status=unknown id=a

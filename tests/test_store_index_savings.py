@@ -216,7 +216,7 @@ def test_the_largest_numbers_and_the_finest_prices_are_exact(tmp_path: Path, cos
     log = write(tmp_path / "usage.jsonl", [call(FIRST, **fields, tokens={"in": most, "out": most, "cached": 7})])
     offer = Offer(Price((Rate(dict.fromkeys(("in", "out"), Decimal("0.009999999999999999"))),)))
     tariff = Tariffs(lambda provider, model, at: offer).charges("p", "big", {FIRST.toordinal()})
-    question = Question(("purpose", "model"), [Work(("p", "big"), 0, 0, 10)], [tariff])
+    question = Question(("purpose", "model"), [Work(("p", "big"), 0, 0, ceiling=10)], [tariff])
     answer = UsageIndex([log], str(tmp_path / "index"), UTC).savings(question)
     assert answer == PlainUsage(read_records([log])).savings(question)
     assert answer.alone[Saving.ANSWERS] == nano(Decimal(cost_))

@@ -1,7 +1,8 @@
 """What could have been saved: cheaper models, caches, failed calls that were paid for, long answers, zombie sessions.
 
-Each call counts under its largest saving only, so the rows add up to what could be saved, and never to more than was
-spent. A month is a twelfth of a year; the period's figure is stretched to it.
+Each call counts once, so the rows add up to what could be saved, and never to more than was spent: under its largest
+saving, but under a cheaper model that was not tried for such work only if there is nothing else. A month is a twelfth
+of a year; the period's figure is stretched to it.
 """
 
 from __future__ import annotations
@@ -94,9 +95,13 @@ def _report(
     spent_month = _a_month(spent.nano, days)
     if whole.saved and spent_month:
         share = Decimal(month) / spent_month
-        notes.insert(
-            0, f"{shown(month)} of {shown(spent_month)} a month ({share:.0%}); each call is under its largest saving."
+        moved = sum(found.saved for place, found in ranked if place.kind == Saving.MODEL)
+        kept = (
+            f", {shown(_a_month(whole.saved - moved, days))} of it with the same models"
+            if 0 < moved < whole.saved
+            else ""
         )
+        notes.insert(0, f"{shown(month)} of {shown(spent_month)} a month ({share:.0%}){kept}; each call counts once.")
         if len(alone) > 1:
             largest = sorted(alone, key=lambda kind: -alone[kind])
             each = ", ".join(f"{kind} {shown(_a_month(alone[kind], days))}" for kind in largest)

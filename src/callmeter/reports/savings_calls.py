@@ -94,7 +94,7 @@ def _question(
             if other == len(asked):
                 asked.append(set())
             asked[other] |= asked[own]
-        works.append(Work(names, own, other, ceilings.get(purpose)))
+        works.append(Work(names, own, other, target is None or target.tried, ceilings.get(purpose)))
     charged: list[list[Charge]] = [
         tariffs.charges(provider, model, asked[number]) for (provider, model), number in numbers.items()
     ]

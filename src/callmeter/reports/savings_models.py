@@ -1,4 +1,5 @@
-"""Which cheaper model could have served: of those that the policy's lists name or the team uses, the cheapest.
+"""Which cheaper model could have served: of those that the policy's lists name or the team uses, the cheapest one that
+serves the purpose already, without one the cheapest.
 
 What nobody can read from a log is whether its answers would have been good enough; what the log does say goes along as
 evidence: whether the model serves this purpose already, and how often it fails there.
@@ -20,17 +21,18 @@ from callmeter.words.period import Period
 from callmeter.words.record import Tokens
 from callmeter.words.subject import facts_of
 
-_ENOUGH = 20  # calls that make an error rate
+_ENOUGH = 20  # calls that make an error rate, and experience with a model
 _WORSE = Decimal("0.05")
 _SERVED = ("purpose", "provider", "model")
 
 
 @dataclass(frozen=True)
 class Target:
-    """The model to change to, and what speaks for it."""
+    """The model to change to, and what speaks for it; `tried`: it serves the purpose already, or was asked about."""
 
     model: str
     evidence: str
+    tried: bool = True
 
 
 class Cheaper:
@@ -75,14 +77,16 @@ class Cheaper:
             cost = self._cost(provider, candidate, figures)
             if cost is not None and self._fit(purpose, provider, model, candidate):
                 costs[candidate] = cost
-        if not costs:
-            return None
         # What was billed may lie above the list, for reasons that another model would not change.
         own = self._cost(provider, model, figures)
-        best = min(costs, key=lambda name: (costs[name], -self._used.get(provider, {}).get(name, 0), name))
-        if costs[best] >= min(figures.nano, figures.nano if own is None else own):
+        most = min(figures.nano, figures.nano if own is None else own)
+        costs = {name: cost for name, cost in costs.items() if cost < most}
+        if not costs:
             return None
-        return Target(best, self._evidence(purpose, provider, best))
+        tried = {name for name in costs if self._is_tried(purpose, provider, name)}
+        used = self._used.get(provider, {})
+        best = min(costs, key=lambda name: (name not in tried, costs[name], -used.get(name, 0), name))
+        return Target(best, self._evidence(purpose, provider, best), best in tried)
 
     def _candidates(self, facts: Mapping[str, str], provider: str, model: str) -> Iterable[str]:
         rest = {name: value for name, value in facts.items() if name not in ("provider", "model")}
@@ -120,6 +124,10 @@ class Cheaper:
         if own is None or other is None or min(own.calls, other.calls) < _ENOUGH:
             return True
         return Decimal(other.errors) / other.calls <= Decimal(own.errors) / own.calls + _WORSE
+
+    def _is_tried(self, purpose: str, provider: str, model: str) -> bool:
+        served = self._served.get((purpose, provider, model))
+        return bool(self._only) or (served is not None and served.calls >= _ENOUGH)
 
     def _evidence(self, purpose: str, provider: str, model: str) -> str:
         figures = self._served.get((purpose, provider, model))

@@ -1,8 +1,9 @@
 """What `budget savings` asks of the usage log, and what the log answers: calls by the saving that each falls under.
 
 For a call, these could have been less, and by how much; none by more than the call cost, its later corrections
-included. The largest counts, of equal ones the first of `Saving`. Calls that were refused, or ended because somebody
-asked for that, and calls that cost nothing have none.
+included. The largest counts, of equal ones the first of `Saving`; but a cheaper model that has not been tried for such
+work counts only where there is nothing else. Calls that were refused, or ended because somebody asked for that, and
+calls that cost nothing have none.
 
 - a zombie session: all of it, in the session's time as a zombie;
 - failed calls: all of a call without a whole answer;
@@ -52,11 +53,12 @@ class Saving(enum.StrEnum):
 
 class Work(NamedTuple):
     """Calls that are alike in the `names` that the question goes by. `own` and `other` are the tariffs, by number, of
-    their model and of the one to change to; `ceiling` is for their answers, in tokens."""
+    their model and of the one to change to, which was `tried` or not; `ceiling` is for their answers, in tokens."""
 
     names: tuple[str, ...]
     own: int
     other: int | None = None
+    tried: bool = True
     ceiling: int | None = None
 
 
@@ -72,7 +74,7 @@ class Question:
 
 
 class Saved(NamedTuple):
-    """Calls whose largest saving is of one kind: in nano-dollars what they cost and what would be saved. `work` is the
+    """Calls whose saving is of one kind: in nano-dollars what they cost and what would be saved. `work` is the
     number of theirs, None for those of a zombie, whose agent and `session` those are; `ended` is the status of failed
     calls, else empty; of a cache, `tokens` are what it would have had, `grown` tells conversations from prompts that
     are the same again."""

@@ -157,8 +157,8 @@ class Savings:
                 "ends": ("BIGINT", [each.end for _, each in charges]),
                 "above": ("BIGINT", [each.above for _, each in charges]),
                 "upto": ("BIGINT", [_NO_LIMIT if each.upto is None else each.upto for _, each in charges]),
-                "context": ("BIGINT", [each.context for _, each in charges]),
-                "max_output": ("BIGINT", [each.max_output for _, each in charges]),
+                "takes": ("BIGINT", [_NO_LIMIT if each.context is None else each.context for _, each in charges]),
+                "gives": ("BIGINT", [_NO_LIMIT if each.max_output is None else each.max_output for _, each in charges]),
                 "request": (money, [each.request for each in rates]),
                 "unit": (money, [each.unit for each in rates]),
                 # Arithmetic is several times as fast without NULL, so a bit says which amounts are unknown.
@@ -176,6 +176,7 @@ class Savings:
                 "work": ("INTEGER", list(range(len(works)))),
                 "own": ("INTEGER", [work.own for work in works]),
                 "other": ("INTEGER", [work.other for work in works]),
+                "tried": ("BOOLEAN", [work.tried for work in works]),
                 "ceiling": ("BIGINT", [work.ceiling for work in works]),
                 **{
                     f"name{place}": ("VARCHAR", [work.names[place] for work in works])
@@ -239,7 +240,8 @@ class Savings:
         query.joins += [
             f"JOIN saved_works AS works ON {same}",
             _charge("own", "works.own"),
-            _charge("other", "works.other"),
+            f"""{_charge("other", "works.other")}
+                AND tokens_in + tokens_out <= other.takes AND tokens_out <= other.gives""",
             "LEFT JOIN saved_repeats AS repeats ON repeats.source = rows.source AND repeats.line = rows.line",
         ]
         agent, session = "''", "''"
@@ -250,24 +252,27 @@ class Savings:
                 AND ms BETWEEN zombies.first AND zombies.last"""
         )
         query.conditions += [_CALL, "rows.status <> 'cancelled'", f"ms >= {begin} AND ms < {end}"]
-        fits = """coalesce(tokens_in + tokens_out <= other.context, true)
-            AND coalesce(tokens_out <= other.max_output, true)"""
         saves = [f"saves{kind}" for kind in range(len(_KINDS))]
         listed = ", ".join(f"{value} AS {name}" for value, name in zip(_SAVES.values(), saves, strict=True))
-        first = " ".join(f"WHEN {name} = most THEN {kind}" for kind, name in enumerate(saves))
-        zombie, failed, cache = (_KINDS.index(kind) for kind in (Saving.ZOMBIE, Saving.FAILED, Saving.CACHE))
+        zombie, failed, model, cache = map(_KINDS.index, (Saving.ZOMBIE, Saving.FAILED, Saving.MODEL, Saving.CACHE))
+        sure = [f"if(tried, {name}, 0)" if kind == model else name for kind, name in enumerate(saves)]
+        kinds = " ".join(f"WHEN {name} = most THEN {kind}" for kind, name in enumerate(sure))
         return self._run(
             f"""
             WITH priced AS (
                 SELECT work, zombie, rows.status AS status, {paid} AS paid, sized AND rows.status = 'ok' AS whole,
-                    attempts > 1 AS retried, tokens_out, ceiling, {_price("own")} AS own,
-                    CASE WHEN {fits} THEN {_price("other")} END AS other, own.in_ AS own_in_, own.out AS own_out,
+                    attempts > 1 AS retried, tokens_out, tried, ceiling, {_price("own")} AS own,
+                    {_price("other")} AS other, own.in_ AS own_in_, own.out AS own_out,
                     own.cached AS own_cached, own.write AS own_write, own.unit AS own_unit, read, written, grown
                 {self._source(query)}
             ),
             saving AS (SELECT *, {listed} FROM priced WHERE paid > 0),
-            most AS (SELECT *, greatest({", ".join(saves)}) AS most FROM saving),
-            largest AS (SELECT *, CASE {first} END AS kind FROM most WHERE most > 0)
+            best AS (SELECT *, greatest({", ".join(sure)}) AS most FROM saving),
+            largest AS (
+                SELECT * REPLACE (if(most = 0, saves{model}, most) AS most),
+                    CASE WHEN most = 0 THEN {model} {kinds} END AS kind
+                FROM best WHERE most > 0 OR saves{model} > 0
+            )
             SELECT kind, if(kind = {zombie}, zombie, work) AS number, if(kind = {failed}, status, '') AS ended,
                 kind = {cache} AND grown AS how, count(*), sum(paid), sum(most),
                 coalesce(sum(read) FILTER (kind = {cache}), 0), [{", ".join(f"sum({name})" for name in saves)}]

@@ -46,8 +46,8 @@ def savings(
 ) -> None:
     """What could be saved in a month: cheaper models, caches, failed calls, long answers, zombie sessions.
 
-    From the last 30 days, unless another period is named. Each call counts under its largest saving only. Models come
-    from the policy's lists, without lists from what is in use; a `*` in a list stands for the models in use.
+    From the last 30 days, unless another period is named. Each call counts once. Models come from the policy's lists,
+    without lists from what is in use; a `*` in a list stands for the models in use.
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
