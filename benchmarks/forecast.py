@@ -12,7 +12,7 @@ Rolling origin: from every eighth day (so that each weekday has its turn) the mo
 the total of the next 7 or 28. Error is the mean absolute error of a series' totals divided by that of repeating the
 last seven days, averaged over series; bias is forecasts over outcomes, less one, averaged over sets; coverage is the
 share of totals within the 80 % and 95 % ranges. The bars, from 56 days of log on, decide the exit status; sparse
-series are held to bias and coverage only. `--write` puts command and output into docs/benchmarks.md.
+series are not held to the first. `--write` puts command and output into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -212,12 +212,12 @@ def report(every: Sequence[Series], sparse: Sequence[Series]) -> tuple[list[str]
         for log in SPARSE_LOGS:
             line, against = row(trials(sparse, log, horizon), log, horizon)
             lines.append(line)
-            passed = passed and (log < BARRED or against.sound)
+            passed = passed and (log < BARRED or (against.sound and against.error < against.burn))
     bars = " and ".join(f"{bar} for {horizon} days" for horizon, bar in BARS.items())
     lines += [
         "",
-        f"bars, from {BARRED} days of log on: error at most {bars} and below the 30-day rate's,",
-        f"bias within 10 %, 75 to 86 % in the 80 % range (these two also if sparse): {'met' if passed else 'MISSED'}",
+        f"bars, from {BARRED} days of log on: error at most {bars}; sparse or not, below the 30-day",
+        f"rate's, bias within 10 %, 75 to 86 % in the 80 % range: {'met' if passed else 'MISSED'}",
     ]
     return lines, passed
 

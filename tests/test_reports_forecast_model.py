@@ -232,3 +232,17 @@ def test_the_usual_mean_counts_for_nothing_where_each_day_has_spend() -> None:
     late = sum(0.5 ** (age / 7) for age in range(14))
     early = sum(0.5 ** (age / 7) for age in range(14, 56))
     assert found.level / NANO == pytest.approx((2 * late + early) / (late + early))
+
+
+def test_a_job_that_seems_to_be_over_is_forgotten_soon() -> None:
+    """Once a week for half a year: two weeks without are nothing, four months without are the end."""
+    weekly = [NANO if day % 7 == 0 else 0 for day in range(183)]
+    running = week(weekly).mean
+    assert running == pytest.approx(NANO, rel=0.1)
+    assert week([*weekly, *[0] * 14]).mean > 0.5 * running
+    assert week([*weekly, *[0] * 120]).mean < 0.02 * running
+
+
+def test_days_that_are_missing_are_no_silence() -> None:
+    weekly = [NANO if day % 7 == 0 else 0 for day in range(120)]
+    assert week([*weekly, *[None] * 60]).mean == pytest.approx(week(weekly).mean, rel=0.1)

@@ -175,11 +175,12 @@ def fit(days: Sequence[int | None], newest: date, *, guarded: bool = False) -> F
     cap = _cap(spent, len(known))
     capped = [min(amount, cap) for _, _, amount in known]
     weekdays = _weekdays(known, capped)
-    recent = _recent(known)
+    busy = _busy(known)
+    recent = _recent(known, busy)
     usual = [weekdays[weekday] for _, weekday, _ in known]
     level = _dot(recent, capped) / _dot(recent, usual)
     wide = capped if guarded else [min(amount, 3 * cap) for _, _, amount in known]
-    variance = _variance(known, wide, [level * each for each in usual], recent, level)
+    variance = _variance(known, wide, [level * each for each in usual], recent, level * level / busy)
     if not guarded:
         slow = [_weight(age, _OF_WEEKDAYS) for age, _, _ in known]
         kept = _dot(slow, capped)
@@ -200,14 +201,27 @@ def _dot(one: Iterable[float], other: Iterable[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
 
 
-def _recent(known: Sequence[_Day]) -> list[float]:
+def _recent(known: Sequence[_Day], busy: float) -> list[float]:
     """How much each day counts for the level. Where something is spent on few days, the last weeks say little: then
     the usual mean of a day counts as well, as so many days as such days vary (the squared coefficient of variation of
-    whether anything is spent, as in credibility theory: Bühlmann 1967)."""
+    whether anything is spent, as in credibility theory: Bühlmann 1967).
+
+    Not where it seems to be over: a silence so long that less than one like it was to be expected lends less.
+    """
+    places = [place for place, (_, _, amount) in enumerate(known) if amount]
+    if not places:
+        return [_weight(age, _OF_LEVEL) for age, _, _ in known]
+    rate = len(places) / (places[-1] - places[0] + 1 + _OF_WEEKDAYS)
+    silences = len(places) * (1 - rate) ** places[0]
     slow = [_weight(age, _OF_WEEKDAYS) for age, _, _ in known]
-    busy = sum(weight for weight, (_, _, amount) in zip(slow, known, strict=True) if amount)
-    lent = _LENT * (1 / busy - 1 / sum(slow)) if busy else 0.0
+    lent = _LENT * (1 / busy - 1) * min(1.0, silences) / sum(slow)
     return [_weight(age, _OF_LEVEL) + lent * weight for (age, _, _), weight in zip(known, slow, strict=True)]
+
+
+def _busy(known: Sequence[_Day]) -> float:
+    """The share of the days on which something is spent; 1 where nothing ever is."""
+    slow = [_weight(age, _OF_WEEKDAYS) for age, _, _ in known]
+    return sum(weight for weight, (_, _, amount) in zip(slow, known, strict=True) if amount) / sum(slow) or 1.0
 
 
 def _cap(spent: Sequence[float], days: int) -> float:
@@ -234,16 +248,16 @@ def _weekdays(known: Sequence[_Day], capped: Sequence[float]) -> tuple[float, ..
 
 
 def _variance(
-    known: Sequence[_Day], amounts: Sequence[float], usual: Sequence[float], recent: Sequence[float], level: float
+    known: Sequence[_Day], amounts: Sequence[float], usual: Sequence[float], recent: Sequence[float], imagined: float
 ) -> float:
     """The variance of a day around what was usual. A day that made its own expectation is off by less than a new one
-    would be, so each residual is what it would be without that day. One imagined day that is 100 % off keeps a few
-    days from looking sure."""
+    would be, so each residual is what it would be without that day. One imagined day, by its square, keeps a few days
+    from looking sure."""
     slow = [_weight(age, _OF_WEEKDAYS) for age, _, _ in known]
     of_weekday = [1.0] * 7
     for (_, weekday, _), weight in zip(known, slow, strict=True):
         of_weekday[weekday] += weight
-    total, count, weights = level * level, 1.0, sum(recent)
+    total, count, weights = imagined, 1.0, sum(recent)
     for (age, weekday, _), amount, expected, new, old in zip(known, amounts, usual, recent, slow, strict=True):
         own = min(0.8, new / weights + old / of_weekday[weekday])
         weight = _weight(age, _OF_SPREAD)
