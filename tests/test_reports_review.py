@@ -199,6 +199,18 @@ def test_groupings_that_no_call_names_are_left_out() -> None:
     assert not {"environments", "work_items"} & set(of([call(MONDAY)]).sections)
 
 
+def test_the_model_that_is_named_is_the_one_that_moved_the_sum() -> None:
+    def calls(at: datetime, counts: Mapping[str, int]) -> list[bytes]:
+        prices = {"small": "0.0001", "mini": "0.0001", "large": "1"}
+        return [call(at, model=name, cost=Decimal(prices[name])) for name, n in counts.items() for _ in range(n)]
+
+    lines = calls(MONDAY - DAY, {"small": 150, "mini": 50, "large": 1}) + calls(
+        MONDAY, {"small": 50, "mini": 147, "large": 4}
+    )
+    found = row(of(lines).sections["why"], "choice of models")
+    assert found["because"] == "large: 2% of the calls, 0.5% before"
+
+
 def test_an_empty_day_is_one_sentence() -> None:
     assert of([], last_span(NOW, "day", UTC)).lead == ["No calls on Sunday 15 November."]
 

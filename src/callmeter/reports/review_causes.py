@@ -41,7 +41,7 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
     because = {
         "volume": f"{_count(whole[1].calls, 'call')}, {whole[0].calls:,} before",
         "tokens": f"{_per_call(whole[1]):,} tokens a call, {_per_call(whole[0]):,} before",
-        "mix": _mix(sides, whole),
+        "mix": _mix(sides, whole, found),
         "cache": f"{_cached(whole[1])} of prompt tokens from the cache, {_cached(whole[0])} before",
         "price": _price(found),
         OTHER: "corrections and refused calls that cost something",
@@ -106,8 +106,8 @@ def _cached(figures: Figures) -> str:
     return f"{Fraction(100 * figures.tokens_cached, figures.tokens_in).__round__()}%" if figures.tokens_in > 0 else "0%"
 
 
-def _mix(sides: _Sides, whole: tuple[Figures, Figures]) -> str:
-    """The model whose share of the calls changed most."""
+def _mix(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
+    """The model whose share of the calls moved the sum most."""
     shares = {
         served: [
             Fraction(figures.calls, total.calls) if total.calls else Fraction(0)
@@ -118,9 +118,14 @@ def _mix(sides: _Sides, whole: tuple[Figures, Figures]) -> str:
     moved = [served for served, (old, new) in shares.items() if old != new]
     if not moved or not all(total.calls for total in whole):
         return "the same models in the same shares" if all(total.calls for total in whole) else ""
-    most = max(moved, key=lambda served: (abs(shares[served][1] - shares[served][0]), served))
-    old, new = (round(100 * share) for share in shares[most])
-    return f"{most[1] or NONE}: {new}% of the calls, {old}% before"
+    effects = {served: found.models[served]["mix"] if served in found.models else Fraction(0) for served in moved}
+    most = max(moved, key=lambda served: (abs(effects[served]), abs(shares[served][1] - shares[served][0]), served))
+    old, new = map(_per_cent, shares[most])
+    return f"{most[1] or NONE}: {new} of the calls, {old} before"
+
+
+def _per_cent(share: Fraction) -> str:
+    return f"{float(100 * share):.{1 if 0 < share < Fraction(1, 100) else 0}f}%"
 
 
 def _price(found: Change) -> str:
