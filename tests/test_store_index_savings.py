@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callmeter.policy.document import Policy
+from callmeter.policy.document import Policy, parse_policy
 from callmeter.policy.prices import Price, Rate, cost
 from callmeter.reports import savings_calls
 from callmeter.reports.report import Report
@@ -36,9 +37,11 @@ from usage_lines import call, write
 
 FIRST = at("2026-11-18T22:50Z")
 NOW = at("2026-11-21T00:00Z")
-MODELS = ["big", "small", "odd", "night", "unknown"]
+MODELS = ["big", "small", "odd", "night", "it's"]
 SKETCHES = ["00ff00ff00ff00ff", "ffffffffffffffff", "no sketch", None]
 
+HOSTILE = ["it's", "'; DROP TABLE rows; --", "\x00\x1b[2J", "(none)", "$p0", "😀"]
+LISTS = {"total": ["big", "small", "o*"], "agent:a": ["big", "night"], "team:x": ["small", "big"], "key:k": ["odd"]}
 FIELDS = ("in", "out", "cached", "cache_write", "cache_write_1h", "reasoning")
 
 
@@ -61,8 +64,10 @@ def made_conversation(random: Random, ids: Iterator[str]) -> list[bytes]:
     one = random.choice
     own = [("a", f"s-{random.randrange(100)}")] * 6
     agent, session = one([*own, ("a", "s"), ("a", "t"), ("b", "t"), ("b", ""), ("", "s"), ("c", "(none)")])
-    tags = {"agent": agent, "session": session, "team": one("xy")} | one([{}, {"purpose": "p"}, {"purpose": "it's"}])
-    fields: dict[str, Any] = {"model": one(MODELS), "provider": one(["p", "p", "p", ""])}
+    tags = {"agent": agent, "session": session, "team": one("xy")} | one(
+        [{}, {"purpose": "p"}, {"purpose": one(HOSTILE)}]
+    )
+    fields: dict[str, Any] = {"model": one(MODELS), "provider": one(["p", "p", "p", ""]), "key": one(["k", None])}
     is_plain, grows, sketch = random.random() < 0.4, random.random() < 0.6, one(SKETCHES)
     # Many are under way at midnight, or when another hour begins.
     moment = FIRST + timedelta(seconds=one([0, 3600]) + random.randrange(900))
@@ -116,6 +121,7 @@ def agreed(
     offers: dict[str, Offer],
     at_once: int = 1_000_000,
     *,
+    policy: Policy | None = None,
     only: Sequence[str] = (),
     period: Period = EVER,
     as_of: datetime | None = None,
@@ -136,7 +142,7 @@ def agreed(
         found, expected = (
             savings(
                 usage,
-                Policy(),
+                policy or Policy(),
                 lambda provider, model, when: offers.get(model),
                 period,
                 NOW,
@@ -177,9 +183,10 @@ def test_every_kind_of_saving_is_the_same_in_the_index_as_in_plain_loops(at_once
 def test_index_and_plain_loops_agree_on_any_part_of_a_log(
     random: Random, size: int, period: Period, as_of: datetime | None, zone: tzinfo, at_once: int
 ) -> None:
-    only = random.choice([[], ["small"], ["night", "odd"]])
+    only = random.choice([[], [], ["small"], ["night", "odd"]])
+    policy = parse_policy(json.dumps({"version": 1, "models": LISTS}).encode(), "") if size % 2 else None
     lines, offers = made_log(random, size), made_offers(random)
-    report = agreed(lines, offers, at_once, only=only, period=period, as_of=as_of, zone=zone)
+    report = agreed(lines, offers, at_once, policy=policy, only=only, period=period, as_of=as_of, zone=zone)
     for row in report.rows:
         saved, cost_ = row.cells["saved"], row.cells["cost"]
         assert isinstance(saved, int) and isinstance(cost_, int) and 0 < saved <= cost_
