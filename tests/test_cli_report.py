@@ -233,6 +233,12 @@ def test_its_forecast_is_kept_and_graded_when_its_week_is_over(run_callmeter: Ru
     done = run_callmeter("budget", "report", *AS_OF)
     assert "How the last forecasts did" in done.stdout
     assert "it came to $15.54: inside." in " ".join(done.stdout.split())
+    assert "at their worst case" not in done.stdout
+    with Path(log).open("ab") as lines:
+        lines.write(call(MONDAY, cost=None, cost_source="unknown", estimate=Decimal(1)))
+    done = run_callmeter("budget", "report", *AS_OF)
+    assert "it came to $16.54: inside." in " ".join(done.stdout.split())
+    assert "Calls of unknown cost are in what it came to, at their worst case." in done.stdout
 
 
 # Into a file

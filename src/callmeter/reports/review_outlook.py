@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
 
 from callmeter.policy.document import Policy
 from callmeter.policy.quotas import Quota
@@ -15,10 +16,12 @@ from callmeter.reports.forecast_page import forecast_page, horizon_sentence
 from callmeter.reports.forecast_quotas import Pasts, exhaustions, hidden_note, limits_by_log
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.words.instant import text_of
+from callmeter.words.period import Period
 
 _MOST = 6
 _TOP = 10
 _SOON_OVER = "Quotas for each session, and for the life of each, are not foreseen: sessions are over too soon."
+_GUESSED = "Calls of unknown cost are in what it came to, at their worst case."
 _SECTIONS = {"quotas": "outlook_usd", "quotas_tokens": "outlook_tokens", "quotas_calls": "outlook_calls"}
 
 
@@ -51,7 +54,7 @@ def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outloo
                 report = page.sections[name]
                 sections[renamed] = replace(report, title=f"{report.title}: the chance to pass them before they reset")
     if graded:
-        sections["grades"] = _graded(graded)
+        sections["grades"] = _graded(graded, _unknown(graded, now))
     return Outlook(sections, _sentences(forecasts, graded), _to_keep(forecasts, now))
 
 
@@ -75,7 +78,15 @@ def _to_keep(forecasts: Sequence[Forecast], now: Now) -> list[Said]:
     return [said for each in forecasts for said in said_by(each, (), text_of(now.now))]
 
 
-def _graded(graded: Sequence[Grade]) -> Report:
+def _unknown(graded: Sequence[Grade], now: Now) -> bool:
+    """Whether the cost of calls in what is graded is unknown."""
+    first, last = min(each.said.first for each in graded), max(each.said.last for each in graded)
+    zone = now.usage.zone
+    period = Period(datetime.combine(first, time(), zone), datetime.combine(last + timedelta(1), time(), zone), "")
+    return any(figures.unknown for _, figures in now.usage.groups(period=period))
+
+
+def _graded(graded: Sequence[Grade], unknown: bool) -> Report:
     rows = [
         Row(
             {
@@ -101,4 +112,5 @@ def _graded(graded: Sequence[Grade]) -> Report:
         Column("difference", "off by", Kind.DIFFERENCE, optional=2),
         Column("verdict", "which is", Kind.TEXT),
     ]
-    return Report("How the last forecasts did", columns, rows, notes=[hits_sentence(graded)])
+    notes = [hits_sentence(graded), *([_GUESSED] if unknown else [])]
+    return Report("How the last forecasts did", columns, rows, notes=notes)
