@@ -240,6 +240,26 @@ def test_approved_headroom_counts(desk: Desk) -> None:
     assert (row["limit"], row["chance"]) == (124, 0)
 
 
+def test_a_shared_pool_has_a_chance_and_a_day_and_an_allocation_before_it_stops_nobody(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    roles = {"dev": {"allocation": 24, "agents": ["code"], "shared_pool": 30}}
+    policy = {"enforcement": "hard", "allocation_strategy": "role_based", "roles": roles}
+    (desk.home / "budget.json").write_text(json.dumps(policy))
+    result = desk.run("--fail-if-over")
+    assert result.exit_code == 0, result.output
+    own, pool = desk.found()["sections"]["quotas"]["rows"]
+    assert (own["subject"], own["used"], own["runs_out"]) == ("agent:code", 20, "2026-11-25")
+    # Twenty are spent, ten are to come: six of them beyond the allocation.
+    assert (pool["subject"], pool["used"], pool["runs_out"]) == ("pool:dev", 0, None)
+    assert round(pool["expected"], 3) == 6
+    roles["dev"]["shared_pool"] = 3
+    (desk.home / "budget.json").write_text(json.dumps(policy))
+    result = desk.run("--fail-if-over")
+    assert result.exit_code == 3
+    assert "pool:dev per month: over 95 % chance of passing $3.00 before Tuesday 2026-12-01" in result.stderr
+    assert "What comes to a shared pool is what agents are expected to spend beyond" in result.stdout
+
+
 def test_fail_if_over_is_for_cron(desk: Desk) -> None:
     desk.spend([1.0] * 40)
     desk.policy({"subject": "total", "limit": 24})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -344,3 +344,33 @@ def test_an_empty_log_bears_every_question() -> None:
         Question(chart=True, now=NOW),
     ):
         assert breakdown(usage, question).rows == []
+
+
+DAY = st.integers(0, 40)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40 * 24 - 1), st.sampled_from("ab"), st.integers(1, 99)), max_size=30),
+    st.tuples(DAY, DAY).filter(lambda ends: ends[0] < ends[1]),
+    st.tuples(DAY, DAY).filter(lambda ends: ends[0] < ends[1]),
+    st.sampled_from([["day"], ["day", "agent"], ["agent", "day"], ["week"], ["agent", "hour"], ["month"]]),
+    st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland"]),
+    st.sampled_from([0, 2]),
+)
+def test_unit_by_unit_nothing_is_lost_of_either_period(
+    calls: list[tuple[int, str, int]],
+    here: tuple[int, int],
+    there: tuple[int, int],
+    by: list[str],
+    zone: str,
+    top: int,
+) -> None:
+    first = at("2026-09-20T00:00Z")
+    lines = [f"{first + timedelta(hours=hour):%Y-%m-%dT%H:%M:%SZ} agent={who} cost={cost}" for hour, who, cost in calls]
+    usage = PlainUsage(log_records("\n".join(lines)), zone_named(zone))
+    period, compare = (Period(first + timedelta(a), first + timedelta(b), "") for a, b in (here, there))
+    report = breakdown(usage, Question(by=by, period=period, compare=compare, now=NOW, top=top))
+    inner = [row for row in report.rows if row.depth == len(by) - 1 or row.rest]
+    assert report.total is not None
+    for name in ("cost", "cost_before", "calls", "calls_before", "difference"):
+        assert sum(row.cells[name] for row in inner) == report.total[name]  # type: ignore[misc]
