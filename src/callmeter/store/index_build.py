@@ -100,11 +100,12 @@ def is_current(manifest: Manifest, files: Sequence[LogFile]) -> bool:
 
 
 class Builder:
-    """Builds in `directory`; `connect` gives a DuckDB connection of its own to each worker."""
+    """Builds in `directory`; `connect` gives a DuckDB connection, whose cursors are the workers'."""
 
     def __init__(self, directory: str, connect: Callable[[], DuckDBPyConnection]) -> None:
         self._directory = directory
         self._connect = connect
+        self._opened: DuckDBPyConnection | None = None
 
     def update(self, manifest: Manifest, files: Sequence[LogFile], now: int) -> Manifest:
         """The manifest of these files, their new rows written. Raises FileProblem, duckdb.Error."""
@@ -129,7 +130,7 @@ class Builder:
             number,
             dict(manifest.retired),
         )
-        connection = self._connect()
+        connection = self._connection()
         try:
             if added:
                 every = result.parts()
@@ -146,7 +147,7 @@ class Builder:
             result.corrections = self._merged(connection, result.corrections)
             result.corrected = self._merged(connection, result.corrected)
         finally:
-            connection.close()
+            self.close()
         gone -= {part.file for part in result.files()}
         result.retired.update(dict.fromkeys(gone, now))
         return result
@@ -156,14 +157,24 @@ class Builder:
         lines, faults, parts = 0, [], []
         for piece in pieces(file.text(source.read), source.read, source.lines):
             if piece.unfinished:
-                rows = self._write(piece, source.number)
+                rows = self._write(self._connection().cursor(), piece, source.number)
                 lines += piece.lines
                 faults += [(file.path, line, reason) for line, reason in rows.faults]
-                connection = self._connect()
-                parts += [part_of(connection, path, count) for path, count in rows.files]
-                connection.close()
+                parts += [part_of(self._connection(), path, count) for path, count in rows.files]
             piece.close()
+        self.close()
         return lines, faults, parts
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _connection(self) -> DuckDBPyConnection:
+        if self._opened is None:
+            self._opened = self._connect()
+        return self._opened
 
     def _name(self) -> str:
         return os.path.join(self._directory, os.urandom(8).hex())
@@ -181,7 +192,7 @@ class Builder:
                 continue
             if piece.unfinished and damage:
                 piece.line += 1  # the damage stands where a line would be, before what could still be read of one
-            found.append((piece, workers.submit(self._write, piece, source.number)))
+            found.append((piece, workers.submit(self._write, self._connection().cursor(), piece, source.number)))
             if len(found) > _WORKERS:
                 added += self._take(source, *found.pop(0))
         for each in found:
@@ -194,12 +205,9 @@ class Builder:
         source.parts += added
         return added
 
-    def _write(self, piece: Piece, source: int) -> Rows:
-        connection = self._connect()
-        try:
-            return write_rows(connection, piece, source, self._name())
-        finally:
-            connection.close()
+    def _write(self, cursor: DuckDBPyConnection, piece: Piece, source: int) -> Rows:
+        with cursor:
+            return write_rows(cursor, piece, source, self._name())
 
     def _take(self, source: Source, piece: Piece, future: Future[Rows]) -> list[Part]:
         rows = future.result()
@@ -208,11 +216,7 @@ class Builder:
         for line, reason in rows.faults:
             _blame(source, line, reason)
         piece.close()
-        connection = self._connect()
-        try:
-            return [part_of(connection, path, count) for path, count in rows.files]
-        finally:
-            connection.close()
+        return [part_of(self._connection(), path, count) for path, count in rows.files]
 
     def _merged(self, connection: DuckDBPyConnection, parts: list[Part], order: str = "") -> list[Part]:
         """The parts, many small ones as one."""
