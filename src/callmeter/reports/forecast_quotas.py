@@ -172,8 +172,10 @@ class Pasts:
         if subject.kind not in self._unpooled:
             every = histories(self.now.usage, [subject.kind, "pool"], self.now)
             self._unpooled[subject.kind] = {value: past for (value, pool), past in every.items() if pool == NONE}
+        pasts = self._unpooled[subject.kind]
         meant = _meaning(subject)
-        own = [past for value, past in self._unpooled[subject.kind].items() if meant(value)]
+        values = [subject.value] if _single(subject) else [value for value in pasts if meant(value)]
+        own = [pasts[value] for value in values if value in pasts]
         return sum(past.sum(since, self.now.today, quota.unit) for past in own)
 
     def history(self, subject: Subject) -> History:
