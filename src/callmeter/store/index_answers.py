@@ -44,6 +44,7 @@ Place = tuple[int, int, int, int]  # source, line, start, size
 _AT_ONCE = 10_000
 # So many groups are too many for a table of paces in each.
 _MANY_GROUPS = 2_000
+_MANY_VALUES = frozenset(("session", "work_item", "customer", "user"))
 # Names of which sums of days can tell.
 _SUMMED = FEW | UNITS | {"origin"}
 
@@ -177,6 +178,8 @@ class Answers:
         having = "" if least is None else f"HAVING coalesce(sum(cost), 0) >= {int(least)}"
         over_days = self._is_over_days(names, asked) and not self._is_about_origin(names, asked)
         query = self._query(asked, over_days=over_days)
+        if least is not None and least > 0 and not over_days:
+            self._leave_out_cheap(query, names, least)
         columns = "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
         sums = SPENT_OF_SUMS if over_days else SPENT
         rows = self._all(f"SELECT {columns} {sums} {self._source(query)} {_grouped(names)} {having}", query.given)
@@ -191,6 +194,18 @@ class Answers:
             Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] - settled.get(row[:depth], 0), *row[-2:])
             for row in rows
         ]
+
+    def _leave_out_cheap(self, query: Query, names: Sequence[str], least: int) -> None:
+        """Leave out the values of a name, if there is one that has many, of which no group can come to `least`: adding
+        up costs by one name takes a fifth of the time of adding up everything by all of them."""
+        name = next((name for name in names if name in _MANY_VALUES), None)
+        if name is not None:
+            column = f"rows.tag_{name}"
+            sql = f"SELECT {column} AS name {self._source(query)} GROUP BY {column}"
+            # A credit must not hide what another day came to; and missing and empty values are one group.
+            sql += f" HAVING sum(greatest(cost, 0)) >= {int(least)} OR coalesce({column}, '') = ''"
+            self._run(f"CREATE OR REPLACE TABLE dear AS {sql}", query.given)
+            query.joins.append(f"JOIN dear ON dear.name IS NOT DISTINCT FROM {column}")
 
     def calls(self, period: Period, where: Sequence[str], last: int) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
