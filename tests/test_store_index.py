@@ -464,3 +464,23 @@ def test_what_callmeter_writes_takes_the_short_way(tmp_path: Path) -> None:
     log.write_text("".join(line.replace("ID", f"{number:012x}") + "\n" for number, line in enumerate(lines)))
     assert_agree([str(log)], tmp_path / "index")
     assert not list((tmp_path / "index").glob("*-odd.parquet"))
+
+
+def test_groups_that_came_to_an_amount_are_found_whatever_their_parts_came_to(tmp_path: Path) -> None:
+    def line(number: int, session: str, cost: str) -> str:
+        return (
+            OWN.replace("-ID", f"-{number:012x}").replace('"team":"t"', session).replace('"cost":0.5', f'"cost":{cost}')
+        )
+
+    lines = [
+        line(1, '"session":""', "0.006"),  # an empty session, and none, are both nobody's
+        line(2, '"team":"t"', "0.006"),
+        line(3, '"session":"s"', "0.02"),  # dear on its own day, whatever a later credit makes of the session
+        line(4, '"session":"s"', "-0.02").replace("2026-11-21", "2026-11-22")[:-1] + f',"corrects":"{IDS[20]}"}}',
+        line(5, '"session":"cheap"', "0.009"),
+    ]
+    log = tmp_path / "usage.jsonl"
+    log.write_text("\n".join(lines) + "\n")
+    usage = UsageIndex([str(log)], str(tmp_path / "index"), UTC)
+    found = {(*each.names, each.nano) for each in usage.spent(("session", "day"), least=10_000_000)}
+    assert found == {("(none)", "2026-11-21", 12_000_000), ("s", "2026-11-21", 20_000_000)}
