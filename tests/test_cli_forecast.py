@@ -289,6 +289,24 @@ def test_a_ledger_out_of_reach_hides_the_quotas_only(desk: Desk) -> None:
     assert "Quotas are not shown: " in result.stdout and "about $7.00" in result.stdout
 
 
+def test_quotas_that_cannot_be_read_are_no_room(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    desk.policy({"subject": "total", "limit": 2400})
+    (desk.home / "ledger.db").write_bytes(b"no database" * 1000)
+    result = desk.run("--fail-if-over")
+    assert result.exit_code not in (0, 3)
+    assert "callmeter: error: " in result.stderr and "about $7.00" in result.stdout
+    assert desk.run("--fail-if-over=500").exit_code == 0
+
+
+def test_without_quotas_fail_if_over_says_that_it_looks_at_nothing(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    result = desk.run("--fail-if-over")
+    assert result.exit_code == 0
+    assert "--fail-if-over has no quota to look at" in result.stderr
+    assert desk.run("--fail-if-over=500").stderr == ""
+
+
 # Alerts
 
 

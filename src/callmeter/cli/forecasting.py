@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from callmeter.cli.alerting import alert
@@ -34,21 +35,29 @@ from callmeter.words.money import amount_value, shown
 _TOP = 10
 
 
-def quotas_ahead(world: World, now: Now, *, live: bool) -> tuple[list[Exhaustion], list[str]]:
-    """What is to be expected of each quota, and a sentence when they cannot be read. As they stand now, held and
-    approved included, if `live`; otherwise as the log says."""
+@dataclass(frozen=True)
+class Ahead:
+    """What is to be expected of each quota, in sentences what there is to say of that, and why they cannot be read."""
+
+    quotas: Sequence[Exhaustion] = ()
+    notes: Sequence[str] = ()
+    problem: CallmeterError | None = None
+
+
+def quotas_ahead(world: World, now: Now, *, live: bool) -> Ahead:
+    """The policy's quotas: as they stand now, held and approved included, if `live`; otherwise as the log says."""
     policy, pasts = world.policy, Pasts(now)
     if not policy.quotas:
-        return [], []
+        return Ahead()
     if not live:
         note = "Quotas as the log has them: without what calls in flight hold and without approvals."
         limits, hidden = limits_by_log(policy.quotas, pasts, _TOP)
-        return exhaustions(limits, pasts, policy.quotas), [note, *filter(None, [hidden_note(hidden, _TOP)])]
+        return Ahead(exhaustions(limits, pasts, policy.quotas), [note, *filter(None, [hidden_note(hidden, _TOP)])])
     try:
         limits, hidden = _standing(world, now)
     except CallmeterError as problem:
-        return [], [f"Quotas are not shown: {problem.message}."]
-    return exhaustions(limits, pasts, policy.quotas), [*filter(None, [hidden_note(hidden, _TOP)])]
+        return Ahead(notes=[f"Quotas are not shown: {problem.message}."], problem=problem)
+    return Ahead(exhaustions(limits, pasts, policy.quotas), [*filter(None, [hidden_note(hidden, _TOP)])])
 
 
 def keep_and_grade(world: World, forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> list[Grade]:
@@ -91,15 +100,14 @@ def alert_exhaustion(world: World, found: Sequence[Exhaustion]) -> None:
 def look_ahead(world: World, clock: Clock) -> None:
     """Tell people of quotas that are likely to be exceeded, if the policy has somebody who wants to know."""
     if world.policy.quotas and any("exhaustion" in each.on for each in world.policy.alerts):
-        found, _ = quotas_ahead(
-            world, past_of(open_usage(world, None, clock), clock.now, world.paths, own=True), live=True
-        )
-        alert_exhaustion(world, found)
+        now = past_of(open_usage(world, None, clock), clock.now, world.paths, own=True)
+        alert_exhaustion(world, quotas_ahead(world, now, live=True).quotas)
 
 
-def require_room(found: Sequence[Exhaustion], forecasts: Sequence[Forecast], most: int | None) -> None:
+def require_room(ahead: Ahead, forecasts: Sequence[Forecast], most: int | None) -> None:
     """Raises Refused when a quota is more likely than not to be exceeded before its reset, or with an amount (`most`),
-    when the sum of the first horizon is more likely than not above it."""
+    when the sum of the first horizon is more likely than not above it. Quotas that cannot be read raise their problem:
+    nobody knows that there is room."""
     if most is not None:
         first = forecasts[0]
         chance = first.total.sum.over(most)
@@ -112,7 +120,9 @@ def require_room(found: Sequence[Exhaustion], forecasts: Sequence[Forecast], mos
                 expected=amount_value(first.total.sum.expected, "usd"),
             )
         return
-    over = [each for each in found if each.likely]
+    if ahead.problem is not None:
+        raise ahead.problem
+    over = [each for each in ahead.quotas if each.likely]
     if over:
         more = f" (and {len(over) - 1} more)" if len(over) > 1 else ""
         raise Refused(

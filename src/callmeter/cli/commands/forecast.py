@@ -93,16 +93,18 @@ def forecast(
         return
     horizons = _horizons(now.today, week, month, days, world.policy.period if to_period_end else "")
     forecasts = [forecast_of(each, found, now, names) for each in horizons]
-    quotas, notes = quotas_ahead(world, now, live=live)
-    notes += filter(None, [silence_sentence(silent_hosts(now))])
+    ahead = quotas_ahead(world, now, live=live)
+    notes = [*ahead.notes, *filter(None, [silence_sentence(silent_hosts(now))])]
     grades = keep_and_grade(world, forecasts, names, now) if live else []
     stopped = stopped_days(now)
-    page = forecast_page(forecasts, names, quotas, now, top=top or 0, stopped=stopped, grades=grades, notes=notes)
+    page = forecast_page(forecasts, names, ahead.quotas, now, top=top or 0, stopped=stopped, grades=grades, notes=notes)
     show_usage(world, page, usage, log)
     if live:
-        alert_exhaustion(world, quotas)
+        alert_exhaustion(world, ahead.quotas)
     if fail_if_over is not None:
-        require_room(quotas, forecasts, most)
+        if most is None and not world.policy.quotas:
+            world.out.warn("--fail-if-over has no quota to look at: set one, or give an amount, `--fail-if-over=500`")
+        require_room(ahead, forecasts, most)
 
 
 def _horizons(today: date, week: bool, month: bool, days: int | None, period: str) -> list[Horizon]:
