@@ -18,7 +18,7 @@ from callmeter.words.money import more_or_less, shown
 
 _TEMPLATE = "review.html.jinja"
 _BESIDE = (("course", "parts"), ("trouble", "errors"))
-_LEFT = (Kind.TEXT, Kind.INSTANT)
+_LEFT = (Kind.TEXT, Kind.INSTANT, Kind.COMMAND)
 # A text of so many letters, such as a date, stays on its line.
 _SHORT = 14
 _FULL = Decimal(1)

@@ -218,7 +218,7 @@ def _markdown(report: Report | Board, level: int = 2) -> str:
     ]
     lines = [
         [_marked_up(column.title) for column in columns],
-        ["---" if column.kind in (Kind.TEXT, Kind.INSTANT) else "---:" for column in columns],
+        ["---" if column.kind in (Kind.TEXT, Kind.INSTANT, Kind.COMMAND) else "---:" for column in columns],
         *(
             [f"**{cell}**" if bold and cell else cell for cell in line]
             for bold, line in zip(strong, zip(*cells, strict=True), strict=True)

@@ -115,7 +115,7 @@ def table(report: Report, look: Look) -> str:
     for index, row in enumerate(report.rows):
         text = _line(drawn, [each.lines(index, look) for each in drawn])
         lines.append(look.bold(text) if row.subtotal else look.dim(text) if row.rest else text)
-        lines += _below([row.cells.get(column.name) for column in below], look)
+        lines += _below([(column.kind, row.cells.get(column.name)) for column in below], look)
     if report.total is not None:
         lines.append(look.dim(("─" if look.blocks else "-") * min(look.width, _width(drawn))))
         lines.append(look.bold(_line(drawn, [each.lines(len(report.rows), look) for each in drawn])))
@@ -237,10 +237,35 @@ def _line(drawn: Sequence[_Drawn], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _below(cells: Sequence[Cell], look: Look) -> list[str]:
-    """Sentences under a row, each folded and indented."""
-    texts = [escaped(str(cell)) for cell in cells if cell]
-    return [f"  {line}" for text in texts for line in _folded(text, look.width - 2, look)]
+def _below(cells: Sequence[tuple[Kind, Cell]], look: Look) -> list[str]:
+    """Sentences and commands under a row, each folded and indented."""
+    lines: list[str] = []
+    for kind, cell in cells:
+        if cell:
+            text, width = escaped(str(cell)), look.width - 2
+            lines += _continued(text, width) if kind is Kind.COMMAND else _folded(text, width, look)
+    return [f"  {line}" for line in lines]
+
+
+def _continued(command: str, width: int) -> list[str]:
+    """A command on lines that a shell takes for one; a word that is too long has a line of its own, and is whole."""
+    words = [""]
+    quote = ""
+    for character in command:
+        if character == " " and not quote:
+            words.append("")
+            continue
+        if character in "'\"" and quote in ("", character):
+            quote = "" if quote else character
+        words[-1] += character
+    lines = words[:1]
+    for word in words[1:]:
+        if cells_of(f"{lines[-1]} {word} \\") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines[-1] += " \\"
+            lines.append(word)
+    return lines
 
 
 def cut(text: str, width: int, look: Look) -> str:

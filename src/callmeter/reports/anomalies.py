@@ -32,7 +32,7 @@ _COLUMNS = (
     Column("high", "up to", Kind.RATE, optional=2),
     Column("actual", "came to", Kind.MONEY, optional=1),
     Column("evidence", "evidence", Kind.TEXT, below=True),
-    Column("command", "command", Kind.TEXT, below=True),
+    Column("command", "command", Kind.COMMAND, below=True),
     Column("id", "id", Kind.TEXT, optional=5),
 )
 

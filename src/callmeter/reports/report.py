@@ -32,6 +32,7 @@ class Kind(enum.Enum):
     MARKS = "marks"  # str of digits from 0 to 8, a small chart; only text has such columns
     MILLISECONDS = "milliseconds"  # int
     INSTANT = "instant"  # str, RFC 3339
+    COMMAND = "command"  # str, for a shell; text has such columns `below` only, and folds them so that they still run
 
 
 @dataclass(frozen=True)
