@@ -56,8 +56,9 @@ _CUMULATIVE = (
 def columns(*, compared: bool, percentiles: bool, cumulative: bool, chart: str, unit: str = "") -> list[Column]:
     """The columns of figures, in their order; `chart` is the unit of time that it shows, `unit` that in which periods
     are compared, or ""."""
-    own = (Column(f"{unit}_before", "against", Kind.TEXT, optional=2),) if unit else ()
-    own += (_COMPARED if compared else ()) + ((*_COSTS, *_LATENCIES) if percentiles else ())
+    own = [Column(f"{unit}_before", "against", Kind.TEXT, optional=2)] if unit else []
+    own += _COMPARED if compared else ()
+    own += (*_COSTS, *_LATENCIES) if percentiles else ()
     own += _CUMULATIVE if cumulative else ()
     drawn = (Column("chart", f"by {chart}", Kind.MARKS, optional=1),) if chart else ()
     shown = {column.name for column in own}
