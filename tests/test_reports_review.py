@@ -192,7 +192,7 @@ def test_an_agent_that_stopped_is_still_in_the_table() -> None:
     board = of([call(MONDAY - DAY, cost=Decimal(5), **old), call(MONDAY, cost=Decimal(1), **new)])
     assert row(board.sections["agents"], "old")["difference"] == -5 * NANO
     assert row(board.sections["agents"], "new")["change"] is None
-    assert board.lead[2:4] == ["Largest rise: agent new, +$1.00.", "Largest fall: agent old, -$5.00 (-100%)."]
+    assert board.lead[3:5] == ["Largest rise: agent new, +$1.00.", "Largest fall: agent old, -$5.00 (-100%)."]
 
 
 def test_groupings_that_no_call_names_are_left_out() -> None:
@@ -209,6 +209,30 @@ def test_the_model_that_is_named_is_the_one_that_moved_the_sum() -> None:
     )
     found = row(of(lines).sections["why"], "choice of models")
     assert found["because"] == "large: 2% of the calls, 0.5% before"
+
+
+@pytest.mark.parametrize(("days", "said"), [(7, False), (6.5, False), (4, True)])
+def test_a_span_before_in_which_the_log_begins_is_said_not_to_be_whole(days: float, said: bool) -> None:
+    lead = of([call(MONDAY - timedelta(days=days)), call(MONDAY)]).lead
+    assert ("The log begins on 5 November: week 45 is not whole." in lead) is said
+
+
+def test_what_a_change_rests_on_is_said_of_the_model_that_it_rests_on() -> None:
+    def calls(at: datetime, counts: Mapping[str, tuple[int, int]]) -> list[bytes]:
+        return [
+            call(
+                at, model=name, tokens={"in": size, "out": 10}, cost=Decimal(size).scaleb(-3 if name == "large" else -5)
+            )
+            for name, (n, size) in counts.items()
+            for _ in range(n)
+        ]
+
+    lines = calls(MONDAY - DAY, {"large": (10, 9000), "small": (10, 100)})
+    lines += calls(MONDAY, {"large": (10, 9500), "small": (90, 100)})
+    why = of(lines).sections["why"]
+    found = row(why, "tokens per call")
+    assert found["because"] == "large: 9,500 tokens in and 10 out a call, 9,000 and 10 before"
+    assert isinstance(found["difference"], int) and found["difference"] > 0
 
 
 def test_an_empty_day_is_one_sentence() -> None:

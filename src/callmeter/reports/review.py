@@ -6,7 +6,7 @@ back; made again with the same `--as-of`, it says the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -56,7 +56,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     first = usage.reading.first
     compared = first is not None and first < span.start
     now, before = _total(usage, span), _total(usage, span.before) if compared else None
-    lead = [_headline(span, now, before)]
+    lead = [_headline(span, now, before), *(_begun(span, first) if compared and first is not None else ())]
     sections: dict[str, Report] = {}
     active = bool(now.calls or now.nano or now.refused)
     if first is not None and first < span.end:
@@ -162,6 +162,13 @@ def _headline(span: Span, now: Figures, before: Figures | None) -> str:
         return f"{said}, as much as {span.before.name}."
     share = f" ({more_or_less(abs(change)).lstrip('+')})" if change else ""
     return f"{said}: {shown(abs(difference))}{share} {'more' if difference > 0 else 'less'} than {span.before.name}."
+
+
+def _begun(span: Span, first: datetime) -> Iterator[str]:
+    """That the span before is not whole, where the log begins in it."""
+    if first - span.before.start > (span.before.end - span.before.start) / 10:
+        begun = first.astimezone(span.zone)
+        yield f"The log begins on {begun.day} {begun:%B}: {span.before.name} is not whole."
 
 
 def _in(span: Span) -> str:

@@ -40,7 +40,7 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
             total.merge(figures)
     because = {
         "volume": f"{_count(whole[1].calls, 'call')}, {whole[0].calls:,} before",
-        "tokens": f"{_per_call(whole[1]):,} tokens a call, {_per_call(whole[0]):,} before",
+        "tokens": _tokens(sides, whole, found),
         "mix": _mix(sides, whole, found),
         "cache": f"{_cached(whole[1])} of prompt tokens from the cache, {_cached(whole[0])} before",
         "price": _price(found),
@@ -98,8 +98,24 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def _per_call(figures: Figures) -> int:
-    return round(Fraction(figures.tokens_in + figures.tokens_out, figures.calls)) if figures.calls else 0
+def _tokens(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
+    """How large the calls were of the model whose calls moved the sum most by it. Those of all models together can
+    have become smaller while each model's became larger."""
+    most = _largest(found, "tokens")
+    named = f"{most[1] or NONE}: " if most is not None and len(sides) > 1 else ""
+    old, new = map(_sizes, sides[most] if most is not None else whole)
+    return f"{named}{new[0]:,} tokens in and {new[1]:,} out a call, {old[0]:,} and {old[1]:,} before"
+
+
+def _sizes(figures: Figures) -> tuple[int, int]:
+    calls = max(figures.calls, 1)
+    return round(Fraction(figures.tokens_in, calls)), round(Fraction(figures.tokens_out, calls))
+
+
+def _largest(found: Change, cause: str) -> Served | None:
+    """The model by which a cause moved the sum most; None when it did by none."""
+    parts = {served: parts[cause] for served, parts in found.models.items() if round(parts[cause])}
+    return max(parts, key=lambda served: (abs(parts[served]), served)) if parts else None
 
 
 def _cached(figures: Figures) -> str:
@@ -121,6 +137,8 @@ def _mix(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
     effects = {served: found.models[served]["mix"] if served in found.models else Fraction(0) for served in moved}
     most = max(moved, key=lambda served: (abs(effects[served]), abs(shares[served][1] - shares[served][0]), served))
     old, new = map(_per_cent, shares[most])
+    if old == new:
+        old, new = (f"{float(100 * share):.1f}%" for share in shares[most])
     return f"{most[1] or NONE}: {new} of the calls, {old} before"
 
 
