@@ -196,6 +196,15 @@ def test_a_narrow_terminal_keeps_sum_range_and_chance(desk: Desk) -> None:
     assert "8 in 10" in text and "chance to pass" in text
 
 
+@pytest.mark.parametrize("width", [30, 40])
+def test_a_very_narrow_terminal_gives_up_ranges_before_days(desk: Desk, width: int) -> None:
+    desk.spend([1.0] * 23)
+    desk.policy({"subject": "total", "limit": 25})
+    text = desk.run("--by-agent", COLUMNS=str(width)).stdout
+    assert max(map(len, text.splitlines())) <= width
+    assert "\n2026-11-23" in text and "over 95 %" in " ".join(text.split())
+
+
 # Quotas
 
 

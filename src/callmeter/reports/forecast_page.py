@@ -27,17 +27,17 @@ _UNITS = {
 }
 _RANGE = [
     Column("expected", "expected", Kind.RATE),
-    Column("median", "median", Kind.RATE, optional=4),
-    Column("low_80", "8 in 10: from", Kind.RATE),
-    Column("high_80", "to", Kind.RATE),
-    Column("low_95", "95 %: from", Kind.RATE, optional=5),
-    Column("high_95", "to", Kind.RATE, optional=5),
+    Column("median", "median", Kind.RATE, optional=5),
+    Column("low_80", "8 in 10: from", Kind.RATE, optional=1),
+    Column("high_80", "to", Kind.RATE, optional=1),
+    Column("low_95", "95 %: from", Kind.RATE, optional=6),
+    Column("high_95", "to", Kind.RATE, optional=6),
 ]
 _GROUNDS = [
-    Column("days", "from days", Kind.COUNT, optional=6),
-    Column("days_with_spend", "with spend", Kind.COUNT, optional=7),
-    Column("from", "since", Kind.TEXT, optional=9),
-    Column("quality", "quality", Kind.TEXT, optional=8),
+    Column("days", "from days", Kind.COUNT, optional=7),
+    Column("days_with_spend", "with spend", Kind.COUNT, optional=8),
+    Column("from", "since", Kind.TEXT, optional=10),
+    Column("quality", "quality", Kind.TEXT, optional=9),
     Column("doubt", "but", Kind.TEXT, quiet=True),
 ]
 
@@ -228,9 +228,9 @@ def _days(forecast: Forecast) -> Report:
     ]
     columns = [
         Column("day", "day", Kind.TEXT),
-        Column("weekday", "", Kind.TEXT),
+        Column("weekday", "", Kind.TEXT, optional=2),
         *_RANGE,
-        Column("share", "share", Kind.SHARE, optional=2),
+        Column("share", "share", Kind.SHARE, optional=3),
     ]
     title = forecast.horizon.title
     first = ", its first day being the rest of today" if forecast.horizon.begun is not None else ""
@@ -241,16 +241,16 @@ def _quotas(title: str, unit: str, found: Sequence[Exhaustion]) -> Report:
     kind = Kind.RATE if unit == "usd" else Kind.COUNT
     columns = [
         Column("subject", "subject", Kind.TEXT),
-        Column("period", "per", Kind.TEXT),
-        Column("enforcement", "quota", Kind.TEXT, optional=6),
-        Column("limit", "limit", kind),
-        Column("used", "used", kind, optional=4),
-        Column("expected", "expected", kind, optional=3),
+        Column("period", "per", Kind.TEXT, optional=2),
+        Column("enforcement", "quota", Kind.TEXT, optional=9),
+        Column("limit", "limit", kind, optional=3),
+        Column("used", "used", kind, optional=7),
+        Column("expected", "expected", kind, optional=6),
         Column("chance", "chance to pass", Kind.CHANCE),
-        Column("runs_out", "runs out", Kind.TEXT),
-        Column("earliest", "not before", Kind.TEXT, optional=1),
-        Column("latest", "at latest", Kind.TEXT, optional=2),
-        Column("resets", "resets", Kind.TEXT, optional=5),
+        Column("runs_out", "runs out", Kind.TEXT, optional=1),
+        Column("earliest", "not before", Kind.TEXT, optional=4),
+        Column("latest", "at latest", Kind.TEXT, optional=5),
+        Column("resets", "resets", Kind.TEXT, optional=8),
     ]
     rows = [
         Row(
