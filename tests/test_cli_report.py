@@ -241,6 +241,13 @@ def test_its_forecast_is_kept_and_graded_when_its_week_is_over(run_callmeter: Ru
     assert "Calls of unknown cost are in what it came to, at their worst case." in done.stdout
 
 
+def test_a_provider_whose_name_no_file_can_have_stops_nobody(run_callmeter: Run, log: str) -> None:
+    with Path(log).open("ab") as lines:
+        lines.write(call(MONDAY, provider="fournisseur préféré"))
+    done = run_callmeter("budget", "report", *AS_OF, env={"LC_ALL": "POSIX", "PYTHONUTF8": "0"})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # Into a file
 
 

@@ -345,7 +345,8 @@ def _shipped() -> bytes:
 
 
 def _listing_path(cache_dir: str, provider: str) -> str:
-    safe = "".join(c if c.isalnum() or c in "-_." else f"%{ord(c):02X}" for c in provider)
+    # ASCII only: it may come from a log, and file names need not be able to hold more.
+    safe = "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else f"%{ord(c):02X}" for c in provider)
     return os.path.join(cache_dir, f"models-{safe}.jsonl")
 
 
