@@ -312,6 +312,13 @@ def test_a_monthly_quota_stands_where_the_week_ended_and_says_how_long_it_lasts(
     assert "Used up within a week at this pace: total per month (2.0 d)." in board.lead
 
 
+@pytest.mark.parametrize(("limit", "lasts"), [(366, Decimal(365)), (367, None)])
+def test_a_week_says_nothing_about_times_beyond_a_year(limit: int, lasts: Decimal | None) -> None:
+    lines = [call(MONDAY + number * DAY, cost=Decimal("1")) for number in range(7)]
+    board = of(lines, quotas=quotas({"subject": "agent:code", "limit": limit + 6, "period": "life"}))
+    assert board.sections["quotas"].rows[0].cells["lasts_days"] == lasts
+
+
 def test_a_daily_quota_shows_its_fullest_day_and_how_often_it_was_passed() -> None:
     lines = [call(MONDAY + number * DAY, cost=Decimal(cost)) for number, cost in enumerate((1, 3, 5, 1))]
     board = of(lines, quotas=quotas({"subject": "agent:*", "limit": 2, "period": "day"}))

@@ -24,6 +24,8 @@ from callmeter.words.period import Period, bucket, bucket_label
 _MOST = 10
 _RECENT = timedelta(days=7)
 _DAY = 86_400
+# Of what never resets: a week says nothing about times beyond a year.
+_FARTHEST = Decimal(366)
 _TICK = timedelta(microseconds=1)
 _TENTH = Decimal("0.1")
 _THOUSANDTH = Decimal("0.001")
@@ -164,11 +166,8 @@ def _over(quota: Quota, reader: _Reader, allowances: Allowances | None) -> Itera
         rate = recent.get(name, 0) / reader.days
         lasts = (limit - used) / rate if rate > 0 and limit > used else None
         resets = datetime.fromtimestamp(end, UTC) if end else None
-        if (
-            lasts is not None
-            and resets is not None
-            and lasts >= Decimal((resets - span.end) // _TICK) / 1_000_000 / _DAY
-        ):
+        horizon = _FARTHEST if resets is None else Decimal((resets - span.end) // _TICK) / 1_000_000 / _DAY
+        if lasts is not None and lasts >= horizon:
             lasts = None
         yield Level(quota, name, used, limit, lasts=lasts and lasts.quantize(_TENTH), resets=resets)
 
