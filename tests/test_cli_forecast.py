@@ -171,6 +171,13 @@ def test_as_of_is_reproducible_and_keeps_nothing(desk: Desk) -> None:
     assert desk.spooled() == []
 
 
+@pytest.mark.parametrize("date", ["0001-01-02", "0001-12-31", "9998-12-30"])
+def test_the_ends_of_the_calendar_are_times_like_others(desk: Desk, date: str) -> None:
+    desk.spend([1.0] * 3)
+    result = desk.run("--as-of", date, "--to-period-end")
+    assert result.exit_code == 0, result.output
+
+
 def test_as_of_the_end_of_a_day_takes_that_day(desk: Desk) -> None:
     desk.spend([1.0] * 30)
     page = desk.found("--as-of", "2026-11-15", "--next-week")

@@ -180,6 +180,11 @@ def test_another_hosts_log_is_judged_by_the_audit_log_beside_it(desk: Desk) -> N
         b'{"event":"log.close"}',
         b'{"event":"log.close","log":"usage.jsonl","segments":[1,{},{"name":"../x","lines":1}]}',
         b'{"event":"log.prune","log":7,"segment":{"name":"usage-2026-10.jsonl.zst","lines":9,"first":"","last":"x"}}',
+        b'{"event":"log.close","log":"usage.jsonl","segments":[{"name":["x"],"lines":1},{"name":{},"sha256":[]}]}',
+        b'{"event":"log.prune","log":"usage.jsonl","segment":{"name":"usage-9999-12.jsonl.zst","lines":9,'
+        b'"first":"9999-12-31T00:00:00Z","last":"9999-12-31T23:59:59.999Z"}}',
+        b'{"event":"log.prune","log":"usage.jsonl","segment":{"name":"usage-2026-12.jsonl.zst","lines":9,'
+        b'"first":"2026-12-31T00:00:00Z","last":"2026-11-01T00:00:00Z"}}',
         b"#" * 70_000,
     ],
 )
@@ -203,6 +208,26 @@ def test_a_host_that_fell_silent_is_named_and_its_days_stay_zero(desk: Desk) -> 
     assert desk.facts()["basis"]["days_lost"] == 0
     desk.log.write_bytes(host("b", range(30, 8, -1)))
     assert "No calls from" not in desk.run("forecast").stdout
+
+
+def test_a_segment_that_reached_into_the_year_9999_is_missing_up_to_now(desk: Desk) -> None:
+    desk.spend(1)
+    event = {
+        "seq": 1,
+        "prev": "",
+        "event": "log.close",
+        "log": "usage.jsonl",
+        "segments": [
+            {
+                "name": "usage-2026-11.jsonl.zst",
+                "lines": 900,
+                "first": "2026-11-19T00:00:00Z",
+                "last": "9999-12-31T23:59Z",
+            }
+        ],
+    }
+    (desk.home / "audit.jsonl").write_text(json.dumps(event) + "\n")
+    assert desk.facts()["basis"]["days_lost"] == 2
 
 
 # Grades

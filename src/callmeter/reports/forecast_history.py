@@ -131,6 +131,8 @@ class Now:
 def recent(now: Now) -> Period:
     """The last days before today."""
     midnight = bucket(now.end, "day", now.usage.zone)[0]
+    if midnight.year < 2:  # `--as-of` may be the first day of the calendar
+        return Period(None, midnight, "")
     return Period(bucket(midnight - RECENT * _DAY, "day", now.usage.zone)[0], midnight, "")
 
 

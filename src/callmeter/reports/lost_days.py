@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 from callmeter.reports.usage import Usage
@@ -50,12 +50,16 @@ class Missing:
 
 def missing_days(usage: Usage, losses: Sequence[Lost], now: datetime) -> Missing:
     """The days that losses leave unknown, as `usage` has them."""
+    begun = usage.reading.first
+    if begun is None or begun > now:
+        return Missing()
     days: set[date] = set()
     felt = []
-    for lost in losses:
-        if lost.last < now - _OLDEST or usage.reading.first is None or lost.last < usage.reading.first:
-            continue
-        found = _days_of(usage, lost, now - _OLDEST)
+    oldest = begun if now - begun < _OLDEST else now - _OLDEST
+    for each in losses:
+        # A line can say that it is of the year 9999.
+        lost = replace(each, first=max(each.first, oldest), last=min(each.last, now))
+        found = _days_of(usage, lost) if lost.first <= lost.last else None
         if found:
             days |= found
             felt.append(lost)
@@ -87,12 +91,12 @@ def lost_sentence(missing: Missing, first: date, until: date) -> str:
     )
 
 
-def _days_of(usage: Usage, lost: Lost, oldest: datetime) -> set[date]:
+def _days_of(usage: Usage, lost: Lost) -> set[date]:
     kept = usage.groups((), period=Period(lost.first, lost.last + _TICK, ""))
     if sum(figures.lines for _, figures in kept) >= lost.lines:
         # They can be read after all, under another name; or they were a few late ones, and the others are there.
         return set()
-    begin = bucket(max(lost.first, oldest), "day", usage.zone)[0]
+    begin = bucket(lost.first, "day", usage.zone)[0]
     whole = Period(begin, bucket(lost.last, "day", usage.zone)[1], "")
     lines = {label: figures.lines for (label,), figures in usage.groups(("day",), period=whole)}
     left: dict[date, int] = {}

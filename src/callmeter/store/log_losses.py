@@ -52,7 +52,7 @@ def _closed(audit: str) -> Iterator[tuple[str, Mapping[str, object]]]:
         listed = event.fields.get("segments")
         for segment in listed if isinstance(listed, list) else [event.fields.get("segment")]:
             # A name can be used again when its file is gone.
-            if isinstance(segment, dict) and (key := (segment.get("name"), str(segment.get("sha256")))) not in seen:
+            if isinstance(segment, dict) and (key := f"{segment.get('name')} {segment.get('sha256')}") not in seen:
                 seen.add(key)
                 yield os.path.basename(str(event.fields.get("log"))), segment
 
