@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 21
 _PACKED = (".zst", ".gz")
-# More would only wait for the disk, and each needs some 150 MB.
-_WORKERS = 4
+# Each needs some 120 MB of what the connection may take.
+_WORKERS = 3
 # So many small files of a source become one: reports after every few calls must not leave thousands.
 _SMALL = 1 << 15
 _MANY = 8
