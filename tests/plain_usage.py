@@ -203,11 +203,15 @@ class PlainUsage:
             figures.tokens_cached += tokens.cached
             figures.tokens_cache_write += tokens.cache_write + tokens.cache_write_1h
             figures.tokens_reasoning += tokens.reasoning
-        corrected = cost is None and record.id in self._corrections
+        corrections = self._corrections.get(record.id, [])
+        corrected = cost is None and bool(corrections)
+        is_sized = tokens is not None or any(each.tokens is not None for each in corrections)
         if tokens is not None and (cost is not None or corrected):
             figures.priced_tokens += size
-        if cost is not None and (tokens is not None or record.corrects is not None):
+        if cost is not None and (is_sized or record.corrects is not None):
             figures.priced_nano += cost
+        if not is_sized and record.corrects is None:
+            figures.priced_nano -= sum(each.cost_nano or 0 for each in corrections)
         figures.sent += record.corrects is None and record.attempts > 0
         if record.status == "refused":
             figures.refused += record.corrects is None
@@ -224,7 +228,7 @@ class PlainUsage:
             figures.retried += 1
             figures.retried_nano += self._whole_cost(record) or 0
             figures.retried_unknown += cost is None and not corrected
-        figures.without_tokens += tokens is None
+        figures.without_tokens += not is_sized
         figures.estimate_nano += _nano_of(record)
         if record.status == "ok" and record.duration_ms is not None:
             figures.answers += 1

@@ -466,6 +466,27 @@ def test_what_callmeter_writes_takes_the_short_way(tmp_path: Path) -> None:
     assert not list((tmp_path / "index").glob("*-odd.parquet"))
 
 
+def test_the_price_of_tokens_is_that_of_whole_calls_with_their_corrections(tmp_path: Path) -> None:
+    def line(number: int, *changes: tuple[str, str], corrects: int | None = None) -> str:
+        text = OWN.replace("-ID", f"-{number:012x}")
+        for old, new in changes:
+            text = text.replace(old, new)
+        return text if corrects is None else f'{text[:-1]},"corrects":"{IDS[corrects]}"}}'
+
+    no_tokens = (OWN[OWN.index('"tokens"') : OWN.index('"cost"')], "")
+    lines = [
+        line(1, no_tokens, ('"cost":0.5', '"cost":0.0121')),
+        line(2, ('"in":12,"out":3', '"in":1200,"out":400'), ('"cost":0.5', '"cost":-0.0025'), corrects=1),
+        line(3, no_tokens, ('"cost":0.5', '"cost":0.3')),
+        line(4, no_tokens, ('"cost":0.5', '"cost":-0.1'), corrects=3),
+    ]
+    log = tmp_path / "usage.jsonl"
+    log.write_text("\n".join(lines) + "\n")
+    ((_, figures),) = UsageIndex([str(log)], str(tmp_path / "index"), UTC).groups()
+    assert figures.per_1k == 6_000_000
+    assert (figures.calls, figures.without_tokens, figures.nano) == (2, 1, 209_600_000)
+
+
 def test_groups_that_came_to_an_amount_are_found_whatever_their_parts_came_to(tmp_path: Path) -> None:
     def line(number: int, session: str, cost: str) -> str:
         return (

@@ -31,10 +31,10 @@ class Figures:
     sent: int = 0  # calls, and refused ones, of which anything was sent: what quotas of calls count
     corrections: int = 0
     unknown: int = 0  # calls whose cost nobody knows: in no sum of money
-    without_tokens: int = 0  # calls
+    without_tokens: int = 0  # calls, and no correction of them says any
     nano: int = 0
     priced: int = 0  # lines with a known cost
-    priced_nano: int = 0  # of lines that have both cost and tokens
+    priced_nano: int = 0  # of calls that have both cost and tokens, each of them perhaps from a correction
     priced_tokens: int = 0
     estimate_nano: int = 0  # worst cases of the calls that have one
     tokens_in: int = 0

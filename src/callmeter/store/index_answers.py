@@ -395,7 +395,7 @@ class Answers:
             known = self._query(_Asked(EVER, ()))
             self._run(
                 f"""CREATE OR REPLACE TABLE fixes AS SELECT target, corrects, sum(cost) AS change,
-                    arg_max(cost_source, (ms, coalesce(id, ident::VARCHAR))) AS origin
+                    bool_or(sized) AS sizes, arg_max(cost_source, (ms, coalesce(id, ident::VARCHAR))) AS origin
                     {self._source(known, "correcting")} GROUP BY target, corrects""",
                 known.given,
             )
@@ -404,7 +404,7 @@ class Answers:
             self._run(
                 f"""CREATE OR REPLACE TABLE corrected AS
                     SELECT {"DISTINCT ON (rows.source, rows.line)" if twice else ""}
-                        rows.*, fixes.change, fixes.origin
+                        rows.*, fixes.change, fixes.origin, fixes.sizes
                     FROM targets AS rows JOIN fixes ON rows.ident = fixes.target
                     AND rows.id IS NOT DISTINCT FROM fixes.corrects""",
                 {},
@@ -472,11 +472,13 @@ def _named(values: Sequence[str | None]) -> tuple[str, ...]:
 
 def _settle(figures: Figures, row: Sequence[Any]) -> None:
     """What corrections make known, in the last columns of a row."""
-    unknown, tokens, change, retried = (value or 0 for value in row[-4:])
+    unknown, tokens, change, retried, sized, priced = (value or 0 for value in row[-6:])
     figures.unknown -= unknown
     figures.priced_tokens += tokens
     figures.retried_nano += change
     figures.retried_unknown -= retried
+    figures.without_tokens -= sized
+    figures.priced_nano += priced
 
 
 def _tags(row: Sequence[Any]) -> tuple[tuple[str, str], ...]:

@@ -61,11 +61,13 @@ SPENT_OF_SUMS = f"""
     coalesce(sum(lines) FILTER ({_CALL} AND kind & {PRICED} = 0), 0),
     min(first) FILTER ({_CALL}), max(last) FILTER ({_CALL})
 """
-# What a correction of an unknown cost settles.
+# What corrections settle: costs that were unknown; tokens to set a cost against, or that there are none.
 _RETRIED_CALL = f"{_CALL} AND kind & {RETRIED} > 0"
 SETTLED = f"""
     count(*) FILTER ({_CALL} AND cost IS NULL), sum({_SIZE}) FILTER (sized AND cost IS NULL),
-    sum(rows.change) FILTER ({_RETRIED_CALL}), count(*) FILTER ({_RETRIED_CALL} AND cost IS NULL)
+    sum(rows.change) FILTER ({_RETRIED_CALL}), count(*) FILTER ({_RETRIED_CALL} AND cost IS NULL),
+    count(*) FILTER ({_CALL} AND NOT sized AND sizes),
+    sum(if(sizes, cost, -rows.change)) FILTER (NOT sized AND kind & {CORRECTION} = 0)
 """
 
 
