@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callmeter.policy.document import parse_policy
@@ -349,6 +349,7 @@ def test_an_empty_log_bears_every_question() -> None:
 DAY = st.integers(0, 40)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 40 * 24 - 1), st.sampled_from("ab"), st.integers(1, 99)), max_size=30),
     st.tuples(DAY, DAY).filter(lambda ends: ends[0] < ends[1]),
