@@ -174,6 +174,7 @@ class Builder:
     def _connection(self) -> DuckDBPyConnection:
         if self._opened is None:
             self._opened = self._connect()
+            self._opened.execute("SET enable_external_file_cache = false")  # each piece is read once
         return self._opened
 
     def _name(self) -> str:
