@@ -113,7 +113,7 @@ def key_audit(faults: Sequence[Fault], keys: int, unasked: str = "") -> Report:
         Column("level", "", Kind.TEXT),
         Column("kind", "finding", Kind.TEXT, optional=2),
         Column("text", "what", Kind.TEXT),
-        Column("command", "command", Kind.TEXT, below=True),
+        Column("command", "command", Kind.COMMAND, below=True),
     ]
     order = {"bad": 0, "weak": 1}
     rows = [

@@ -90,7 +90,7 @@ def _report(
         Column("saved", "saves", Kind.MONEY, optional=2),
         Column("month", "a month", Kind.MONEY),
         Column("evidence", "evidence", Kind.TEXT, below=True),
-        Column("act", "to do", Kind.TEXT, below=True),
+        Column("act", "to do", Kind.COMMAND, below=True),
     ]
     spent_month = _a_month(spent.nano, days)
     if whole.saved and spent_month:
@@ -134,8 +134,10 @@ def _words(place: Place, found: Found, calls: Calls, zombies: Zombies) -> dict[s
             what, evidence = f"{place.what} to {place.to}", place.why
             act = _command("llm-call --model", place.to, *purpose)
         case Saving.CACHE:
-            evidence = f"{_REPEATS[place.why]}: {found.tokens:,} tokens"
-            act = "put first what stays the same, and have the provider cache it"
+            evidence = (
+                f"{_REPEATS[place.why]}: {found.tokens:,} tokens; put first what stays the same, and have the provider "
+                "cache it"
+            )
         case Saving.FAILED:
             what = "no whole answer"
             evidence = "paid for: " + ", ".join(f"{count:,} {name}" for name, count in sorted(found.ended.items()))
