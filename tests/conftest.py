@@ -160,6 +160,14 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def logs_of_any_length_are_read_in_sql() -> Iterator[None]:
+    """Tests with a few lines meet what a long log meets. Child processes read theirs one by one, as users do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("callmeter.store.index_rows._FEW", 0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
     """`need("mandoc")` gives the path of a program, or skips the test (fails it in CI)."""

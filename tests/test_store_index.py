@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callmeter.reports.usage import Usage
-from callmeter.store import index_sums
+from callmeter.store import index_rows, index_sums
 from callmeter.store.index import UsageIndex
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.period import Period
@@ -343,9 +343,10 @@ def assert_says_the_same(
 
 @contextmanager
 def sums_of(small_logs: bool) -> Iterator[None]:
-    """Sums are made of logs of any length."""
+    """Sums are made of logs of any length, and short pieces are read line by line."""
     with pytest.MonkeyPatch.context() as patch:
         if small_logs:
+            patch.setattr(index_rows, "_FEW", 500)
             patch.setattr(index_sums, "_FRESH", 0)
             patch.setattr(index_sums, "_AT_ONCE", 10)
         yield

@@ -426,3 +426,16 @@ def test_a_full_disk_costs_the_index_and_not_the_report(home: Home, monkeypatch:
     assert home.look() == (4, 0)
     monkeypatch.undo()
     assert home.look() == (4, 0)
+
+
+def test_a_team_may_have_more_files_than_a_shell_allows_at_once(tmp_path: Path) -> None:
+    for host in range(300):
+        (tmp_path / f"host{host}").mkdir()
+        write(str(tmp_path / f"host{host}" / "usage.jsonl"), calls(1, OCTOBER + timedelta(hours=host)))
+    script = (
+        "import resource, sys; from datetime import UTC; from callmeter.store.index import UsageIndex;"
+        "_, most = resource.getrlimit(resource.RLIMIT_NOFILE); resource.setrlimit(resource.RLIMIT_NOFILE, (256, most));"
+        "print(UsageIndex([sys.argv[1]], sys.argv[2], UTC).groups()[0][1].calls)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "*" / "usage*.jsonl*"), str(tmp_path / "index")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "300\n"

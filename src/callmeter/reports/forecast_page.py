@@ -115,7 +115,10 @@ def horizon_sentence(forecast: Forecast) -> str:
     days = days_text(horizon.begun or horizon.first, horizon.last)
     text = f"{title}, {days}: about {shown(said.expected)}{so_far}, 8 in 10 chance of {likely}"
     if said.coming.mean > 0 and said.median - said.spent < 0.75 * said.coming.mean:
-        text += f"; as likely below {shown(said.median)} as above"
+        nothing = said.median <= said.spent
+        text += (
+            "; as likely nothing more as anything" if nothing else f"; as likely below {shown(said.median)} as above"
+        )
     return f"{text}."
 
 

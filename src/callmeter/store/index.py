@@ -141,8 +141,8 @@ class UsageIndex:
             manifest, files = self._current(directory, fresh)
         except (CallmeterError, OSError, duckdb.Error):
             log_files(self._paths)  # a log that cannot be read is no fault of the index
-            directory = self._own_directory()
             try:
+                directory = self._own_directory()
                 manifest, files = self._built(directory, Manifest(version()))
             except (OSError, duckdb.Error) as error:
                 raise FileProblem(

@@ -8,8 +8,10 @@ before keep their files.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from callmeter.store.index_corrections import find_corrections
@@ -41,6 +43,10 @@ class LogFile:
         self.found = os.fstat(file.fileno())
         self.size = self.found.st_size
 
+    def __del__(self) -> None:
+        # Lines may be read from it for as long as anybody has it.
+        self.file.close()
+
     def text(self, start: int = 0) -> Iterator[bytes]:
         """The text from a place on, up to `size`. Raises Damaged for what cannot be unpacked."""
         if self.packed:
@@ -60,6 +66,7 @@ def log_files(paths: Sequence[str]) -> list[LogFile]:
 
     Raises FileProblem.
     """
+    _allow_many_files()
     files: list[LogFile] = []
     done: set[tuple[int, int]] = set()
     for log in open_logs(paths):
@@ -74,6 +81,14 @@ def log_files(paths: Sequence[str]) -> list[LogFile]:
             done.add((each.found.st_dev, each.found.st_ino))
             files.append(each)
     return files
+
+
+def _allow_many_files() -> None:
+    """As many open files as this process may have: months of many hosts are more than the 1,024 that shells give."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def matched(manifest: Manifest, files: Sequence[LogFile]) -> list[Source | None]:

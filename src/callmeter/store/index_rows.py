@@ -17,6 +17,8 @@ from callmeter.words.usage import MAX_LINE
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+# So many lines are read one by one in the time in which SQL is made ready for them.
+_FEW = 500
 _TOO_LONG = f"longer than {MAX_LINE} bytes"
 # No query looks for one value in a way that a Bloom filter shortens; and texts that all differ are known early.
 FORMAT = """(FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, WRITE_BLOOM_FILTER false,
@@ -64,7 +66,7 @@ def write_rows(connection: DuckDBPyConnection, piece: Piece, source: int, name: 
     plain = 0
     names: Sequence[str] = ()
     path = f"{name}.parquet"
-    if piece.lines and not piece.unfinished:
+    if piece.lines >= _FEW and not piece.unfinished:
         try:
             names = tag_names(piece)
             plain = _write_plain(connection, piece, source, path, names)
