@@ -253,4 +253,6 @@ class UsageIndex:
         }
         if threads is not None:
             config["threads"] = threads
-        return duckdb.connect(config=config)
+        connection = duckdb.connect(config=config)
+        connection.execute("SET parquet_metadata_cache = true")
+        return connection

@@ -44,6 +44,8 @@ Place = tuple[int, int, int, int]  # source, line, start, size
 _AT_ONCE = 10_000
 # So many groups are too many for a table of paces in each.
 _MANY_GROUPS = 2_000
+# What no question about corrected calls speaks of, and much of their size.
+_OF_A_LINE = "start, size, ident, rank, id, target, corrects, pace, sketch, prompt_sketch"
 _MANY_VALUES = frozenset(("session", "work_item", "customer", "user"))
 # Names of which sums of days can tell.
 _SUMMED = FEW | UNITS | {"origin"}
@@ -404,7 +406,7 @@ class Answers:
             self._run(
                 f"""CREATE OR REPLACE TABLE corrected AS
                     SELECT {"DISTINCT ON (rows.source, rows.line)" if twice else ""}
-                        rows.*, fixes.change, fixes.origin, fixes.sizes
+                        rows.* EXCLUDE ({_OF_A_LINE}), fixes.change, fixes.origin, fixes.sizes
                     FROM targets AS rows JOIN fixes ON rows.ident = fixes.target
                     AND rows.id IS NOT DISTINCT FROM fixes.corrects""",
                 {},

@@ -5,7 +5,7 @@ A pace is a class of durations; a longer duration never has a smaller pace.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 Path = tuple[str, ...]
@@ -17,7 +17,8 @@ class Paces:
     def __init__(self, percentiles: Sequence[int], depths: Sequence[int]) -> None:
         self._percentiles = percentiles
         self._depths = depths
-        self._counts: dict[Path, Counter[int]] = {}
+        self._counts: defaultdict[Path, Counter[int]] = defaultdict(Counter)
+        # Only of the paces in which a path has a percentile.
         self._durations: dict[tuple[Path, int], Counter[int]] = {}
         # Path -> percentile -> pace, and the rank among the durations of that pace.
         self._places: dict[Path, dict[int, tuple[int, int]]] = {}
@@ -25,18 +26,21 @@ class Paces:
     def count(self, path: Path, pace: int, count: int) -> None:
         """So many answers of an innermost group have this pace."""
         for depth in self._depths:
-            self._counts.setdefault(path[:depth], Counter())[pace] += count
+            self._counts[path[:depth]][pace] += count
 
     def paces(self) -> list[int]:
         """Those in which a percentile lies."""
         for path, counts in self._counts.items():
             self._places[path] = {rank: _place(counts, rank) for rank in self._percentiles}
+            self._durations.update({(path, pace): Counter() for pace, _ in self._places[path].values()})
         return sorted({pace for places in self._places.values() for pace, _ in places.values()})
 
     def add(self, path: Path, pace: int, duration: int, count: int) -> None:
         """So many answers of an innermost group, of this pace, have this duration."""
         for depth in self._depths:
-            self._durations.setdefault((path[:depth], pace), Counter())[duration] += count
+            durations = self._durations.get((path[:depth], pace))
+            if durations is not None:
+                durations[duration] += count
 
     def ranks(self) -> Iterator[tuple[Path, dict[int, int]]]:
         """The percentiles of each group that has answers."""

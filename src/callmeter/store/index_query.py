@@ -34,7 +34,8 @@ _HOUR = 3_600_000
 _YEAR_1 = 62_135_596_800_000
 SLOT = f"((ms + {_YEAR_1}) // {_HOUR})"
 _CALL = f"(kind & {CORRECTION | REFUSED}) = 0"
-ANSWERED = f"(kind & {CORRECTION | REFUSED | ANSWER}) = {ANSWER}"
+# Nothing else has a pace.
+ANSWERED = "pace IS NOT NULL"
 _SIZE = "tokens_in + tokens_out"
 SUMMED = (
     "cost",
@@ -122,6 +123,8 @@ class Query:
         """The same for most names, except that a missing value is NULL or empty; groups much faster."""
         if name in FIELDS:
             return f'rows."{name}"'
+        if name == "origin" and (self._own or not self._has_corrections()):
+            return "rows.cost_source"
         return f"tag_{name}" if name in BUILT_IN else self.name(name)
 
     def within(self, period: Period, as_of: datetime | None) -> None:
