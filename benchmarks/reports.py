@@ -121,7 +121,8 @@ def table(lines: int, log: Path) -> list[str]:
     for options in others:
         command = [*breakdown[:3], *options.split()]
         rows.append((f"`budget breakdown {options}`", measure(command, env)))
-    rows.append(("`budget status`", measure([*breakdown[:2], "status"], env)))
+    for options in ("status", "forecast", "metrics", "value", "anomalies", "savings", "report --weekly"):
+        rows.append((f"`budget {options}`", measure([*breakdown[:2], *options.split()], env)))
     index = sum(path.stat().st_size for path in (home / "index").glob("*"))
     found = []
     for name, cost in rows:

@@ -326,6 +326,27 @@ def test_a_secret_that_waits_for_its_deletion_is_no_key_and_is_not_written_over(
     assert "restore-secret" in refusal(lambda: store.write(name, TWO), "store_failed", "scheduled for deletion")
 
 
+def test_a_label_that_another_took_in_the_same_moment_stays_where_it_is(
+    aws: secrets_manager.Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, name = Stores("/nowhere", {}).open("aws-sm:mine")
+    store.write(name, ONE)
+    store.write(name, TWO, PENDING)
+    other = Secret("sk-or-v1-" + "6" * 64)
+    real = type(store)._holders  # type: ignore[attr-defined]
+    waiting = [other]
+
+    def holders(self: object, name: str, *, changing: bool = True) -> dict[str, str]:
+        seen: dict[str, str] = real(self, name, changing=changing)
+        if waiting:
+            store.write(name, waiting.pop(), PENDING)  # as another process does between two requests
+        return seen
+
+    monkeypatch.setattr(type(store), "_holders", holders)
+    store.delete(name, PENDING)
+    assert [store.read(name, slot) for slot in (CURRENT, PENDING)] == [ONE, other]
+
+
 def test_a_version_put_by_hand_is_a_current_key_like_any_other(aws: secrets_manager.Aws) -> None:
     aws.client("secretsmanager").create_secret(Name="mine", SecretString=KEY)
     store, name = Stores("/nowhere", {}).open("aws-sm:mine")

@@ -84,7 +84,14 @@ class AwsStore:
         holder = holders.get(_STAGES[slot])
         if holder is None:
             return False
-        self._ask(name, "update_secret_version_stage", VersionStage=_STAGES[slot], RemoveFromVersionId=holder)
+        # Refused where another version has taken the label since: it is not the one that was to lose it.
+        self._ask(
+            name,
+            "update_secret_version_stage",
+            absent=("InvalidParameterException", "ResourceNotFoundException"),
+            VersionStage=_STAGES[slot],
+            RemoveFromVersionId=holder,
+        )
         return True
 
     def describe(self, name: str) -> str:
