@@ -73,6 +73,21 @@ def gnome_keyring(session: Mapping[str, str], password: str = "open sesame") -> 
         daemon.stdout.close() if daemon.stdout else None
 
 
+def is_open(session: Mapping[str, str]) -> bool:
+    """Whether the daemon is there and unlocked. Release 42.1 ends by itself now and then; the bus then starts another,
+    which nobody has unlocked."""
+    import secretstorage
+    from jeepney.io.blocking import open_dbus_connection
+
+    connection = open_dbus_connection(session["DBUS_SESSION_BUS_ADDRESS"])
+    try:
+        return not secretstorage.Collection(connection, "/org/freedesktop/secrets/aliases/default").is_locked()
+    except secretstorage.exceptions.SecretStorageException:
+        return False
+    finally:
+        connection.close()
+
+
 def lock(session: Mapping[str, str]) -> None:
     """Lock the default collection, as the desktop does when its user goes away."""
     import secretstorage
