@@ -28,7 +28,7 @@ from callmeter.ledger.protocol import (
 
 # What changes in each window: what is settled and what is held.
 Changes = dict[Window, tuple[Amount, Amount]]
-# Text and what stands for its placeholders; no text is nothing to do.
+# Text and what stands for its placeholders; an empty text is left out.
 Statement = tuple[str, list[object]]
 
 HELD, ASSUMED, VOID = "held", "assumed", "void"

@@ -46,6 +46,7 @@ _AT_ONCE = 10_000
 _MANY_GROUPS = 2_000
 # What no question about corrected calls speaks of, and much of their size.
 _OF_A_LINE = "start, size, ident, rank, id, target, corrects, pace, sketch, prompt_sketch"
+# Tags of which a log has thousands of values.
 _MANY_VALUES = frozenset(("session", "work_item", "customer", "user"))
 # Names of which sums of days can tell.
 _SUMMED = FEW | UNITS | {"origin"}

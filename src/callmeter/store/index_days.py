@@ -91,7 +91,7 @@ class Days:
             yield f"SELECT ${names[0]} AS day, {_ALONE} FROM {read('$old')} AS rows {COUNTED} {within}"
 
     def _from_fresh(self, start: int | None, end: int | None, given: dict[str, object]) -> Iterator[str]:
-        if not self._fresh and self._sums:
+        if not self._fresh:
             return
         conditions = []
         given["fresh"] = self._fresh
