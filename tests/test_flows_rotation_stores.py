@@ -14,9 +14,9 @@ from callmeter.secrets.store import PENDING, PREVIOUS
 from callmeter.words.errors import CallmeterError
 from rotation_house import House, Killed
 from servers.openrouter import OpenRouter
-from test_secrets_stores import Place, place, running, session
+from test_secrets_stores import Place, desktop, place, running
 
-__all__ = ["place", "running", "session"]
+__all__ = ["desktop", "place", "running"]
 
 
 @pytest.fixture
