@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -211,6 +212,15 @@ def test_a_file_is_replaced_at_once_and_scrapers_may_read_it(call: Callable[...,
     assert [name.name for name in home.glob("*.prom*")] == ["callmeter.prom"]
     prometheus, _ = parsers()
     assert len(list(prometheus(target.read_text()))) > 30
+
+
+def test_a_pipe_is_no_file_to_replace(call: Callable[..., Result], home: Path) -> None:
+    target = home / "callmeter.prom"
+    os.mkfifo(target)
+    result = call("--out", str(target))
+    assert result.exit_code == 1
+    assert f"{target} is not a regular file" in result.stderr
+    assert target.is_fifo()
 
 
 def test_the_whole_page_is_read_by_both_parsers(call: Callable[..., Result]) -> None:

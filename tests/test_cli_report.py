@@ -291,6 +291,24 @@ def test_a_file_without_a_shape_or_a_place_is_refused_before_the_work(
     assert not (tmp_path / "none").exists()
 
 
+def test_a_device_or_a_pipe_is_refused_before_the_work_and_stays(run_callmeter: Run, log: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "week.txt"
+    os.mkfifo(pipe)
+    done = run_callmeter("budget", "report", "--out", pipe, *AS_OF)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--out {pipe} is no file" in done.stderr
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_link_stays_one_and_what_it_points_to_is_replaced(run_callmeter: Run, log: str, tmp_path: Path) -> None:
+    link, target = tmp_path / "latest.txt", tmp_path / "week.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert run_callmeter("budget", "report", "--out", link, *AS_OF).returncode == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("Review of")
+
+
 # By mail
 
 

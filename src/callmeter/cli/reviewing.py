@@ -47,6 +47,8 @@ def shape_for(format: str | None, out: str | None, mail_to: Sequence[str]) -> st
     if os.path.isdir(out) or not os.path.isdir(os.path.dirname(out) or "."):
         what = "is a directory" if os.path.isdir(out) else "is in no directory that exists"
         raise UsageError(f"--out {out} {what}", "name a file in a directory that exists", code="no_file")
+    if os.path.exists(out) and not os.path.isfile(out):
+        raise UsageError(f"--out {out} is no file", "leave out `--out` to print the report", code="no_file")
     ending = os.path.splitext(out)[1].lower()
     if format is None and ending not in _ENDINGS:
         raise UsageError(
@@ -76,14 +78,14 @@ def rotation_period(world: World) -> Callable[[Entry], timedelta]:
 
 def saved(world: World, path: str, text: str) -> None:
     """Put the review into a file, at once: who reads it sees the old one or the new one. A new file can be read by
-    whom the umask lets; one that is replaced keeps its mode. Raises FileProblem."""
+    whom the umask lets; one that is replaced keeps its mode, and a link to it stays. Raises FileProblem."""
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
         mask = os.umask(0o077)
         os.umask(mask)
         mode = 0o666 & ~mask
-    replace_file(path, text.encode("utf-8", "backslashreplace"), mode=mode)
+    replace_file(os.path.realpath(path), text.encode("utf-8", "backslashreplace"), mode=mode)
     world.out.note(f"written: {path}")
 
 

@@ -337,13 +337,16 @@ def append_line(path: str, line: bytes, *, sync: bool = False, mode: int = 0o600
 
 
 def replace_file(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True, locked: bool = False) -> None:
-    """Put `data` in place of a file at once: readers see the old bytes or the new ones. Raises FileProblem.
+    """Put `data` in place of a file at once: readers see the old bytes or the new ones. Raises FileProblem; also for
+    a device, a pipe or a directory, which a rename would take away from everybody.
 
     With `locked` the caller holds a lock that keeps others from replacing it; then a process that is killed here
     leaves nothing behind that the next one does not take away.
     """
     directory, name = os.path.dirname(path) or ".", os.path.basename(path)
     make_directory(directory)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise _irregular(path)
     temporary = os.path.join(
         directory, f".{name}.tmp" if locked else f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     )
@@ -401,7 +404,11 @@ def _write_whole(descriptor: int, data: bytes, size: int) -> None:
 
 def _require_regular(path: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise FileProblem(f"{path} is not a regular file", "name another file, or move this one away")
+        raise _irregular(path)
+
+
+def _irregular(path: str) -> FileProblem:
+    return FileProblem(f"{path} is not a regular file", "name another file, or move this one away")
 
 
 def file_problem(verb: str, path: str, error: OSError) -> FileProblem:

@@ -77,4 +77,4 @@ def metrics(
         world.out.text(text)
         return
     # A scraper is another user, and nothing here is secret to one who may scrape.
-    replace_file(os.path.abspath(out), text.encode("utf-8", "backslashreplace"), mode=0o644, sync=False)
+    replace_file(os.path.realpath(out), text.encode("utf-8", "backslashreplace"), mode=0o644, sync=False)
