@@ -33,6 +33,7 @@ class Output:
         self.format = "text"
         self.quiet = False
         self.verbose = False
+        self._passing = False  # whether there is a line on stderr that whatever comes next replaces
 
     @property
     def stdout(self) -> TextIO | None:
@@ -83,6 +84,17 @@ class Output:
         if not self.quiet and (self.verbose or self.errors_to_terminal):
             self._tell(text)
 
+    def passing(self, text: str) -> None:
+        """What goes on, for a person who waits: a line on stderr that whatever is written next replaces."""
+        stream = self.stderr
+        if stream is None or self.quiet or not self.errors_to_terminal or self._world.env.get("TERM") in (None, "dumb"):
+            return
+        from shutil import get_terminal_size
+
+        self._clear()
+        line = safe(text)[: get_terminal_size().columns - 1]
+        self._passing = _put(stream, line)
+
     def warn(self, text: str) -> None:
         """Something to act on, on stderr."""
         if not self.quiet:
@@ -120,7 +132,14 @@ class Output:
             silence(stream)
             raise Stopped(Exit.PIPE_CLOSED)
 
+    def _clear(self) -> None:
+        stream = self.stderr
+        if self._passing and stream is not None:
+            _put(stream, "\r\x1b[2K")
+        self._passing = False
+
     def _write(self, text: str) -> None:
+        self._clear()
         stream = self.stdout
         if stream is None:
             raise CallmeterError("standard output is closed", "redirect it to a file or to /dev/null")
@@ -138,14 +157,9 @@ class Output:
             raise CallmeterError(f"cannot write to standard output: {reason}") from None
 
     def _tell(self, text: str) -> None:
-        stream = self.stderr
-        if stream is None:
-            return
-        try:
-            stream.write(safe(text).rstrip("\n").encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
-            stream.flush()
-        except (OSError, ValueError, UnicodeError):
-            silence(stream)
+        self._clear()
+        if self.stderr is not None:
+            _put(self.stderr, safe(text).rstrip("\n") + "\n")
 
 
 def safe(text: str) -> str:
@@ -153,6 +167,16 @@ def safe(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t\u200d" else ascii(c)[1:-1] for c in text)
+
+
+def _put(stream: TextIO, text: str) -> bool:
+    try:
+        stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        stream.flush()
+    except (OSError, ValueError, UnicodeError):
+        silence(stream)
+        return False
+    return True
 
 
 def silence(stream: TextIO) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from typing import TypeVar
 
@@ -15,6 +17,8 @@ from callmeter.words.errors import UsageError
 from callmeter.words.period import Period, as_of, zone_named
 
 _Page = TypeVar("_Page", Report, Board)
+# Whoever waits longer (seconds) is told for what.
+_SILENCE = 1.0
 
 
 class Clock:
@@ -54,7 +58,7 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
     directory = world.paths.index
     if os.path.abspath(path) != os.path.abspath(world.paths.log):
         directory = folder_of(directory, path)
-    return UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases)
+    return UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases, _told(world))
 
 
 def show_usage(world: World, page: _Page, usage: Usage, log: str | None) -> None:
@@ -70,6 +74,16 @@ def page_of(world: World, page: _Page, usage: Usage, log: str | None) -> _Page:
     if not reading.lines:
         world.out.note("the usage log is empty: make a call with `callmeter llm-call`, or run `callmeter demo`")
     return with_reading(page, reading.bad_lines, reading.duplicates)
+
+
+def _told(world: World) -> Callable[[str], None]:
+    begun = time.monotonic()
+
+    def tell(text: str) -> None:
+        if time.monotonic() - begun >= _SILENCE:
+            world.out.passing(text)
+
+    return tell
 
 
 def _finish_dead_calls(world: World) -> None:

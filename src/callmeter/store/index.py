@@ -21,7 +21,7 @@ from callmeter.store.index_corrections import find_corrections
 from callmeter.store.index_manifest import Manifest, read_manifest, version, write_manifest
 from callmeter.store.index_sums import RowFile, Summed, up_to_date
 from callmeter.store.index_twins import find_twins
-from callmeter.words.errors import CallmeterError
+from callmeter.words.errors import Busy, CallmeterError
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
 
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
     from callmeter.reports.savings_question import Answer, AnswerSizes, Question
 
-# Somebody else's first build of ten million lines takes half of this; who waits longer builds for itself.
-_PATIENCE = 60
+# Whoever waits longer builds for itself: somebody else's first build of ten million lines takes a minute.
+_PATIENCE = 600.0
+_MOMENT = 1.0
 _MEMORY = "350MB"
 _Answer = TypeVar("_Answer")
 
 
 class UsageIndex:
     """Usage of the logs at `paths` (a live log with its segments, or a glob of files), indexed in `directory`, as they
-    are when this is made. Lines that were recorded after `as_of` are left out."""
+    are when this is made. Lines that were recorded after `as_of` are left out. `tell` hears what takes its time."""
 
     def __init__(
         self,
@@ -47,7 +48,9 @@ class UsageIndex:
         zone: tzinfo,
         as_of: datetime | None = None,
         aliases: Mapping[str, str] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._tell = tell
         self.zone = zone
         self.as_of = as_of
         self._aliases = aliases or {}
@@ -171,6 +174,7 @@ class UsageIndex:
         ]
 
         def summed(connection: DuckDBPyConnection) -> Summed:
+            self._tell("adding up the usage log")
             found = up_to_date(connection, rows, self.zone, directory, manifest.version)
             return found._replace(fresh=[*found.fresh, *own[0]])
 
@@ -178,30 +182,39 @@ class UsageIndex:
 
     def _current(self, directory: str, fresh: bool) -> tuple[Manifest, list[LogFile]]:
         """The manifest, up to date, and the files that it tells of. Raises FileProblem, Busy."""
-        import duckdb
-
         files = log_files(self._paths)
         if not fresh:
             manifest = read_manifest(directory)
             if is_current(manifest, files):
                 return manifest, files
         make_directory(directory)
-        with Lock(os.path.join(directory, "lock"), _PATIENCE):
-            # Somebody else may have built it meanwhile.
-            manifest = Manifest(version()) if fresh else read_manifest(directory)
-            try:
-                return self._built(directory, manifest)
-            except duckdb.Error:
-                if not manifest.sources:
-                    raise
-            return self._built(directory, Manifest(version()))
+        lock = os.path.join(directory, "lock")
+        try:
+            with Lock(lock, _MOMENT):
+                return self._brought_up(directory, fresh)
+        except Busy:
+            self._tell("waiting for another report, which reads the usage log")
+        with Lock(lock, _PATIENCE):
+            return self._brought_up(directory, fresh)
+
+    def _brought_up(self, directory: str, fresh: bool) -> tuple[Manifest, list[LogFile]]:
+        import duckdb
+
+        # Somebody else may have built it meanwhile.
+        manifest = Manifest(version()) if fresh else read_manifest(directory)
+        try:
+            return self._built(directory, manifest)
+        except duckdb.Error:
+            if not manifest.sources:
+                raise
+        return self._built(directory, Manifest(version()))
 
     def _built(self, directory: str, manifest: Manifest) -> tuple[Manifest, list[LogFile]]:
         files = log_files(self._paths)
         now = int(time.time())
         mask = os.umask(0o077)  # DuckDB makes the files
         try:
-            manifest = Builder(directory, lambda: self._connect(1)).update(manifest, files, now)
+            manifest = Builder(directory, lambda: self._connect(1), self._tell).update(manifest, files, now)
         finally:
             os.umask(mask)
         write_manifest(directory, manifest, now)

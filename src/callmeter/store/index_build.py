@@ -115,11 +115,16 @@ def is_current(manifest: Manifest, files: Sequence[LogFile]) -> bool:
 
 
 class Builder:
-    """Builds in `directory`; `connect` gives a DuckDB connection, whose cursors are the workers'."""
+    """Builds in `directory`; `connect` gives a DuckDB connection, whose cursors are the workers'. `tell` hears how
+    far it is."""
 
-    def __init__(self, directory: str, connect: Callable[[], DuckDBPyConnection]) -> None:
+    def __init__(
+        self, directory: str, connect: Callable[[], DuckDBPyConnection], tell: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._directory = directory
         self._connect = connect
+        self._tell = tell
+        self._size = self._unread = 0  # bytes: all that `update` has to read, and what it will read in later files
         self._opened: DuckDBPyConnection | None = None
 
     def update(self, manifest: Manifest, files: Sequence[LogFile], now: int) -> Manifest:
@@ -129,13 +134,16 @@ class Builder:
         kept = matched(manifest, files)
         gone = {part.file for part in manifest.files()}
         number = manifest.next
+        for file, source in zip(files, kept, strict=True):
+            if source is None:
+                source, number = _new_source(number, file), number + 1
+            source.path = file.path
+            sources.append(source)
+        self._size = self._unread = sum(map(_unread, sources, files))
         with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as workers:
-            for file, source in zip(files, kept, strict=True):
-                if source is None:
-                    source, number = _new_source(number, file), number + 1
-                source.path = file.path
+            for file, source in zip(files, sources, strict=True):
+                self._unread -= _unread(source, file)
                 added += self._read(source, file, workers)
-                sources.append(source)
         result = Manifest(
             manifest.version,
             sources,
@@ -211,6 +219,7 @@ class Builder:
             found.append((piece, workers.submit(self._write, self._connection().cursor(), piece, source.number)))
             if len(found) > _WORKERS:
                 added += self._take(source, *found.pop(0))
+                self._tell_of(source, file)
         for each in found:
             added += self._take(source, *each)
         for reason in damage:
@@ -220,6 +229,11 @@ class Builder:
         _remember(source, file)
         source.parts += added
         return added
+
+    def _tell_of(self, source: Source, file: LogFile) -> None:
+        here = file.size - (os.lseek(file.file.fileno(), 0, os.SEEK_CUR) if file.packed else source.read)
+        read = self._size - self._unread - here
+        self._tell(f"reading the usage log: {100 * read // self._size} % of {self._size / 1e6:,.0f} MB")
 
     def _write(self, cursor: DuckDBPyConnection, piece: Piece, source: int) -> Rows:
         with cursor:
@@ -256,6 +270,13 @@ def _appended(source: Source, file: LogFile) -> bool:
             return bool(chunk)
         start += len(chunk)
     return False
+
+
+def _unread(source: Source, file: LogFile) -> int:
+    """How many bytes of a file are still to be read, packed as they are."""
+    if file.packed:
+        return 0 if source.lines else file.size
+    return file.size - source.read
 
 
 def undamaged(file: LogFile, start: int, damage: list[str]) -> Iterator[bytes]:
