@@ -36,3 +36,23 @@ def test_a_group_without_a_command_shows_its_help_and_is_a_wrong_command_line(pa
     assert result.exit_code == Exit.USAGE
     for below in [command for command in COMMANDS if command.startswith(f"{path} ")]:
         assert below.removeprefix(f"{path} ").split()[0] in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("budget forecast --days 0", "--days': it is not greater than or equal to 1", "budget forecast"),
+        ("budget forecast --days x", "--days': it is not a valid integer", "budget forecast"),
+        ("budget status --format xml", "--format': 'xml' is not one of 'text'", "budget status"),
+        ("budget breakdown --compare", "option '--compare' requires an argument", "budget breakdown"),
+        ("budget quota set total --limit", "no such option: --limit", "budget quota set"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_and_names_the_commands_own_help(line: str, message: str, hint: str) -> None:
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == Exit.USAGE
+    told = result.stderr.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("callmeter: error: ")
+    assert message in told[0]
+    assert told[1] == f"callmeter: hint: run `callmeter {hint} --help`"

@@ -218,9 +218,16 @@ def test_a_pipe_is_no_file_to_replace(call: Callable[..., Result], home: Path) -
     target = home / "callmeter.prom"
     os.mkfifo(target)
     result = call("--out", str(target))
-    assert result.exit_code == 1
-    assert f"{target} is not a regular file" in result.stderr
+    assert result.exit_code == 2
+    assert f"--out {target} is no file" in result.stderr
     assert target.is_fifo()
+
+
+def test_no_directory_is_made_for_a_file_that_others_read(call: Callable[..., Result], home: Path) -> None:
+    result = call("--out", str(home / "collector" / "callmeter.prom"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is in no directory that exists" in result.stderr
+    assert not (home / "collector").exists()
 
 
 def test_the_whole_page_is_read_by_both_parsers(call: Callable[..., Result]) -> None:

@@ -135,6 +135,12 @@ def test_as_of_a_date_is_the_end_of_that_day() -> None:
     assert as_of("2026-11-20T12:00:00Z", BERLIN) == utc(2026, 11, 20, 12)
 
 
+@pytest.mark.parametrize("text", ["0001-01-02", "1969-12-31", "9991-01-01", "9999-12-31T23:59:59Z"])
+def test_reports_are_not_from_the_ends_of_the_calendar(text: str) -> None:
+    with pytest.raises(UsageError, match="outside the calendar"):
+        as_of(text, BERLIN)
+
+
 def test_a_time_without_a_zone_is_in_the_policys_zone() -> None:
     assert moment("2026-11-21 09:30", BERLIN, "--since") == utc(2026, 11, 21, 8, 30)
     assert moment("2026-11-21T09:30:00-05:00", BERLIN, "--since") == utc(2026, 11, 21, 14, 30)

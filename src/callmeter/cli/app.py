@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Annotated, Any
 
 import typer
@@ -201,7 +202,7 @@ def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extr
         status = parent(arguments, "callmeter", standalone_mode=False, obj=world, **extra)
     except ClickException as error:
         context = getattr(error, "ctx", None)
-        where = context.command_path if context else "callmeter"
+        where = context.command_path if context else _command_of(arguments)
         if type(error).__name__ == "NoArgsIsHelpError":
             world.out.text(context.get_help() if context else error.format_message())
             return int(Exit.USAGE)
@@ -211,8 +212,18 @@ def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extr
     return status if isinstance(status, int) else 0
 
 
+def _command_of(arguments: list[str]) -> str:
+    """The command that a command line begins with: not each of the parser's errors knows its own."""
+    words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    while words and " ".join(words) not in (*COMMANDS, *GROUPS):
+        words.pop()
+    return " ".join(["callmeter", *words])
+
+
 def _sentence(text: str) -> str:
-    text = text.rstrip(".").replace("\n", " ")
+    """The parser's message in our form; values are checked by pydantic, which speaks of inputs and kinds of errors."""
+    text = text.partition(", unable to parse ")[0].rstrip(".").replace("\n", " ")
+    text = text.replace(": Value error, ", ": ").replace(": Input should be ", ": it is not ")
     return text[:1].lower() + text[1:]
 
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from callmeter.cli.out_file import require_place
 from callmeter.cli.rendering import render
 from callmeter.cli.rotating import span_in
 from callmeter.cli.world import World
@@ -44,11 +45,7 @@ def shape_for(format: str | None, out: str | None, mail_to: Sequence[str]) -> st
         )
     if out is None:
         return format or "text"
-    if os.path.isdir(out) or not os.path.isdir(os.path.dirname(out) or "."):
-        what = "is a directory" if os.path.isdir(out) else "is in no directory that exists"
-        raise UsageError(f"--out {out} {what}", "name a file in a directory that exists", code="no_file")
-    if os.path.exists(out) and not os.path.isfile(out):
-        raise UsageError(f"--out {out} is no file", "leave out `--out` to print the report", code="no_file")
+    require_place(out)
     ending = os.path.splitext(out)[1].lower()
     if format is None and ending not in _ENDINGS:
         raise UsageError(

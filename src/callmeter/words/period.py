@@ -20,6 +20,8 @@ _TICK = timedelta(microseconds=1)
 _HOUR = timedelta(hours=1)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
+# Nobody asked a model anything before, and a forecast of a year from the last year of the calendar has no dates.
+_OLDEST, _NEWEST = 1970, 9990
 _SPANS = {"h": "hour", "d": "day", "w": "week", "m": "month"}
 
 
@@ -128,8 +130,15 @@ def moment(text: str, zone: tzinfo, option: str) -> datetime:
 
 
 def as_of(text: str, zone: tzinfo) -> datetime:
-    """The instant to report from. A date alone is the end of that day, its last microsecond. Raises UsageError."""
+    """The instant to report from. A date alone is the end of that day, its last microsecond. Raises UsageError, also
+    within a few years of the calendar's ends: reports look back and ahead from it."""
     instant = moment(text, zone, "--as-of")
+    if not _OLDEST <= instant.year <= _NEWEST:
+        raise UsageError(
+            f"--as-of {text!r} lies outside the calendar",
+            f"use a year from {_OLDEST} to {_NEWEST}",
+            code="bad_time",
+        )
     if len(text.strip()) > len("2026-11-21"):
         return instant
     return bucket(instant, "day", zone)[1] - _TICK

@@ -17,6 +17,7 @@ from callmeter import __version__
 from callmeter.cli import options as opt
 from callmeter.cli.exposition import as_json, exposition
 from callmeter.cli.ledgers import ledger_of, recover_holds
+from callmeter.cli.out_file import require_place
 from callmeter.cli.reading import Clock, open_usage
 from callmeter.cli.world import World
 from callmeter.flows.dashboard import dashboard
@@ -57,6 +58,8 @@ def metrics(
     """
     world: World = ctx.obj
     world.out.shape("json" if format is Exposition.JSON else "text", quiet=quiet, verbose=verbose)
+    if out is not None:
+        require_place(out)
     clock = Clock(world, None)
     usage = open_usage(world, log, clock)
     if log is not None and not usage.reading.files:
