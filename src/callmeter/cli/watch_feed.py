@@ -24,6 +24,7 @@ from callmeter.store.running_calls import RunningCall, RunningCalls
 from callmeter.store.usage_tail import Follower
 from callmeter.words.errors import CallmeterError
 from callmeter.words.period import Period, bucket
+from callmeter.words.wording import capitalised
 
 # Seconds: quotas are read when something has happened, and then not too often; else now and then, because other
 # hosts may share the ledger.
@@ -167,7 +168,7 @@ class Feed:
                 done = recover(paths.inflight, now, recent=paths.recent)
         except CallmeterError as problem:
             return [f"Calls of dead processes are not finished: {problem.message}."]
-        return [f"{problem[:1].upper()}{problem[1:]}." for problem in done.problems]
+        return [f"{capitalised(problem)}." for problem in done.problems]
 
     def _signatures(self) -> list[tuple[int, ...]]:
         """What tells that somebody changed what is asked, granted or stopped."""

@@ -28,6 +28,7 @@ from callmeter.reports.sums import FAILED
 from callmeter.words.money import amount_text, nano, shown
 from callmeter.words.period import zone_named
 from callmeter.words.record import UsageRecord
+from callmeter.words.wording import counted
 
 _WIDE = 100
 _MEDIUM = 76
@@ -91,7 +92,7 @@ def _spend(traffic: Traffic, width: int) -> Table:
         table.add_row(
             Text(name),
             Text(cost, style="bold"),
-            Text(_count(spend.calls, "call")),
+            Text(counted(spend.calls, "call")),
             _errors(spend),
             Text(_remark(name, traffic, width), style="dim", no_wrap=True, overflow="ellipsis"),
         )
@@ -216,7 +217,7 @@ def _running(picture: Picture, width: int, rows: int) -> RenderableType | None:
     for column in table.columns[:-2]:
         column.ratio = 1
     known = [nano(call.record.estimate) for call, _ in running if call.record.estimate is not None]
-    title = f"Running: {_count(len(running), 'call')}" + (f", up to {shown(sum(known))}" if known else "")
+    title = f"Running: {counted(len(running), 'call')}" + (f", up to {shown(sum(known))}" if known else "")
     rest = len(running) - rows
     return _panel(title, table, f"{rest:,} more, begun later" if rest > 0 else "")
 
@@ -314,10 +315,6 @@ def _errors(spend: Spend) -> Text:
 def _fill(stand: Stand) -> Decimal:
     limit = stand.limit()
     return Decimal(stand.taken) / limit if limit > 0 else Decimal(1)
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _age(seconds: int) -> str:

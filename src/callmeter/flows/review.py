@@ -39,6 +39,7 @@ from callmeter.words.errors import CallmeterError, UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import shown
 from callmeter.words.period import Period
+from callmeter.words.wording import capitalised
 
 _WEEK = timedelta(days=7)
 _TOP = 5
@@ -117,7 +118,7 @@ def _anomalies(
     way = "more" if dearest.excess >= 0 else "less"
     said = f"{dearest.kind}: {dearest.subject}, {days}, {shown(abs(dearest.excess))} {way} than expected"
     more = f" (and {len(found) - 1} more anomal{'ies' if len(found) > 2 else 'y'})" if len(found) > 1 else ""
-    return {"anomalies": report}, [f"{said[:1].upper()}{said[1:]}{more}."], examined.zombies
+    return {"anomalies": report}, [f"{capitalised(said)}{more}."], examined.zombies
 
 
 def _savings(

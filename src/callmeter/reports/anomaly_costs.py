@@ -29,7 +29,6 @@ from callmeter.reports.anomaly_finding import (
     days_period,
     earlier,
     freeze,
-    many,
     subject_of,
     times,
 )
@@ -38,6 +37,7 @@ from callmeter.reports.change import OTHER, Served, change
 from callmeter.reports.grouping import NONE
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown
+from callmeter.words.wording import counted
 
 _BEFORE = 28
 _WORTH_TELLING = 0.1
@@ -114,7 +114,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
     session, figures = _largest_session(usage, scope, seen)
     alone = figures is not None and figures.nano >= _OWN_SHARE * event.actual
     if figures is not None and alone:
-        parts.append(f"session {session} alone took {shown(figures.nano)} in {many(figures.calls, 'call')}")
+        parts.append(f"session {session} alone took {shown(figures.nano)} in {counted(figures.calls, 'call')}")
     if seen.also:
         parts.append(f"shows in {', '.join(seen.also)} too")
     guessed = _estimated(tables, seen)

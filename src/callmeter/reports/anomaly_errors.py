@@ -19,13 +19,13 @@ from callmeter.reports.anomaly_finding import (
     days_period,
     earlier,
     freeze,
-    many,
     subject_of,
 )
 from callmeter.reports.anomaly_folding import Overlaps, Seen, folded
 from callmeter.reports.grouping import NONE
 from callmeter.reports.sums import FAILED
 from callmeter.reports.usage import Figures, Usage
+from callmeter.words.wording import counted
 
 # A storm has so many errors, and an hour of it so many; and of the hour's calls so large a share failed.
 _LEAST_ERRORS, _LEAST_OF_HOUR, _LEAST_SHARE = 20, 10, 0.1
@@ -128,7 +128,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[_Storm]) -> Finding:
     storm, subject = seen.what, subject_of(seen.kind, seen.value)
     first, last = storm.hours[0], storm.hours[-1]
     share = storm.errors * 100 // storm.calls
-    parts = [f"{storm.errors:,} of {many(storm.calls, 'call')} failed, {share}%; usually {_share(storm.usual)}"]
+    parts = [f"{storm.errors:,} of {counted(storm.calls, 'call')} failed, {share}%; usually {_share(storm.usual)}"]
     cost, reasons = _failures(usage, scope, seen)
     if reasons:
         parts.append(", ".join(f"{name} {count:,}" for name, count in reasons))

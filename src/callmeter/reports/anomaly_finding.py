@@ -199,8 +199,3 @@ def times(actual: float, usual: float) -> str:
     """`9.1` for nine times as much, `120` for very much more."""
     ratio = actual / usual if usual else 0.0
     return f"{ratio:,.1f}" if ratio < 20 else f"{ratio:,.0f}"
-
-
-def many(count: int, what: str) -> str:
-    """`1 call`, `2,310 calls`."""
-    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -22,11 +22,11 @@ from callmeter.reports.anomaly_finding import (
     breakdown,
     days_period,
     earlier,
-    many,
     subject_of,
 )
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown
+from callmeter.words.wording import counted
 
 # A log that is younger than this has only new models.
 _LEAST_LOG = timedelta(7)
@@ -119,11 +119,11 @@ def _new_model(usage: Usage, scope: Scope, model: str, first: datetime, of_it: F
         before.merge(figures)
     last = day if of_it.last is None else scope.day(datetime.fromisoformat(of_it.last)).isoformat()
     names = ", ".join(agent for agent, _ in callers[:3]) + (", …" if len(callers) > 3 else "")
-    evidence = [f"first called on {day}, {many(of_it.calls, 'call')} since by {names}"]
+    evidence = [f"first called on {day}, {counted(of_it.calls, 'call')} since by {names}"]
     if of_it.per_1k is not None and before.per_1k is not None:
         evidence.append(f"{shown(of_it.per_1k)} for 1,000 tokens, the others {shown(before.per_1k)} before")
     if of_it.unknown:
-        evidence.append(f"the cost of {many(of_it.unknown, 'call')} is unknown")
+        evidence.append(f"the cost of {counted(of_it.unknown, 'call')} is unknown")
     return Finding(
         scope.id(NEW_MODEL, model),
         NEW_MODEL,
@@ -164,7 +164,7 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
                 actual,
                 actual - expected,
                 f"the same tokens cost {abs(part):.0%} {'more' if part > 0 else 'less'} than in the days before, in "
-                f"{many(calls, 'call')} at {provider}; neither the price list nor the mix of tokens explains it",
+                f"{counted(calls, 'call')} at {provider}; neither the price list nor the mix of tokens explains it",
                 breakdown(scope, ["day", "agent"], [f"model={model}", f"provider={provider}"], first, last),
             )
 

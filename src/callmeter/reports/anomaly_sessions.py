@@ -16,7 +16,6 @@ from callmeter.reports.anomaly_finding import (
     Scope,
     breakdown,
     freeze,
-    many,
     times,
 )
 from callmeter.reports.anomaly_loops import Loop, find_loops
@@ -24,6 +23,7 @@ from callmeter.reports.grouping import NONE
 from callmeter.reports.session_days import Name, Part, only, part_of, session_days, whole_sessions
 from callmeter.reports.usage import Spent, Usage
 from callmeter.words.money import shown
+from callmeter.words.wording import counted
 
 # What is usual is what was in 28 days; what runs away may have begun before the period.
 _USUAL_MS = 28 * 86_400_000
@@ -192,11 +192,11 @@ def _zombie(scope: Scope, sessions: Mapping[Name, Part], name: Name, part: Part)
     days = part.open / _DAY
     evidence = [
         f"open for {days:.1f} days and never silent for more than 6 hours",
-        f"{shown(round(part.nano / days))} a day in {many(part.calls, 'call')}",
+        f"{shown(round(part.nano / days))} a day in {counted(part.calls, 'call')}",
     ]
     if others:
         longest = max(each.open for each in others)
-        evidence.append(f"{many(len(others), 'other session')} of its agent lasted {_long(longest)} at most")
+        evidence.append(f"{counted(len(others), 'other session')} of its agent lasted {_long(longest)} at most")
     return _about(scope, ZOMBIE, name, part, usual, evidence, f"open for {days:.0f} days")
 
 
@@ -215,7 +215,7 @@ def _runaway(scope: Scope, session: Name, loop: Loop | None, dear: Dear | None) 
     part = dear.part
     ratio = f", {times(part.nano, dear.largest)} times the largest" if dear.largest else ", more than any"
     evidence.append(
-        f"the session cost {shown(part.nano)} in {many(part.calls, 'call')}{ratio} of its agent in a day of the 28 "
+        f"the session cost {shown(part.nano)} in {counted(part.calls, 'call')}{ratio} of its agent in a day of the 28 "
         f"days before{f', {shown(dear.largest)}' if dear.largest else ''}"
     )
     return _about(scope, RUNAWAY, session, part, dear.largest, evidence, "runaway loop")

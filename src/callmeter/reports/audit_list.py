@@ -11,6 +11,7 @@ from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.words.instant import parse_instant
 from callmeter.words.jsontext import dumps
 from callmeter.words.period import Period
+from callmeter.words.wording import counted
 
 _OWN = ("at", "by", "event")
 
@@ -59,7 +60,7 @@ def chain_report(
         Row({"verdict": verdict, "line": line or None, "meaning": meaning, "detail": detail})
         for verdict, line, meaning, detail in findings
     ]
-    notes = [f"{events:,} event{'s' * (events != 1)}; {held} anchor{'s' * (held != 1)} held, {given} of them given."]
+    notes = [f"{counted(events, 'event')}; {counted(held, 'anchor')} held, {given} of them given."]
     if not given:
         notes.append("No anchor was kept elsewhere, so whoever can write the log could have written all of it anew.")
     if head is not None:

@@ -10,13 +10,14 @@ from callmeter.reports.forecast import Forecast, Part
 from callmeter.reports.forecast_grades import Grade, grade_sentence, hits_sentence
 from callmeter.reports.forecast_history import HISTORY, RECENT, History, Now, doubt, quality
 from callmeter.reports.forecast_quotas import Exhaustion
-from callmeter.reports.forecast_words import chance_text, count_text, days_text, range_text, weekday_of
+from callmeter.reports.forecast_words import chance_text, days_text, range_text, weekday_of
 from callmeter.reports.grouping import column_names, title_of
 from callmeter.reports.lost_days import lost_sentence
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion, share_of
 from callmeter.words.instant import text_of
 from callmeter.words.money import amount_text, shown
+from callmeter.words.wording import capitalised, counted
 
 _DAY = timedelta(1)
 _MOST_SENTENCES = 5
@@ -96,7 +97,7 @@ def silence_sentence(silent: Sequence[tuple[str, date]]) -> str:
     if not silent:
         return ""
     host, last = min(silent, key=lambda each: (each[1], each[0]))
-    more = f", nor from {count_text(len(silent) - 1, 'other host')} for some days" if len(silent) > 1 else ""
+    more = f", nor from {counted(len(silent) - 1, 'other host')} for some days" if len(silent) > 1 else ""
     return (
         f"No calls from {host} since {last.isoformat()}{more}, after calls day by day: if its log ends there by "
         "mistake, the forecast is too low."
@@ -108,12 +109,11 @@ def horizon_sentence(forecast: Forecast) -> str:
     horizon, total = forecast.horizon, forecast.total
     if total.fit is None:
         return ""
-    title = horizon.title[:1].upper() + horizon.title[1:]
     said = total.sum
     so_far = f", {shown(said.spent)} of it spent" if horizon.begun is not None else ""
     likely = range_text(said.quantile(0.1), said.quantile(0.9))
     days = days_text(horizon.begun or horizon.first, horizon.last)
-    text = f"{title}, {days}: about {shown(said.expected)}{so_far}, 8 in 10 chance of {likely}"
+    text = f"{capitalised(horizon.title)}, {days}: about {shown(said.expected)}{so_far}, 8 in 10 chance of {likely}"
     if said.coming.mean > 0 and said.median - said.spent < 0.75 * said.coming.mean:
         nothing = said.median <= said.spent
         text += (
@@ -235,9 +235,8 @@ def _days(forecast: Forecast) -> Report:
         *_RANGE,
         Column("share", "share", Kind.SHARE, optional=3),
     ]
-    title = forecast.horizon.title
     first = ", its first day being the rest of today" if forecast.horizon.begun is not None else ""
-    return Report(f"{title[:1].upper()}{title[1:]} by day{first}", columns, rows)
+    return Report(f"{capitalised(forecast.horizon.title)} by day{first}", columns, rows)
 
 
 def _quotas(title: str, unit: str, found: Sequence[Exhaustion]) -> Report:
@@ -280,10 +279,10 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
     if total.fit is None:
         return []
     days, spent = total.fit.days, total.fit.days_with_spend
-    notes = [f"From {count_text(days, 'day')}, {spent:,} with spend; the newest count most, and today is not one."]
+    notes = [f"From {counted(days, 'day')}, {spent:,} with spend; the newest count most, and today is not one."]
     why = doubt(total.fit)
     if why:
-        notes.append(f"{why[:1].upper()}{why[1:]}.")
+        notes.append(f"{capitalised(why)}.")
     lost = lost_sentence(now.missing, total.history.first or now.until, now.until)
     if lost:
         notes.append(lost)

@@ -34,8 +34,3 @@ def weekday_of(day: date) -> str:
 def days_text(first: date, last: date) -> str:
     """`2026-11-23 to 2026-11-29`."""
     return first.isoformat() if first == last else f"{first.isoformat()} to {last.isoformat()}"
-
-
-def count_text(count: int, what: str) -> str:
-    """`1 day`, `17 days`."""
-    return f"{count:,} {what}{'s' * (count != 1)}"

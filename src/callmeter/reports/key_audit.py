@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.words.money import shown
+from callmeter.words.wording import counted
 
 UNUSED = timedelta(days=30)
 _EXPIRING = timedelta(days=14)
@@ -120,7 +121,7 @@ def key_audit(faults: Sequence[Fault], keys: int, unasked: str = "") -> Report:
         Row(vars(fault)) for fault in sorted(faults, key=lambda fault: (order[fault.level], fault.label, fault.kind))
     ]
     bad = sum(fault.level == "bad" for fault in faults)
-    notes = [f"{keys} key{'s' * (keys != 1)}, {len(faults)} finding{'s' * (len(faults) != 1)}, {bad} of them bad."]
+    notes = [f"{counted(keys, 'key')}, {counted(len(faults), 'finding')}, {bad} of them bad."]
     notes += [unasked] if unasked else []
     return Report("Audit of the keys", columns, rows, notes=notes, facts={"keys": keys, "bad": bad})
 

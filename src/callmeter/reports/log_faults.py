@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from callmeter.reports.report import Column, Kind, Report, Row
+from callmeter.words.wording import counted
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def log_faults(checked: Checked) -> Report:
         Column("reason", "reason", Kind.TEXT),
     ]
     rows = [Row({"place": _place(fault), "fault": fault.kind, "reason": fault.reason}) for fault in checked.faults]
-    files = f"{len(checked.files)} file{'s' * (len(checked.files) != 1)}"
+    files = counted(len(checked.files), "file")
     notes = [f"Read {checked.lines:,} lines in {files}, {checked.size:,} bytes: {checked.records:,} calls."]
     if checked.corrections:
         notes.append(f"{checked.corrections:,} of them are corrections.")

@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown
 from callmeter.words.period import Period, bucket
+from callmeter.words.wording import counted
 
 # Older forecasts are not kept, and older days weigh nothing.
 _OLDEST = timedelta(days=400)
@@ -86,8 +87,8 @@ def lost_sentence(missing: Missing, first: date, until: date) -> str:
     costs = [lost.cost for lost in felt if lost.cost is not None]
     cost = f", {shown(sum(costs))}" if costs and len(costs) == len(felt) else ""
     return (
-        f"Missing, not zero: {len(days)} day{'s' * (len(days) != 1)}, {said}: {names[0]} {are} {what} "
-        f"({lines:,} line{'s' * (lines != 1)}{cost})."
+        f"Missing, not zero: {counted(len(days), 'day')}, {said}: {names[0]} {are} {what} "
+        f"({counted(lines, 'line')}{cost})."
     )
 
 

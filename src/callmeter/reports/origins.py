@@ -8,6 +8,7 @@ from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown, usd
 from callmeter.words.period import Period
 from callmeter.words.usage import COST_SOURCES
+from callmeter.words.wording import counted
 
 _SOURCE_WORDS = {
     "provider": "billed by the provider",
@@ -58,22 +59,17 @@ class Origins:
         if not self._statuses and not self._corrections:
             return ["No calls."]
         known = [
-            f"{shown(nano)} {words} ({_calls(self._sources[name][0])})"
-            for name, words in _SOURCE_WORDS.items()
-            for nano in [self._sources[name][1]]
-            if any(self._sources[name])
+            f"{shown(nano)} {_SOURCE_WORDS[name]} ({counted(calls, 'call')})"
+            for name, (calls, nano) in self._sources.items()
+            if name in _SOURCE_WORDS and (calls or nano)
         ]
         notes = ["Of the cost: " + ", ".join(known) + "."] if known else []
         if total.unknown:
-            notes.append(f"The cost of {_calls(total.unknown)} is unknown and in no sum.")
+            notes.append(f"The cost of {counted(total.unknown, 'call')} is unknown and in no sum.")
         if total.refused:
-            notes.append(f"{_calls(total.refused)} refused before anything was sent: not among the calls.")
+            notes.append(f"{counted(total.refused, 'call')} refused before anything was sent: not among the calls.")
         if self._corrections:
-            notes.append(f"{self._corrections} later correction{'s' * (self._corrections != 1)} included.")
+            notes.append(f"{counted(self._corrections, 'later correction')} included.")
         if self._without_tokens:
-            notes.append(f"{_calls(self._without_tokens)} without token counts.")
+            notes.append(f"{counted(self._without_tokens, 'call')} without token counts.")
         return notes
-
-
-def _calls(count: int) -> str:
-    return f"{count:,} call{'s' * (count != 1)}"

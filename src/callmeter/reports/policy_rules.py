@@ -13,6 +13,7 @@ from callmeter.policy.quotas import Bucket, Quota, candidate_buckets
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.words.instant import text_of
 from callmeter.words.period import zone_named
+from callmeter.words.wording import counted
 
 CHECKED = (
     Column("place", "place", Kind.TEXT),
@@ -71,8 +72,7 @@ def checked_policy(data: bytes | None, path: str, *, writable: bool = False) -> 
 
 def faults_text(report: Report) -> str:
     """`1 fault`, `3 faults`."""
-    count = len(report.rows)
-    return f"{count} fault{'' if count == 1 else 's'}"
+    return counted(len(report.rows), "fault")
 
 
 def policy_board(policy: Policy, path: str) -> Board:
@@ -158,8 +158,5 @@ def _call_text(facts: Mapping[str, str]) -> str:
 
 
 def _summary(policy: Policy) -> str:
-    quotas, lists = len(policy.quotas), len(policy.model_rules)
-    return (
-        f"{quotas} quota{'' if quotas == 1 else 's'}, {lists} list{'' if lists == 1 else 's'} of models; "
-        f"enforcement is {policy.enforcement}"
-    )
+    quotas, lists = counted(len(policy.quotas), "quota"), counted(len(policy.model_rules), "list")
+    return f"{quotas}, {lists} of models; enforcement is {policy.enforcement}"

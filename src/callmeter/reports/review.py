@@ -25,10 +25,13 @@ from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import text_of
 from callmeter.words.money import more_or_less, shown, usd
 from callmeter.words.period import bucket
+from callmeter.words.wording import capitalised, counted, listed
 
 _SHORT_DAYS = 7
 # A move of less than one in so many of the largest is not worth a sentence.
 _MATTERS = 20
+# So many names stand in a sentence; of what is frozen more, since somebody waits for it.
+_NAMED, _FROZEN = 3, 5
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     keys = keys_due(sources.keys, sources.now)
     if keys is not None:
         sections["keys"] = keys
-        names = ", ".join(str(row.cells["key"]) for row in keys.rows[:3])
-        lead.append(f"{_count(len(keys.rows), 'key')} to rotate: {names}{_more(keys.rows[3:])}.")
+        names = listed([str(row.cells["key"]) for row in keys.rows], _NAMED)
+        lead.append(f"{counted(len(keys.rows), 'key')} to rotate: {names}.")
     sections.update(sources.savings)
     decided, counts = decisions(sources.events, span)
     if decided is not None:
@@ -142,14 +145,14 @@ def _headline(span: Span, now: Figures, before: Figures | None) -> str:
     if not now.calls and not now.nano:
         said = f"No calls {_in(span)}"
         if now.refused:
-            said += f"; {_count(now.refused, 'call')} refused before anything was sent"
+            said += f"; {counted(now.refused, 'call')} refused before anything was sent"
         if before is not None and before.calls:
-            said += f". {_capital(span.before.name)} had {_count(before.calls, 'call')} for {shown(before.cost)}"
+            said += f". {capitalised(span.before.name)} had {counted(before.calls, 'call')} for {shown(before.cost)}"
         return f"{said}."
     said = (
-        f"{_capital(span.name)} cost {shown(now.cost)} in {_count(now.calls, 'call')}"
+        f"{capitalised(span.name)} cost {shown(now.cost)} in {counted(now.calls, 'call')}"
         if now.cost is not None
-        else (f"{_capital(span.name)} had {_count(now.calls, 'call')}, whose cost nobody knows")
+        else (f"{capitalised(span.name)} had {counted(now.calls, 'call')}, whose cost nobody knows")
     )
     if before is None:
         return f"{said}. It is the first {span.unit} of this log: there is nothing to compare with."
@@ -193,20 +196,16 @@ def _tight(found: Sequence[Level], span: Span) -> list[str]:
     said = []
     over = [level for level in found if level.share > 1 and level.quota.enforcement != "showback"]
     if over:
-        names = ", ".join(f"{subject_of(level)} per {level.quota.period} ({level.share:.0%})" for level in over[:3])
-        said.append(f"Over the limit: {names}{_more(over[3:])}.")
+        names = [f"{subject_of(level)} per {level.quota.period} ({level.share:.0%})" for level in over]
+        said.append(f"Over the limit: {listed(names, _NAMED)}.")
     short = sorted(
         (level for level in found if level.lasts is not None and level.lasts <= _SHORT_DAYS and level.share <= 1),
         key=lambda level: level.lasts or 0,
     )
     if short:
-        names = ", ".join(f"{subject_of(level)} per {level.quota.period} ({level.lasts} d)" for level in short[:3])
-        said.append(f"Used up within a week at this pace: {names}{_more(short[3:])}.")
+        names = [f"{subject_of(level)} per {level.quota.period} ({level.lasts} d)" for level in short]
+        said.append(f"Used up within a week at this pace: {listed(names, _NAMED)}.")
     return said
-
-
-def _more(rest: Sequence[object]) -> str:
-    return f" and {len(rest)} more" if rest else ""
 
 
 def _waiting(allowances: Allowances | None) -> list[str]:
@@ -217,35 +216,25 @@ def _waiting(allowances: Allowances | None) -> list[str]:
     frozen = allowances.live_freezes()
     said = []
     if waiting:
-        said.append(
-            f"{_count(len(waiting), 'request')} waiting for an answer: {', '.join(one.id for one in waiting[:3])}."
-        )
+        names = listed([one.id for one in waiting], _NAMED)
+        said.append(f"{counted(len(waiting), 'request')} waiting for an answer: {names}.")
     if frozen:
-        said.append(f"Frozen now: {', '.join(str(one.subject) for one in frozen[:5])}{_more(frozen[5:])}.")
+        said.append(f"Frozen now: {listed([str(one.subject) for one in frozen], _FROZEN)}.")
     return said
 
 
 def _notes(span: Span, now: Figures, before: Figures | None, first: datetime | None) -> list[str]:
     notes = []
     if now.unknown:
-        notes.append(f"The cost of {_count(now.unknown, 'call')} is unknown and in no sum.")
+        notes.append(f"The cost of {counted(now.unknown, 'call')} is unknown and in no sum.")
     if first is not None and before is not None and first > span.before.start:
         day = bucket(first, "day", span.zone)[0].astimezone(span.zone).date()
         if day > span.before.first:
             notes.append(f"The log begins on {day}, within {span.before.name}: the change is against a part of it.")
     lengths = [(each.last - each.first).days + 1 for each in (span, span.before)]
     if before is not None and lengths[0] != lengths[1]:
-        notes.append(
-            f"{_capital(span.name)} has {lengths[0]} days, {span.before.name} {lengths[1]}: part of the change is that."
-        )
+        days = f"{capitalised(span.name)} has {lengths[0]} days, {span.before.name} {lengths[1]}"
+        notes.append(f"{days}: part of the change is that.")
     if now.corrections:
-        notes.append(f"{_count(now.corrections, 'correction')} of costs counted on the days of their calls.")
+        notes.append(f"{counted(now.corrections, 'correction')} of costs counted on the days of their calls.")
     return notes
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"

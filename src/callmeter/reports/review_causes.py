@@ -10,6 +10,7 @@ from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown, usd
+from callmeter.words.wording import counted, listed
 
 _NAMES = {
     "volume": "number of calls",
@@ -39,7 +40,7 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
         for total, figures in zip(whole, pair, strict=True):
             total.merge(figures)
     because = {
-        "volume": f"{_count(whole[1].calls, 'call')}, {whole[0].calls:,} before",
+        "volume": f"{counted(whole[1].calls, 'call')}, {whole[0].calls:,} before",
         "tokens": _tokens(sides, whole, found),
         "mix": _mix(sides, whole, found),
         "cache": f"{_cached(whole[1])} of prompt tokens from the cache, {_cached(whole[0])} before",
@@ -59,8 +60,8 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
     notes = ["Each cause is its mean effect over all orders of the causes; they add up to the change."]
     unlisted = [model for _, model in found.unlisted if model]
     if unlisted and any(any(sides[served][side].nano for side in (0, 1)) for served in found.unlisted):
-        names = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")
-        notes.append(f"No list price for {names}: how long the answers are, and the cache, count as price there.")
+        named = listed(unlisted, 3)
+        notes.append(f"No list price for {named}: how long the answers are, and the cache, count as price there.")
     facts = {
         "method": METHOD,
         "models": [
@@ -92,10 +93,6 @@ def in_words(found: Change) -> str:
 def signed(nano: int) -> str:
     """`+$5.10`, `-$1.20`."""
     return f"+{shown(nano)}" if nano > 0 else shown(nano)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _tokens(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:

@@ -24,6 +24,7 @@ from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.period import Period, bucket, bucket_label
 from callmeter.words.record import UsageRecord
+from callmeter.words.wording import counted
 
 _TICK = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
@@ -81,11 +82,13 @@ def status(
     recovered = sums.of(spans.named["this month"], "status=unknown").calls
     said = [*notes]
     if month.unknown:
-        said.append(f"This month the cost of {_calls(month.unknown)} is unknown and in no sum.")
+        said.append(f"This month the cost of {counted(month.unknown, 'call')} is unknown and in no sum.")
     if recovered:
-        said.append(f"This month {_calls(recovered)} had to be recovered: the process died, or no outcome arrived.")
+        said.append(
+            f"This month {counted(recovered, 'call')} had to be recovered: the process died, or no outcome arrived."
+        )
     if month.refused:
-        said.append(f"This month {_calls(month.refused)} refused before anything was sent.")
+        said.append(f"This month {counted(month.refused, 'call')} refused before anything was sent.")
     return Board(
         title=f"Where we stand, {_local(spans.now, spans.zone):%Y-%m-%d %H:%M} ({spans.zone})",
         sections={
@@ -321,10 +324,6 @@ def _errors(errors: Sequence[UsageRecord], zone: tzinfo) -> Report:
 
 def _local(instant: datetime, zone: tzinfo) -> datetime:
     return instant.astimezone(zone)
-
-
-def _calls(count: int) -> str:
-    return f"{count:,} call{'s' * (count != 1)}"
 
 
 def _merged(parts: Sequence[Figures]) -> Figures:

@@ -19,6 +19,7 @@ from callmeter.reports.sums import apportion, share_of
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown
 from callmeter.words.tags import BUILT_IN, MAX_TAGS
+from callmeter.words.wording import counted
 
 # What a call lacks is told of these in any case: without them nobody knows who spent it, and on what.
 WANTED = ("agent", "purpose")
@@ -284,7 +285,7 @@ def _notes(wrong: _Part, everything: _Part, found: bool) -> list[str]:
     if not everything.calls:
         return ["No calls."]
     if not found:
-        return [f"All tags are in order, in {everything.calls:,} call{'s' * (everything.calls != 1)}."]
+        return [f"All tags are in order, in {counted(everything.calls, 'call')}."]
     notes = [
         f"{wrong.calls:,} of {everything.calls:,} calls have a finding, with {shown(wrong.nano)} of "
         f"{shown(everything.nano)}. A call with several findings stands in several rows."

@@ -11,9 +11,9 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.world import World
 from callmeter.flows.log_check import check_log
-from callmeter.reports.forecast_words import count_text
 from callmeter.reports.log_faults import log_faults
 from callmeter.words.errors import Refused
+from callmeter.words.wording import counted
 
 
 def log_verify(
@@ -36,5 +36,5 @@ def log_verify(
     world.out.report(log_faults(checked))
     if checked.faults:
         raise Refused(
-            f"{path} has {count_text(sum(checked.counts.values()), 'fault')}", code="log_faults", faults=checked.counts
+            f"{path} has {counted(sum(checked.counts.values()), 'fault')}", code="log_faults", faults=checked.counts
         )

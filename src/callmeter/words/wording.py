@@ -1,0 +1,23 @@
+"""How counts, lists and sentences are worded, for everyone who writes some."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def counted(count: int, what: str) -> str:
+    """`1 call`, `2,310 calls`; `what` takes a plain plural."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """`a, b, c and 4 more`: the first `most` names, and how many there are besides."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def capitalised(text: str) -> str:
+    """The text as the beginning of a sentence; the rest of it stays as it is."""
+    return text[:1].upper() + text[1:]
