@@ -24,7 +24,7 @@ from callmeter.reports.anomaly_finding import (
     earlier,
     subject_of,
 )
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.money import shown
 from callmeter.words.wording import counted
 
@@ -92,10 +92,7 @@ def _new_models(usage: Usage, scope: Scope, whole: Mapping[Model, Figures]) -> l
         day = scope.day(instant).isoformat()
         if instant - begun < _LEAST_LOG or not scope.touches(day, day):
             continue
-        of_it = Figures()
-        for (_, other), figures in whole.items():
-            if other == model:
-                of_it.merge(figures)
+        of_it = summed(figures for (_, other), figures in whole.items() if other == model)
         floor = scope.floors.of("model", model)
         if of_it.nano > floor or (of_it.unknown and of_it.estimate_nano > floor):
             found.append(_new_model(usage, scope, model, instant, of_it))
@@ -113,10 +110,8 @@ def _new_model(usage: Usage, scope: Scope, model: str, first: datetime, of_it: F
         if name == model
     ]
     callers.sort(key=lambda each: -each[1].nano)
-    before = Figures()
     period = days_period(earlier(scope.day(first), _FITTED), earlier(scope.day(first), 1), usage.zone)
-    for _, figures in usage.groups(("model",), period=period, where=scope.where):
-        before.merge(figures)
+    before = summed(figures for _, figures in usage.groups(period=period, where=scope.where))
     last = day if of_it.last is None else scope.day(datetime.fromisoformat(of_it.last)).isoformat()
     names = ", ".join(agent for agent, _ in callers[:3]) + (", …" if len(callers) > 3 else "")
     evidence = [f"first called on {day}, {counted(of_it.calls, 'call')} since by {names}"]

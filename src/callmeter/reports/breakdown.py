@@ -28,7 +28,7 @@ from callmeter.reports.grouping import NONE, column_names, is_time, key_name, ti
 from callmeter.reports.origins import Origins
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.instant import text_of
 from callmeter.words.money import usd
 from callmeter.words.period import EVER, Period
@@ -173,9 +173,7 @@ class _Tree:
             if is_inner:
                 yield from self.rows(share, path)
         if rest:
-            before = Figures()
-            for group in rest:
-                before.merge(group.before)
+            before = summed(group.before for group in rest)
             path = (*outer, f"other ({len(rest)})")
             hidden = [(*outer, group.name) for group in rest]
             yield Row(self.cells(path, parts[-1], before, shares[-1], hidden), depth, rest=True)

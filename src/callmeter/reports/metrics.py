@@ -13,7 +13,7 @@ from decimal import Decimal
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import UNITS
 from callmeter.reports.quota_choice import chosen, passes
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import usd
 from callmeter.words.period import Period, bucket
@@ -63,7 +63,7 @@ def metrics(
     of quotas, the hundred fullest, but of each session, or the like, more than five only where there is room. `held`
     is None when nobody knows; `ledger_up` None without quotas."""
     by_status = usage.groups(("agent", "status"))
-    total = _sum(figures for _, figures in by_status)
+    total = summed(figures for _, figures in by_status)
     agents = _named(((names[0], figures) for names, figures in by_status), ())
     chosen = sorted(agents, key=lambda name: (-agents[name].nano, -agents[name].calls, name))[:top]
     families = [
@@ -157,7 +157,7 @@ def _windows(usage: Usage, now: datetime, chosen: Sequence[str]) -> list[Family]
     for name, length in _WINDOWS.items():
         groups = usage.groups(("agent",), period=Period(now - length, now + _TICK, name))
         every = _named(((names[0], figures) for names, figures in groups), ())
-        total, label = _sum(every.values()), ("window", name)
+        total, label = summed(every.values()), ("window", name)
         burn.append(((label,), _a_day(total, length)))
         errors += [((label,), ratio) for ratio in _error_ratio(total)]
         for agent, figures in _bounded(every, chosen).items():
@@ -175,7 +175,7 @@ def _periods(usage: Usage, now: datetime) -> list[Family]:
     samples: list[tuple[Labels, Value]] = []
     for unit in ("day", "week", "month"):
         start, end = bucket(now, unit, usage.zone)
-        spent = _sum(figures for _, figures in usage.groups(period=Period(start, end, unit))).nano
+        spent = summed(figures for _, figures in usage.groups(period=Period(start, end, unit))).nano
         samples.append(((("period", unit),), usd(spent)))
     return [Family("period_cost_usd", "gauge", "Spend of the current day, week and month so far.", samples)]
 
@@ -240,7 +240,7 @@ class _Rates:
         recent, ever = self._figures(kind)
         subject = Subject(kind, value)
         fits = [name for name in recent if not value or name == value or matches(subject.value, name)]
-        taken = _sum(recent[name] for name in fits)
+        taken = summed(recent[name] for name in fits)
         amount = {"usd": taken.nano, "tokens": taken.tokens_in + taken.tokens_out, "calls": taken.calls}[unit]
         first = min(filter(None, (ever[name].first for name in fits if name in ever)), default=None)
         if amount <= 0 or first is None:
@@ -282,13 +282,6 @@ def _bounded(groups: Mapping[str, Figures], chosen: Sequence[str]) -> dict[str, 
     """The chosen ones by name, whether they have anything or not; all others as one, which one of that name joins."""
     rest = [(OTHER, figures) for name, figures in groups.items() if name not in chosen]
     return _named([*((name, groups[name]) for name in chosen if name in groups), *rest], chosen)
-
-
-def _sum(groups: Iterable[Figures]) -> Figures:
-    total = Figures()
-    for figures in groups:
-        total.merge(figures)
-    return total
 
 
 def _a_day(figures: Figures, length: timedelta) -> Decimal:

@@ -8,7 +8,7 @@ from callmeter.reports.change import OTHER, Change, Rates, Served, change
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.money import shown, usd
 from callmeter.words.wording import counted, listed
 
@@ -35,10 +35,7 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
     sides: _Sides = {
         served: (before.get(served, Figures()), after.get(served, Figures())) for served in {*before, *after}
     }
-    whole = Figures(), Figures()
-    for pair in sides.values():
-        for total, figures in zip(whole, pair, strict=True):
-            total.merge(figures)
+    whole = summed(before.values()), summed(after.values())
     because = {
         "volume": f"{counted(whole[1].calls, 'call')}, {whole[0].calls:,} before",
         "tokens": _tokens(sides, whole, found),

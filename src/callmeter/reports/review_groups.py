@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -10,7 +10,7 @@ from callmeter.reports.grouping import NONE, title_of
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
 from callmeter.reports.sums import apportion, share_of
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.period import Period, bucket_label
 
 _MOST = 10
@@ -49,7 +49,7 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
     if len(rest) == 1:
         kept, rest = [*kept, *rest], []
     if rest:
-        kept.append((f"other ({len(rest)})", _sum(pair[1] for pair in rest), _sum(pair[2] for pair in rest)))
+        kept.append((f"other ({len(rest)})", summed(pair[1] for pair in rest), summed(pair[2] for pair in rest)))
     whole = sum(pair[1].nano for pair in kept)
     shares = apportion([pair[1].nano for pair in kept], whole, 1000) if whole > 0 else [None] * len(kept)
     compared = before is not None
@@ -58,7 +58,7 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
         for index, ((name, figures, old), share) in enumerate(zip(kept, shares, strict=True))
     ]
     total = _cells(
-        _sum(pair[1] for pair in kept), _sum(pair[2] for pair in kept), 1000 if whole > 0 else None, compared
+        summed(pair[1] for pair in kept), summed(pair[2] for pair in kept), 1000 if whole > 0 else None, compared
     )
     columns = [
         Column(key, title_of(key), Kind.TEXT),
@@ -161,10 +161,3 @@ def _cells(now: Figures, before: Figures, share: int | None, compared: bool) -> 
         "change": relative(now.nano, before.nano) if known else None,
         "calls": now.calls,
     }
-
-
-def _sum(figures: Iterable[Figures]) -> Figures:
-    whole = Figures()
-    for each in figures:
-        whole.merge(each)
-    return whole

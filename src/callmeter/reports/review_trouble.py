@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
 from callmeter.reports.sums import FAILED, apportion, share_of
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 
 _MOST_ERRORS = 5
 _STATUSES = {
@@ -75,7 +75,9 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
 def origin(usage: Usage, span: Span) -> tuple[Report, Mapping[str, int]]:
     """How much of the cost is billed, computed, estimated and unknown; and the thousandths of each."""
     found = {names[0]: figures for names, figures in usage.groups(("origin",), period=span.period, times=False)}
-    sums = {name: _sum(found.get(source) for source in sources) for name, (sources, _) in _ORIGINS.items()}
+    sums = {
+        name: summed(found[source] for source in sources if source in found) for name, (sources, _) in _ORIGINS.items()
+    }
     whole = sum(each.nano for each in sums.values())
     parts = apportion([each.nano for each in sums.values()], whole, 1000) if whole > 0 else []
     shares = dict(zip(sums, parts, strict=False))
@@ -115,7 +117,7 @@ def _kinds(found: _Found) -> dict[str, Figures]:
 
 def _retried(found: _Found) -> Figures:
     """The calls that took several attempts."""
-    whole = _sum(found.values())
+    whole = summed(found.values())
     return Figures(
         calls=whole.retried,
         nano=whole.retried_nano,
@@ -144,11 +146,3 @@ def _errors(found: _Found) -> Report | None:
     left = len(ranked) - len(rows)
     notes: Sequence[str] = [f"{left} more kinds are not shown."] if left > 0 else []
     return Report("The commonest errors", columns, rows, notes=notes) if rows else None
-
-
-def _sum(figures: Iterable[Figures | None]) -> Figures:
-    whole = Figures()
-    for each in figures:
-        if each is not None:
-            whole.merge(each)
-    return whole

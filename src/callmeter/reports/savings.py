@@ -21,7 +21,7 @@ from callmeter.reports.savings_models import Cheaper
 from callmeter.reports.savings_pricing import Offers, Tariffs
 from callmeter.reports.savings_question import Saving
 from callmeter.reports.sums import apportion
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.money import shown, usd
 from callmeter.words.period import Period
 
@@ -52,9 +52,7 @@ def savings(
     zombies = zombies or {}
     calls = calls_of(usage, cheaper, tariffs, period, zombies)
     days = _days(usage, period, end)
-    total = Figures()
-    for _, figures in usage.groups(period=period):
-        total.merge(figures)
+    total = summed(figures for _, figures in usage.groups(period=period))
     notes = _notes(cheaper, calls.rows, days, only)
     return _report(calls, zombies, total, days, period, str(usage.zone), notes, top)
 

@@ -20,7 +20,7 @@ from callmeter.reports.quota_bars import Burn, budgets, quota_reports, threshold
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.requests import requests
 from callmeter.reports.sums import FAILED, apportion, share_of
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.period import Period, bucket, bucket_label
 from callmeter.words.record import UsageRecord
@@ -197,7 +197,7 @@ def _agents(sums: _Stretches, spans: Spans) -> Report:
     )
     shown, rest = found[:_AGENTS], found[_AGENTS:]
     if rest:
-        parts = [_merged([each[index] for _, each in rest]) for index in range(len(_SPANS))]
+        parts = [summed(each[index] for _, each in rest) for index in range(len(_SPANS))]
         shown.append((f"other ({len(rest)})", parts))
     whole = sum(each[2].nano for _, each in shown)
     shares = apportion([each[2].nano for _, each in shown], whole, 1000) if whole else [None] * len(shown)
@@ -239,7 +239,7 @@ def _rate(sums: _Stretches, spans: Spans) -> Report:
     ]
     if days:
         name = "last complete day" if len(days) == 1 else f"last {len(days)} complete days"
-        rows.append(_rate_row(name, _merged([sums.day(start) for start in days]), Decimal(1) / len(days), "day"))
+        rows.append(_rate_row(name, summed(sums.day(start) for start in days), Decimal(1) / len(days), "day"))
     start, end = spans.named["this month"]
     month = sums.of((start, end))
     gone, length = spans.now - start + _TICK, end - start
@@ -324,10 +324,3 @@ def _errors(errors: Sequence[UsageRecord], zone: tzinfo) -> Report:
 
 def _local(instant: datetime, zone: tzinfo) -> datetime:
     return instant.astimezone(zone)
-
-
-def _merged(parts: Sequence[Figures]) -> Figures:
-    whole = Figures()
-    for part in parts:
-        whole.merge(part)
-    return whole

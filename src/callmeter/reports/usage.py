@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -72,6 +72,13 @@ class Figures:
         """Mean latency of the answered calls, rounded."""
         return (2 * self.answers_ms + self.answers) // (2 * self.answers) if self.answers else None
 
+    def amount(self, unit: str) -> int:
+        """What a quota in this unit (`usd`, `tokens` or `calls`) counts, money in nano-dollars. Calls of which nothing
+        was sent are not counted."""
+        if unit == "usd":
+            return self.nano
+        return self.tokens_in + self.tokens_out if unit == "tokens" else self.sent
+
     def merge(self, other: Figures) -> None:
         """Add another group's sums; percentiles cannot be added up and are dropped."""
         for name in _SUMMED:
@@ -84,6 +91,14 @@ class Figures:
             self.last = other.last
         self.latency = {}
         self.costs = {}
+
+
+def summed(groups: Iterable[Figures]) -> Figures:
+    """The sum of several groups, without percentiles."""
+    total = Figures()
+    for figures in groups:
+        total.merge(figures)
+    return total
 
 
 _SUMMED = tuple(name for name in Figures.__slots__ if name not in ("first", "last", "latency", "costs"))
