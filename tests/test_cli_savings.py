@@ -88,6 +88,15 @@ def test_a_provider_that_nobody_knows_has_no_prices_and_does_no_harm(call: Call,
     assert rows(call("--format", "json")) == []
 
 
+@pytest.mark.parametrize("model", ["nosuch", "", "gpt\x1b[2J"])
+def test_a_model_without_a_price_cannot_be_asked_about(call: Call, home: Path, model: str) -> None:
+    calls(home, 3)
+    result = call("--to", MINI, "--to", model)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--to {model!r} has no price at openrouter" in result.stderr
+    assert "callmeter prices show" in result.stderr
+
+
 def test_a_zombie_is_the_same_here_as_in_the_anomalies(call: Call, home: Path) -> None:
     path = home / "usage.jsonl"
     start = at(NOW) - timedelta(days=6)

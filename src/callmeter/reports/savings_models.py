@@ -7,7 +7,7 @@ evidence: whether the model serves this purpose already, and how often it fails 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +17,7 @@ from callmeter.policy.model_rules import forbidding
 from callmeter.reports.grouping import NONE
 from callmeter.reports.savings_pricing import Tariffs
 from callmeter.reports.usage import Figures, Usage
+from callmeter.words.errors import UsageError
 from callmeter.words.period import Period
 from callmeter.words.record import Tokens
 from callmeter.words.subject import facts_of
@@ -38,7 +39,8 @@ class Target:
 class Cheaper:
     """Chooses a target for every kind of call: by purpose, provider, model, and whatever else the lists go by.
 
-    `only` are the models to think of, instead of those that are listed or in use.
+    `only` are the models to think of, instead of those that are listed or in use. Raises UsageError for one of them
+    that has no price at any provider in use.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Cheaper:
         self._served: dict[tuple[str, ...], Figures] = {}
         self._used: dict[str, dict[str, int]] = {}
         groups = usage.groups(self.keys, period=period)
+        self._require_prices({names[1] for names, _ in groups})
         for names, figures in groups:
             _, provider, model = names[:3]
             self._served.setdefault(names[:3], Figures()).merge(figures)
@@ -66,6 +69,15 @@ class Cheaper:
     def listed(self) -> bool:
         """Whether the policy has lists of models at all."""
         return bool(self._policy.model_rules)
+
+    def _require_prices(self, providers: Collection[str]) -> None:
+        for model in self._only:
+            if providers and not any(self._tariffs.rates(name, model, self._at, 0) for name in providers):
+                raise UsageError(
+                    f"--to {model!r} has no price at {', '.join(sorted(providers))}",
+                    "see `callmeter prices show`, or say what it costs: `callmeter prices set`",
+                    code="no_price",
+                )
 
     def _target(self, names: tuple[str, ...], figures: Figures) -> Target | None:
         purpose, provider, model = names[:3]
