@@ -438,6 +438,21 @@ def test_a_backtest_grades_the_own_past(desk: Desk) -> None:
     assert "divided by that of repeating the last seven days" in " ".join(text.split())
 
 
+def test_a_backtest_of_many_parts_is_of_the_dearest(desk: Desk) -> None:
+    for agent, cost in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
+        desk.spend([cost] * 40, agent)
+    rows = desk.found("--backtest", "--by-agent", "--top", "2")["rows"]
+    assert list(dict.fromkeys(row["subject"] for row in rows)) == ["total", "agent:b", "agent:c"]
+
+
+@pytest.mark.parametrize("option", ["--next-week", "--next-month", "--days=3", "--to-period-end", "--fail-if-over"])
+def test_a_backtest_has_no_days_ahead_of_it(desk: Desk, option: str) -> None:
+    desk.spend([2.0, 1.0, 3.0, 2.0, 1.0, 1.0, 0.0] * 8)
+    result = desk.run("--backtest", option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--backtest and {option.partition('=')[0]} contradict each other" in result.stderr
+
+
 def test_a_backtest_of_less_than_28_days_is_refused(desk: Desk) -> None:
     desk.spend([1.0] * 27)
     result = desk.run("--backtest")

@@ -8,7 +8,7 @@ callmeter budget forecast --backtest
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Annotated
 
@@ -76,6 +76,9 @@ def forecast(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     most = amount_in(fail_if_over, "--fail-if-over", "usd")[0] if fail_if_over else None
+    if backtest:
+        ahead_of = {"--next-week": week, "--next-month": month, "--days": days, "--to-period-end": to_period_end}
+        _refuse_ahead({**ahead_of, "--fail-if-over": fail_if_over})
     clock, live = Clock(world, as_of), as_of is None and log is None
     flags = {"agent": by_agent, "purpose": by_purpose, "model": by_model}
     names = _names([*(name for name, wanted in flags.items() if wanted), *(by or ())], world.policy.aliases)
@@ -83,12 +86,14 @@ def forecast(
     now = past_of(usage, clock.now, world.paths, own=log is None)
     found = histories(usage, names, now)
     if backtest:
-        subjects = {"total": together(found.values())} | {
-            " ".join(f"{name}:{value}" for name, value in zip(names, values, strict=True)): history
+        past = {"total": together(found.values()).days(now.until)}
+        parts = {
+            " ".join(f"{name}:{value}" for name, value in zip(names, values, strict=True)): history.days(now.until)
             for values, history in sorted(found.items())
             if names
         }
-        past = {name: history.days(now.until) for name, history in subjects.items()}
+        dearest = sorted(parts, key=lambda name: -sum(filter(None, parts[name])))[:top]
+        past |= {name: days for name, days in parts.items() if name in dearest}
         show_usage(world, backtest_report(past, now.until - timedelta(1)), usage, log)
         return
     horizons = _horizons(now.today, week, month, days, world.policy.period if to_period_end else "")
@@ -112,6 +117,16 @@ def _horizons(today: date, week: bool, month: bool, days: int | None, period: st
     found += [next_month(today)] if month else []
     found += [next_days(today, days)] if days else []
     return found + ([to_end(today, period)] if period else [])
+
+
+def _refuse_ahead(options: Mapping[str, object]) -> None:
+    for option, given in options.items():
+        if given is not None and given is not False:
+            raise UsageError(
+                f"--backtest and {option} contradict each other",
+                "a backtest is of the past, always 7 and 28 days long",
+                code="contradiction",
+            )
 
 
 def _names(texts: Sequence[str], aliases: dict[str, str]) -> list[str]:
