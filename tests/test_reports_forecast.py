@@ -293,7 +293,9 @@ def test_a_used_up_quota_is_used_up_today() -> None:
 
 
 def test_quotas_in_calls_are_forecast_in_calls() -> None:
-    (found,) = exhaustions([limit(15, 5, unit="calls")], Pasts(at(daily([0.001] * 60))))
+    sent = daily([0.001] * 60)
+    unsent = [changed(record, id=f"{record.id} unsent", status="error", attempts=0) for record in sent]
+    (found,) = exhaustions([limit(15, 5, unit="calls")], Pasts(at([*sent, *unsent])))
     assert found.expected == 15
     assert found.chance is not None and 0.1 < found.chance < 0.6
 

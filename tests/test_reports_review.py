@@ -332,6 +332,16 @@ def test_a_daily_quota_shows_its_fullest_day_and_how_often_it_was_passed() -> No
     assert "Over the limit: agent:code per day (250%)." in board.lead
 
 
+@pytest.mark.parametrize("period", ["day", "month"])
+@pytest.mark.parametrize("subject", ["agent:code", "session:*"])
+def test_a_quota_of_calls_has_used_what_was_sent(subject: str, period: str) -> None:
+    tags = {"agent": "code", "session": "s-1"}
+    sent = [call(MONDAY, tags=tags), call(MONDAY, tags=tags, status="refused", cost=Decimal(0), attempts=1)]
+    unsent = [call(MONDAY, tags=tags, status="error", cost=Decimal(0), attempts=0)] * 2
+    report = of([*sent, *unsent], quotas=quotas({"subject": subject, "limit": 9, "unit": "calls", "period": period}))
+    assert cells(report.sections["quotas_calls"], "used") == [2]
+
+
 def test_the_quotas_of_sessions_do_not_hide_the_others() -> None:
     lines = [call(MONDAY, tags={"agent": "a", "session": f"s-{n}"}, cost=Decimal(n)) for n in range(12)]
     lines.append(call(MONDAY - DAY, tags={"agent": "a", "session": "old"}, cost=Decimal(20)))

@@ -41,8 +41,8 @@ class History:
         """Count one group of calls of one day, whose costs come from `origin`."""
         guess = figures.estimate_nano * figures.unknown // figures.calls if figures.unknown else 0
         self.amounts["usd"][day] += figures.nano + guess
-        self.amounts["tokens"][day] += figures.tokens_in + figures.tokens_out
-        self.amounts["calls"][day] += figures.calls
+        for unit in ("tokens", "calls"):
+            self.amounts[unit][day] += figures.amount(unit)
         self.guessed[day] += guess + (figures.nano if origin == "estimate" else 0)
         if figures.calls and (self.first is None or day < self.first):
             self.first = day

@@ -52,7 +52,7 @@ class Burn:
     def a_day(self, bucket: str, unit: str) -> Decimal:
         """What a bucket takes in a day."""
         figures = self._taken.get(bucket)
-        taken = 0 if figures is None else _amount(figures, unit)
+        taken = 0 if figures is None else figures.amount(unit)
         if figures is None or taken <= 0:
             return Decimal(0)
         if bucket in self._older or figures.first is None:
@@ -75,12 +75,6 @@ class Burn:
             for bucket in {quota.bucket(facts) for quota in self._quotas}:
                 if bucket is not None:
                     yield bucket, figures
-
-
-def _amount(figures: Figures, unit: str) -> int:
-    if unit == "usd":
-        return figures.nano
-    return figures.tokens_in + figures.tokens_out if unit == "tokens" else figures.sent
 
 
 def quota_reports(stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Report]:

@@ -17,7 +17,7 @@ from callmeter.reports.forecast_history import HISTORY, days_of, quality
 from callmeter.reports.forecast_model import Fit, Range, fit
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Usage
 from callmeter.words.period import Period, bucket
 
 PERIODS = ("day", "week", "month")
@@ -49,7 +49,7 @@ def suggestions(usage: Usage, tag: str, period: str, unit: str, now: datetime, z
     used: dict[str, Counter[str]] = {}
     past = Period(now - _PAST, now, "the past")
     for (value, day), figures in usage.groups((tag, "day"), period=past):
-        taken = _amount_of(figures, unit)
+        taken = figures.amount(unit)
         used.setdefault(TOTAL, Counter())[day] += taken
         if value != NONE:
             used.setdefault(f"{tag}:{value}", Counter())[day] += taken
@@ -152,9 +152,3 @@ def _rounded(amount: int) -> int:
     """Rounded up to two digits."""
     unit: int = 10 ** max(len(str(amount)) - 2, 0)
     return -(-amount // unit) * unit
-
-
-def _amount_of(figures: Figures, unit: str) -> int:
-    if unit == "usd":
-        return figures.nano
-    return figures.tokens_in + figures.tokens_out if unit == "tokens" else figures.sent

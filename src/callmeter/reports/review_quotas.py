@@ -99,15 +99,15 @@ class _Reader:
     def amounts(self, quota: Quota, period: Period) -> dict[str, int]:
         """What each bucket took, in the quota's unit."""
         sums: dict[str, int] = {}
-        if passes(quota) and quota.unit != "tokens" and not self._pools:
+        if passes(quota) and quota.unit == "usd" and not self._pools:
             # There may be a million sessions.
             for each in self._usage.spent((quota.subject.kind,), period=period):
                 name = quota.bucket({quota.subject.kind: each.names[0]}) if each.names[0] != NONE else None
                 if name is not None:
-                    sums[name] = each.nano if quota.unit == "usd" else each.calls
+                    sums[name] = each.nano
             return sums
         for name, _, figures in self.taken(quota, period):
-            sums[name] = sums.get(name, 0) + _amount(figures, quota.unit)
+            sums[name] = sums.get(name, 0) + figures.amount(quota.unit)
         return sums
 
     def taken(self, quota: Quota, period: Period, unit: str = "") -> Iterator[tuple[str, str, Figures]]:
@@ -143,7 +143,7 @@ def _within(quota: Quota, reader: _Reader, allowances: Allowances | None, span: 
     sums: dict[str, dict[str, int]] = {}
     for name, label, figures in reader.taken(quota, period, quota.period):
         by_window = sums.setdefault(name, {})
-        by_window[label] = by_window.get(label, 0) + _amount(figures, quota.unit)
+        by_window[label] = by_window.get(label, 0) + figures.amount(quota.unit)
     for name, by_window in sums.items():
         limits = {label: quota.limit + _granted(allowances, quota, name, *windows[label]) for label in by_window}
         fullest = max(by_window, key=lambda label: (Decimal(by_window[label]) / max(limits[label], 1), label))
@@ -177,12 +177,6 @@ def _pace(usage: Usage, end: datetime) -> Decimal:
     first = usage.reading.first
     age = Decimal((end - first) // timedelta(seconds=1)) / _DAY if first is not None else Decimal(0)
     return min(max(age, Decimal(1)), Decimal(7))
-
-
-def _amount(figures: Figures, unit: str) -> int:
-    if unit == "usd":
-        return figures.nano
-    return figures.calls if unit == "calls" else figures.tokens_in + figures.tokens_out
 
 
 def _granted(allowances: Allowances | None, quota: Quota, bucket_name: str, begin: int, end: int) -> int:
