@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -319,3 +320,20 @@ def test_the_installed_command_reads_a_pipe(run_callmeter: Run, home: Path) -> N
     done = run_callmeter("budget", "outcome", "record", "--from", "-", input="work_item,value\nS-1,2\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len((home / "outcomes.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_rows_come_from_a_pipe_with_a_name_too(call: Call, home: Path) -> None:
+    pipe = home / "rows"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("work_item,value\nS-1,3\n",))
+    writer.start()
+    result = call("outcome", "record", "--from", str(pipe))
+    writer.join()
+    assert (result.exit_code, result.output) == (0, "")
+    assert listed(call, "work_item", "value") == [("S-1", 3)]
+
+
+def test_rows_do_not_come_from_a_directory(call: Call, home: Path) -> None:
+    result = call("outcome", "record", "--from", str(home))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--from: {home} is a directory" in result.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
@@ -11,7 +10,7 @@ from callmeter.cli.outcome_rows import Reader
 from callmeter.cli.reading import Clock
 from callmeter.cli.world import World
 from callmeter.reports.outcomes import faults_note, standing
-from callmeter.store.files import open_to_read
+from callmeter.store.files import file_problem
 from callmeter.store.outcomes import Recorded, read_outcomes, record
 from callmeter.words.errors import Malformed, UsageError
 from callmeter.words.ids import uuid7
@@ -121,7 +120,13 @@ def _opened(world: World, source: str) -> BinaryIO:
         if stdin is None:
             raise UsageError("--from -: standard input is closed", "name a file, or pipe one in")
         return stdin.buffer
-    descriptor = open_to_read(source)
-    if descriptor is None:
-        raise UsageError(f"--from: there is no file {source}", "name a CSV or JSON lines file", code="no_file")
-    return os.fdopen(descriptor, "rb")
+    try:
+        # A pipe will do: `--from <(a query)`.
+        return open(source, "rb")
+    except FileNotFoundError:
+        problem = f"there is no file {source}"
+    except IsADirectoryError:
+        problem = f"{source} is a directory"
+    except OSError as error:
+        raise file_problem("read", source, error) from None
+    raise UsageError(f"--from: {problem}", "name a CSV or JSON lines file", code="no_file")
