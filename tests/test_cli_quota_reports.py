@@ -382,6 +382,15 @@ def test_an_allocation_is_shown_first_and_put_into_the_policy_on_demand(quota: Q
     assert [(row["now"], row["then"]) for row in report["rows"]][:2] == [(80, 40), (50, 30)]
 
 
+def test_an_entry_that_goes_before_the_strategy_is_named(quota: Quota, home: Path) -> None:
+    own = [{"subject": "agent:code", "limit": 40}, {"subject": "agent:code", "limit": 1, "period": "day"}]
+    (home / "budget.json").write_text(json.dumps({"quotas": own}))
+    plan = ("allocate", "--strategy", "equal_base_plus_merit", "--base", "20", "--agents", "code,docs")
+    text = " ".join(quota(*plan).stdout.split())
+    assert "Entries in `quotas` go before what the strategy gives: agent:code, $40.00." in text
+    assert "agent:docs $20.00" in text
+
+
 def test_another_strategy_takes_the_place_of_the_first(quota: Quota, home: Path) -> None:
     assert (
         quota("allocate", "--strategy", "dynamic", "--pool", "500", "--cap", "100", "--apply", "--yes").exit_code == 0

@@ -7,8 +7,10 @@ from callmeter.policy.document import Policy
 from callmeter.policy.quotas import Quota
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.words.money import amount_text
+from callmeter.words.wording import listed
 
 _SOURCES = ("allocations", "roles")
+_NAMED = 5
 
 
 def allocation_table(now: Policy, then: Policy) -> Report:
@@ -42,6 +44,19 @@ def _given(policy: Policy) -> dict[str, Quota]:
     return {str(quota.subject): quota for quota in policy.quotas if quota.source.startswith(_SOURCES)}
 
 
+def _own(policy: Policy) -> list[Quota]:
+    """Quotas of the same kind that entries of their own give instead."""
+    given = _given(policy)
+    kinds = {(quota.subject.kind, quota.period, quota.unit) for quota in given.values()}
+    return [
+        quota
+        for quota in policy.quotas
+        if (quota.subject.kind, quota.period, quota.unit) in kinds
+        and "*" not in quota.subject.value
+        and str(quota.subject) not in given
+    ]
+
+
 def _notes(policy: Policy) -> list[str]:
     strategy = policy.strategy
     if strategy is None:
@@ -55,6 +70,10 @@ def _notes(policy: Policy) -> list[str]:
             notes.append("That is more than the total, which stops everybody when it is used up.")
     if strategy.by_value:
         notes.append("The merit pool is to be shared out by recorded value; without any, whoever needs it draws on it.")
+    own = _own(policy)
+    if own:
+        said = listed([f"{quota.subject}, {amount_text(quota.limit, quota.unit)}" for quota in own], _NAMED)
+        notes.append(f"Entries in `quotas` go before what the strategy gives: {said}.")
     if all(quota.enforcement != "hard" for quota in _given(policy).values()):
         notes.append(f"These quotas are {policy.enforcement}: they stop no call until the policy says `hard`.")
     return notes
