@@ -7,7 +7,8 @@ from typing import Any
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Bucket, Quota, Stage, window_of
-from callmeter.reports.quota_bars import Burn, budgets, quota_reports, thresholds
+from callmeter.reports.burn import Burn
+from callmeter.reports.quota_bars import budgets, quota_reports, thresholds
 from callmeter.reports.report import Report
 from callmeter.words.money import NANO
 from callmeter.words.period import zone_named

@@ -13,6 +13,7 @@ from callmeter.reports.forecast_quotas import Exhaustion
 from callmeter.reports.forecast_words import chance_text, days_text, range_text, weekday_of
 from callmeter.reports.grouping import column_names, title_of
 from callmeter.reports.lost_days import lost_sentence
+from callmeter.reports.quota_choice import SECTIONS
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion, share_of
 from callmeter.words.instant import text_of
@@ -21,11 +22,6 @@ from callmeter.words.wording import capitalised, counted
 
 _DAY = timedelta(1)
 _MOST_SENTENCES = 5
-_UNITS = {
-    "usd": ("quotas", "Quotas"),
-    "tokens": ("quotas_tokens", "Quotas, in tokens"),
-    "calls": ("quotas_calls", "Quotas, in calls"),
-}
 _RANGE = [
     Column("expected", "expected", Kind.RATE),
     Column("median", "median", Kind.RATE, optional=5),
@@ -59,7 +55,7 @@ def forecast_page(
     total = forecasts[0].total
     sections = {"forecast": _sums(forecasts, by, now, top)} if total.fit else {}
     sections |= {f"{each.horizon.name}_days": _days(each) for each in forecasts if each.days}
-    for unit, (name, title) in _UNITS.items():
+    for unit, (name, title) in SECTIONS.items():
         chosen = [each for each in quotas if each.limit.unit == unit]
         if chosen:
             sections[name] = _quotas(title, unit, chosen)

@@ -12,18 +12,17 @@ from decimal import Decimal
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import UNITS
-from callmeter.reports.quota_choice import chosen, passes
+from callmeter.reports.burn import Burn
+from callmeter.reports.quota_choice import chosen
 from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import usd
 from callmeter.words.period import Period, bucket
-from callmeter.words.subject import Subject, matches
 
 OTHER = "other"
 TOP = 20
 MOST_QUOTAS = 100
 _WINDOWS = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
-_RECENT = 7
 _DAY = timedelta(days=1)
 _TICK = timedelta(microseconds=1)
 _TOKENS = ("in", "out", "cached", "cache_write", "reasoning")
@@ -64,15 +63,15 @@ def metrics(
     is None when nobody knows; `ledger_up` None without quotas."""
     by_status = usage.groups(("agent", "status"))
     total = summed(figures for _, figures in by_status)
-    agents = _named(((names[0], figures) for names, figures in by_status), ())
-    chosen = sorted(agents, key=lambda name: (-agents[name].nano, -agents[name].calls, name))[:top]
+    agents = _by_name((agent, figures) for (agent, _), figures in by_status)
+    dearest = sorted(agents, key=lambda name: (-agents[name].nano, -agents[name].calls, name))[:top]
     families = [
         _one("build_info", "The version of callmeter, as a label.", 1, (("version", version),)),
         _one("generated_timestamp_seconds", "When these figures were made.", _seconds(now)),
         *_log(usage, total),
         *_totals(total, by_status),
-        *_agents(_bounded(agents, chosen)),
-        *_windows(usage, now, chosen),
+        *_agents(_bounded(agents, dearest)),
+        *_windows(usage, now, dearest),
         *_periods(usage, now),
         *(_quotas(usage, stands, now) if stands else ()),
     ]
@@ -149,18 +148,18 @@ def _agents(agents: Mapping[str, Figures]) -> list[Family]:
     ]
 
 
-def _windows(usage: Usage, now: datetime, chosen: Sequence[str]) -> list[Family]:
+def _windows(usage: Usage, now: datetime, dearest: Sequence[str]) -> list[Family]:
     burn: list[tuple[Labels, Value]] = []
     errors: list[tuple[Labels, Value]] = []
     own_burn: list[tuple[Labels, Value]] = []
     own_errors: list[tuple[Labels, Value]] = []
     for name, length in _WINDOWS.items():
         groups = usage.groups(("agent",), period=Period(now - length, now + _TICK, name))
-        every = _named(((names[0], figures) for names, figures in groups), ())
+        every = {agent: figures for (agent,), figures in groups}
         total, label = summed(every.values()), ("window", name)
         burn.append(((label,), _a_day(total, length)))
         errors += [((label,), ratio) for ratio in _error_ratio(total)]
-        for agent, figures in _bounded(every, chosen).items():
+        for agent, figures in _bounded(every, dearest).items():
             own_burn.append(((("agent", agent), label), _a_day(figures, length)))
             own_errors += [((("agent", agent), label), ratio) for ratio in _error_ratio(figures)]
     return [
@@ -181,10 +180,8 @@ def _periods(usage: Usage, now: datetime) -> list[Family]:
 
 
 def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family]:
-    rates = _Rates(usage, now)
-    ranked = sorted(
-        stands, key=lambda stand: (rates.over(stand), -_filled(stand), stand.bucket.key, stand.quota.period)
-    )
+    burn = Burn((stand.quota for stand in stands), usage, now)
+    ranked = sorted(stands, key=lambda stand: (burn.over(stand), -_filled(stand), stand.bucket.key, stand.quota.period))
     told, rest = chosen(ranked, MOST_QUOTAS, lambda stand: stand.quota)
     found: dict[str, list[tuple[Labels, Value]]] = {name: [] for name in _QUOTA}
     for stand in told:
@@ -200,7 +197,7 @@ def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family
         for name, amount in figures.items():
             found[name].append((labels, usd(amount) if quota.unit == UNITS[0] else amount))
         found["used_ratio"].append((labels, _filled(stand)))
-        rate = rates.a_day(subject, quota.unit)
+        rate = burn.a_day(stand.bucket.key, quota.unit)
         if rate:
             found["days_left"].append((labels, (max(left, 0) / rate).quantize(Decimal("0.01"))))
         if stand.bucket.end:
@@ -223,45 +220,6 @@ _QUOTA = {
 }
 
 
-class _Rates:
-    """What a quota's subject took a day, in the last seven days; of what began later, since then. Of a shared pool
-    nobody can say."""
-
-    def __init__(self, usage: Usage, now: datetime) -> None:
-        self._usage = usage
-        self._now = now
-        self._kinds: dict[str, tuple[dict[str, Figures], dict[str, Figures]]] = {}
-
-    def a_day(self, key: str, unit: str) -> Decimal | None:
-        """In the quota's unit; None when nothing was taken."""
-        kind, _, value = key.partition(":")
-        if kind == "pool":
-            return None
-        recent, ever = self._figures(kind)
-        subject = Subject(kind, value)
-        fits = [name for name in recent if not value or name == value or matches(subject.value, name)]
-        taken = summed(recent[name] for name in fits)
-        amount = {"usd": taken.nano, "tokens": taken.tokens_in + taken.tokens_out, "calls": taken.calls}[unit]
-        first = min(filter(None, (ever[name].first for name in fits if name in ever)), default=None)
-        if amount <= 0 or first is None:
-            return None
-        age = Decimal((self._now - parse_instant(first)) // timedelta(seconds=1)) / 86_400
-        return amount / min(max(age, Decimal(1)), Decimal(_RECENT))
-
-    def over(self, stand: Stand) -> bool:
-        """Whether it is about a session, or the like, that made no call in those days and makes none now."""
-        kind, _, value = stand.bucket.key.partition(":")
-        return passes(stand.quota) and not stand.held and value not in self._figures(kind)[0]
-
-    def _figures(self, kind: str) -> tuple[dict[str, Figures], dict[str, Figures]]:
-        if kind not in self._kinds:
-            by = () if kind == "total" else (kind,)
-            since = Period(self._now - _RECENT * _DAY, self._now + _TICK, "")
-            recent, ever = (self._usage.groups(by, period=period) for period in (since, Period(None, None, "")))
-            self._kinds[kind] = ({"".join(n): one for n, one in recent}, {"".join(n): one for n, one in ever})
-        return self._kinds[kind]
-
-
 def _one(name: str, help: str, value: Value, labels: Labels = (), kind: str = "gauge") -> Family:
     return Family(name, kind, help, [(labels, value)])
 
@@ -271,17 +229,17 @@ def _rate(name: str, help: str, groups: Mapping[Labels, Figures]) -> Family:
     return Family(name, "gauge", help, [(label, usd(rate)) for label, rate in rates if rate is not None])
 
 
-def _named(groups: Iterable[tuple[str, Figures]], start: Sequence[str]) -> dict[str, Figures]:
-    found = {name: Figures() for name in start}
+def _by_name(groups: Iterable[tuple[str, Figures]], names: Sequence[str] = ()) -> dict[str, Figures]:
+    """The sum of the groups of each name, in the order in which they come; `names` first, with groups or without."""
+    found = {name: Figures() for name in names}
     for name, figures in groups:
         found.setdefault(name, Figures()).merge(figures)
     return found
 
 
-def _bounded(groups: Mapping[str, Figures], chosen: Sequence[str]) -> dict[str, Figures]:
-    """The chosen ones by name, whether they have anything or not; all others as one, which one of that name joins."""
-    rest = [(OTHER, figures) for name, figures in groups.items() if name not in chosen]
-    return _named([*((name, groups[name]) for name in chosen if name in groups), *rest], chosen)
+def _bounded(groups: Mapping[str, Figures], names: Sequence[str]) -> dict[str, Figures]:
+    """The groups of these names, and all others as one, which a group of that name joins."""
+    return _by_name(((name if name in names else OTHER, figures) for name, figures in groups.items()), names)
 
 
 def _a_day(figures: Figures, length: timedelta) -> Decimal:

@@ -1,4 +1,4 @@
-"""Which quotas a short list has room for: one for each session must not hide all the others."""
+"""Which quotas a short list has room for, one for each session must not hide all the others; and in which section."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import TypeVar
 from callmeter.policy.quotas import Quota
 
 _OF_EACH = 5
+# By unit, the name and the title of the section that its quotas stand in.
+SECTIONS = {
+    "usd": ("quotas", "Quotas"),
+    "tokens": ("quotas_tokens", "Quotas, in tokens"),
+    "calls": ("quotas_calls", "Quotas, in calls"),
+}
 
 _Ranked = TypeVar("_Ranked")
 

@@ -14,27 +14,20 @@ from decimal import Decimal
 
 from callmeter.policy.grants import Allowances
 from callmeter.policy.quotas import SHORT_PERIODS, Quota, window_of
+from callmeter.reports.burn import FARTHEST, RECENT
 from callmeter.reports.grouping import NONE
-from callmeter.reports.quota_choice import chosen, passes
+from callmeter.reports.quota_choice import SECTIONS, chosen, passes
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.period import Period, bucket, bucket_label
 
 _MOST = 10
-_RECENT = timedelta(days=7)
 _DAY = 86_400
-# Of what never resets: a week says nothing about times beyond a year.
-_FARTHEST = Decimal(366)
 _TICK = timedelta(microseconds=1)
 _TENTH = Decimal("0.1")
 _THOUSANDTH = Decimal("0.001")
 _SIZES = ("hour", "day", "week", "month", "year", "life")
-_UNITS = {
-    "usd": ("quotas", "Quotas"),
-    "tokens": ("quotas_tokens", "Quotas, in tokens"),
-    "calls": ("quotas_calls", "Quotas, in calls"),
-}
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def levels(usage: Usage, quotas: Sequence[Quota], allowances: Allowances | None,
 def quota_tables(found: Sequence[Level], span: Span) -> dict[str, Report]:
     """A section for each unit that has quotas, ten rows at most, of each session's or the like five."""
     sections = {}
-    for unit, (name, title) in _UNITS.items():
+    for unit, (name, title) in SECTIONS.items():
         every = [level for level in found if level.quota.unit == unit]
         if every:
             sections[name] = _table(title, unit, every, span)
@@ -160,13 +153,13 @@ def _over(quota: Quota, reader: _Reader, allowances: Allowances | None) -> Itera
     if passes(quota):
         lived = reader.amounts(quota, span.period)
         sums = {name: used for name, used in sums.items() if name in lived}
-    recent = reader.amounts(quota, Period(span.end - _RECENT, span.end, ""))
+    recent = reader.amounts(quota, Period(span.end - timedelta(days=RECENT), span.end, ""))
     for name, used in sums.items():
         limit = quota.limit + _granted(allowances, quota, name, begin, end or int(span.end.timestamp()))
         rate = recent.get(name, 0) / reader.days
         lasts = (limit - used) / rate if rate > 0 and limit > used else None
         resets = datetime.fromtimestamp(end, UTC) if end else None
-        horizon = _FARTHEST if resets is None else Decimal((resets - span.end) // _TICK) / 1_000_000 / _DAY
+        horizon = Decimal(FARTHEST) if resets is None else Decimal((resets - span.end) // _TICK) / 1_000_000 / _DAY
         if lasts is not None and lasts >= horizon:
             lasts = None
         yield Level(quota, name, used, limit, lasts=lasts and lasts.quantize(_TENTH), resets=resets)
@@ -176,7 +169,7 @@ def _pace(usage: Usage, end: datetime) -> Decimal:
     """The days that the pace is taken from: seven, or those since the log began, but never less than one."""
     first = usage.reading.first
     age = Decimal((end - first) // timedelta(seconds=1)) / _DAY if first is not None else Decimal(0)
-    return min(max(age, Decimal(1)), Decimal(7))
+    return min(max(age, Decimal(1)), Decimal(RECENT))
 
 
 def _granted(allowances: Allowances | None, quota: Quota, bucket_name: str, begin: int, end: int) -> int:

@@ -15,8 +15,9 @@ from decimal import Decimal
 from callmeter.policy.decision import Stand
 from callmeter.policy.grants import Allowances
 from callmeter.reports.advice import Basis, advice
+from callmeter.reports.burn import Burn
 from callmeter.reports.grouping import bound_text, time_text
-from callmeter.reports.quota_bars import Burn, budgets, quota_reports, thresholds
+from callmeter.reports.quota_bars import budgets, quota_reports, thresholds
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.requests import requests
 from callmeter.reports.sums import FAILED, apportion, share_of
@@ -75,7 +76,7 @@ def status(
 ) -> Board:
     """The status at `spans.now`; where quotas stand (`stands`), what was asked and frozen (`allowances`), and whether
     any quota is hard (`enforced`), as they are then."""
-    burn = Burn({stand.quota: None for stand in stands}, usage, spans.now)
+    burn = Burn((stand.quota for stand in stands), usage, spans.now)
     live = [stand for stand in stands if not burn.over(stand)]
     sums = _Stretches(usage, spans)
     month = sums.of(spans.named["this month"])
