@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from decimal import Decimal
 
 from callmeter.reports.report import Cell, Column, Kind
-from callmeter.reports.sums import share_of
+from callmeter.reports.sums import relative, share_of
 from callmeter.reports.usage import Figures
 
 P95 = (95,)
@@ -91,13 +90,10 @@ def figures_of(figures: Figures, units: int | None) -> dict[str, Cell]:
 def compared(now: Figures, before: Figures) -> dict[str, Cell]:
     """The cells that tell how a group has changed. Without a known cost on either side there is no difference."""
     difference = None if now.cost is None or before.cost is None else now.nano - before.nano
-    change = None
-    if difference is not None and before.nano > 0:
-        change = (Decimal(difference) / before.nano).quantize(Decimal("0.001"))
     return {
         "cost_before": before.cost,
         "difference": difference,
-        "change": change,
+        "change": None if difference is None else relative(now.nano, before.nano),
         "calls_before": before.calls,
         "news": GONE if not now.lines else None if before.lines else NEW,
     }

@@ -17,10 +17,11 @@ from callmeter.reports.change import Rates
 from callmeter.reports.report import Board, Report
 from callmeter.reports.review_causes import causes, in_words, signed
 from callmeter.reports.review_events import KeyAge, decisions, keys_due
-from callmeter.reports.review_groups import DIMENSIONS, Groups, by_group, by_part, course, groups_of, relative
+from callmeter.reports.review_groups import DIMENSIONS, Groups, by_group, by_part, course, groups_of
 from callmeter.reports.review_quotas import Level, levels, quota_tables, subject_of
 from callmeter.reports.review_span import Span
 from callmeter.reports.review_trouble import origin, trouble
+from callmeter.reports.sums import relative
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import text_of
 from callmeter.words.money import more_or_less, shown, usd
@@ -127,7 +128,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
 
 
 def subject_line(board: Board) -> str:
-    """What a mail with this review is about: `LLM spend 2026-W46: $41.20 (+12%)`."""
+    """What a mail with this review is about: `LLM spend 2026-W46: 41.20 USD (+12%)`."""
     facts = board.facts
     cost, change = facts["cost"], facts["change"]
     money = f"{cost:.2f} USD" if isinstance(cost, Decimal) else "cost unknown"

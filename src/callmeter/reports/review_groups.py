@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 
 from callmeter.reports.grouping import NONE, title_of
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
-from callmeter.reports.sums import apportion, share_of
+from callmeter.reports.sums import apportion, relative, share_of
 from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.period import Period, bucket_label
 
 _MOST = 10
-_THOUSANDTH = Decimal("0.001")
 DIMENSIONS = {
     "agent": ("agents", "By agent"),
     "purpose": ("purposes", "By purpose"),
@@ -29,11 +27,6 @@ Groups = Mapping[str, Figures]
 def groups_of(usage: Usage, key: str, span: Span) -> Groups:
     """The figures of each group of a span."""
     return {names[0]: figures for names, figures in usage.groups((key,), period=span.period)}
-
-
-def relative(now: int, before: int) -> Decimal | None:
-    """By what share a sum of money grew; None when there is nothing to compare with."""
-    return (Decimal(now - before) / before).quantize(_THOUSANDTH) if before > 0 else None
 
 
 def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:

@@ -20,7 +20,7 @@ from callmeter.reports.grouping import bound_text, time_text
 from callmeter.reports.quota_bars import budgets, quota_reports, thresholds
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.requests import requests
-from callmeter.reports.sums import FAILED, apportion, share_of
+from callmeter.reports.sums import FAILED, apportion, relative, share_of
 from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.period import Period, bucket, bucket_label
@@ -91,7 +91,7 @@ def status(
     if month.refused:
         said.append(f"This month {counted(month.refused, 'call')} refused before anything was sent.")
     return Board(
-        title=f"Where we stand, {_local(spans.now, spans.zone):%Y-%m-%d %H:%M} ({spans.zone})",
+        title=f"Where we stand, {spans.now.astimezone(spans.zone):%Y-%m-%d %H:%M} ({spans.zone})",
         sections={
             "spend": _spend(sums, spans),
             **_pending(allowances, said),
@@ -100,7 +100,7 @@ def status(
             "agents": _agents(sums, spans),
             "rate": _rate(sums, spans),
             "errors": _errors(_failed(usage, spans), spans.zone),
-            "advice": advice(_figures(sums, spans, stands, enforced)),
+            "advice": advice(_basis(sums, spans, stands, enforced)),
         },
         notes=said,
         facts={
@@ -164,7 +164,6 @@ def _spend(sums: _Stretches, spans: Spans) -> Report:
     rows = []
     for name, span in spans.named.items():
         now, before = sums.of(span), sums.of(spans.before[name])
-        change = Decimal(now.nano - before.nano) / before.nano if before.nano > 0 and now.cost is not None else None
         rows.append(
             Row(
                 {
@@ -174,7 +173,7 @@ def _spend(sums: _Stretches, spans: Spans) -> Report:
                     "calls": now.calls,
                     "errors": now.errors,
                     "before": before.cost if before.calls else None,
-                    "change": change and change.quantize(Decimal("0.001")),
+                    "change": None if now.cost is None else relative(now.nano, before.nano),
                 }
             )
         )
@@ -276,7 +275,7 @@ def _pending(allowances: Allowances | None, notes: list[str]) -> dict[str, Repor
     return found
 
 
-def _figures(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bool) -> Basis:
+def _basis(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bool) -> Basis:
     spans_of_days = zip(spans.weeks, spans.weeks[1:], strict=False)
     days = [span for span in spans_of_days if (sums.first or "~") < bound_text(span[1])]
     spent = [sums.day(start).nano for start, _ in days]
@@ -299,19 +298,18 @@ def _figures(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: 
 
 
 def _errors(errors: Sequence[UsageRecord], zone: tzinfo) -> Report:
+    times = [parse_instant(time_text(record)).astimezone(zone) for record in errors]
     rows = [
         Row(
             {
-                "time": _local(parse_instant(time_text(record)), zone)
-                .isoformat(timespec="milliseconds")
-                .replace("+00:00", "Z"),
+                "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "agent": record.tags.get("agent"),
                 "model": record.model,
                 "status": record.status,
                 "error": record.error,
             }
         )
-        for record in errors
+        for record, time in zip(errors, times, strict=True)
     ]
     columns = [
         Column("time", "time", Kind.INSTANT),
@@ -321,7 +319,3 @@ def _errors(errors: Sequence[UsageRecord], zone: tzinfo) -> Report:
         Column("error", "error", Kind.TEXT, quiet=True),
     ]
     return Report("Last errors", columns, rows)
-
-
-def _local(instant: datetime, zone: tzinfo) -> datetime:
-    return instant.astimezone(zone)

@@ -1,4 +1,4 @@
-"""What a sum is made of: calls that failed, and shares that make 100 % together."""
+"""What a sum is made of: calls that failed, shares that make 100 % together; and by how much it changed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from decimal import Decimal
 
 # Calls that brought no whole answer, though nobody asked for their end. `unknown` is a process that died.
 FAILED = frozenset(("error", "timeout", "truncated", "unknown"))
+_THOUSANDTH = Decimal("0.001")
 
 
 def apportion(parts: Sequence[int], total: int, units: int) -> list[int]:
@@ -21,6 +22,12 @@ def apportion(parts: Sequence[int], total: int, units: int) -> list[int]:
     for index in sorted(range(len(parts)), key=lambda index: -remainders[index])[: units - sum(shares)]:
         shares[index] += 1
     return shares
+
+
+def relative(now: int, before: int) -> Decimal | None:
+    """By what share a sum of money changed, to a tenth of a per cent (0.12 is 12 % more); None when there is nothing
+    above 0 to compare with."""
+    return (Decimal(now - before) / before).quantize(_THOUSANDTH) if before > 0 else None
 
 
 def share_of(units: int) -> Decimal:
