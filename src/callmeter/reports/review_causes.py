@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 from callmeter.reports.change import OTHER, Change, Rates, Served, change
@@ -20,7 +21,6 @@ _NAMES = {
     "price": "prices paid",
     OTHER: "not of any call",
 }
-METHOD = "shapley"
 _Sides = dict[Served, tuple[Figures, Figures]]
 
 
@@ -60,7 +60,7 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
         named = listed(unlisted, 3)
         notes.append(f"No list price for {named}: how long the answers are, and the cache, count as price there.")
     facts = {
-        "method": METHOD,
+        "method": "shapley",
         "models": [
             {"provider": served[0], "model": served[1], "difference": usd(pair[1].nano - pair[0].nano)}
             for served, pair in sorted(sides.items(), key=lambda each: -abs(each[1][1].nano - each[1][0].nano))
@@ -95,7 +95,7 @@ def signed(nano: int) -> str:
 def _tokens(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
     """How large the calls were of the model whose calls moved the sum most by it. Those of all models together can
     have become smaller while each model's became larger."""
-    most = _largest(found, "tokens")
+    most = _largest(_parts(found, "tokens"))
     named = f"{most[1] or NONE}: " if most is not None and len(sides) > 1 else ""
     old, new = map(_sizes, sides[most] if most is not None else whole)
     return f"{named}{new[0]:,} tokens in and {new[1]:,} out a call, {old[0]:,} and {old[1]:,} before"
@@ -106,14 +106,18 @@ def _sizes(figures: Figures) -> tuple[int, int]:
     return round(Fraction(figures.tokens_in, calls)), round(Fraction(figures.tokens_out, calls))
 
 
-def _largest(found: Change, cause: str) -> Served | None:
-    """The model by which a cause moved the sum most; None when it did by none."""
-    parts = {served: parts[cause] for served, parts in found.models.items() if round(parts[cause])}
-    return max(parts, key=lambda served: (abs(parts[served]), served)) if parts else None
+def _parts(found: Change, cause: str) -> dict[Served, Fraction]:
+    """The models by which a cause moved the sum, and by how much."""
+    return {served: parts[cause] for served, parts in found.models.items() if round(parts[cause])}
+
+
+def _largest(parts: Mapping[Served, Fraction]) -> Served | None:
+    """The model that moved the sum most; None when none did."""
+    return max(parts, key=lambda served: (abs(parts[served]), served), default=None)
 
 
 def _cached(figures: Figures) -> str:
-    return f"{Fraction(100 * figures.tokens_cached, figures.tokens_in).__round__()}%" if figures.tokens_in > 0 else "0%"
+    return f"{round(Fraction(100 * figures.tokens_cached, figures.tokens_in))}%" if figures.tokens_in > 0 else "0%"
 
 
 def _mix(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
@@ -142,8 +146,8 @@ def _per_cent(share: Fraction) -> str:
 
 def _price(found: Change) -> str:
     """The model whose price moved the sum most."""
-    parts = {served: parts["price"] for served, parts in found.models.items() if round(parts["price"])}
-    if not parts:
+    parts = _parts(found, "price")
+    most = _largest(parts)
+    if most is None:
         return "each model cost what it did before"
-    most = max(parts, key=lambda served: (abs(parts[served]), served))
     return f"{'most of it ' if len(parts) > 1 else ''}{most[1] or NONE}: {signed(round(parts[most]))}"
