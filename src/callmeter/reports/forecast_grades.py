@@ -57,7 +57,13 @@ class Grade:
     @property
     def inside(self) -> bool:
         """Whether it came to something in the range that had 8 chances in 10."""
-        return self.said.likely[0] <= self.outcome <= self.said.likely[1]
+        return self.verdict == "inside"
+
+    @property
+    def verdict(self) -> str:
+        """Where the outcome lies: `below`, `inside` or `above` that range."""
+        low, high = self.said.likely
+        return "below" if self.outcome < low else "above" if self.outcome > high else "inside"
 
 
 def said_by(forecast: Forecast, by: Sequence[str], made_at: str) -> list[Said]:
@@ -106,10 +112,9 @@ def grade_sentence(grade: Grade) -> str:
     """`For 2026-11-16 to 2026-11-22 we said $41.20 ($33 to $52), it came to $44.87: inside.`"""
     said = grade.said
     whose = f", {said.subject}," if said.by else ""
-    verdict = "inside" if grade.inside else "above" if grade.outcome > said.likely[1] else "below"
     return (
         f"For {days_text(said.first, said.last)}{whose} we said {shown(said.expected)} ({range_text(*said.likely)}), "
-        f"it came to {shown(grade.outcome)}: {verdict}."
+        f"it came to {shown(grade.outcome)}: {grade.verdict}."
     )
 
 

@@ -97,7 +97,7 @@ def _graded(graded: Sequence[Grade], unknown: bool) -> Report:
                 "high_80": each.said.likely[1],
                 "outcome": each.outcome,
                 "difference": each.outcome - each.said.expected,
-                "verdict": "inside" if each.inside else "above" if each.outcome > each.said.likely[1] else "below",
+                "verdict": each.verdict,
             }
         )
         for each in graded[:_MOST]
