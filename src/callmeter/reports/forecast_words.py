@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from callmeter.words.money import shown
+from callmeter.words.money import NANO, shown
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_TEN_DOLLARS = 10_000_000_000
+_TEN_DOLLARS = 10 * NANO
 
 
 def chance_text(chance: Decimal | float) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from callmeter.reports.report import Column, Kind, Report, Row
-from callmeter.words.money import shown
+from callmeter.words.money import NANO, shown
 from callmeter.words.wording import counted
 
 UNUSED = timedelta(days=30)
 _EXPIRING = timedelta(days=14)
-_FLOOR = 1_000_000_000
+# A week that costs more than three of the usual ones is told only if it costs so much more.
+_FLOOR = NANO
 
 
 @dataclass(frozen=True)
