@@ -24,7 +24,7 @@ from decimal import Decimal
 from pathlib import Path
 from statistics import median
 
-from callmeter.reports.anomalies import findings
+from callmeter.reports.anomalies import examine
 from callmeter.reports.anomaly_days import Event, shifts, spikes, told_once
 from callmeter.reports.anomaly_finding import Finding, Scope
 from callmeter.words.instant import text_of
@@ -258,7 +258,7 @@ class MadeLog:
         """What the command finds."""
         end = BEGUN + timedelta(LOG_DAYS)
         scope = Scope(end, UTC, Period(end - timedelta(LOG_JUDGED), end, ""))
-        return findings(PlainUsage(self.records), scope)
+        return list(examine(PlainUsage(self.records), scope).findings)
 
 
 def _repriced(record: UsageRecord, cost: Decimal) -> UsageRecord:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from callmeter.cli.app import app
 from callmeter.cli.world import World
 from callmeter.flows.anomalies import tell
-from callmeter.reports.anomalies import findings
+from callmeter.reports.anomalies import examine
 from callmeter.reports.anomaly_finding import Finding, Scope
 from callmeter.store.audit import append_event, read_events, verify
 from callmeter.words.errors import CallmeterError
@@ -161,7 +161,7 @@ def test_looking_only_tells_nobody(call: Call, home: Path, spiked: MadeLog) -> N
 
 
 def test_who_is_killed_before_the_audit_line_leaves_it_to_the_next_one(tmp_path: Path, spiked: MadeLog) -> None:
-    found = findings(PlainUsage(spiked.records), Scope(NOW, period=Period(day(20), NOW, "")))
+    found = examine(PlainUsage(spiked.records), Scope(NOW, period=Period(day(20), NOW, ""))).findings
     path = str(tmp_path / "audit.jsonl")
     alerted: list[str] = []
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from callmeter.policy.document import parse_policy
 from callmeter.policy.prices import PER_TOKEN
-from callmeter.reports.anomalies import anomaly_report, examine, findings
+from callmeter.reports.anomalies import anomaly_report, examine
 from callmeter.reports.anomaly_days import shifts, spikes, told_once
 from callmeter.reports.anomaly_finding import Finding, Floors, Scope, breakdown
 from callmeter.words.money import NANO, usd
@@ -27,7 +27,7 @@ SCOPE = Scope(day(DAYS), UTC, Period(day(DAYS - 28), day(DAYS), "four weeks"))
 
 
 def found_in(log: MadeLog, scope: Scope = SCOPE) -> list[Finding]:
-    return findings(PlainUsage(log.records, scope.zone), scope)
+    return list(examine(PlainUsage(log.records, scope.zone), scope).findings)
 
 
 def one(found: list[Finding], kind: str) -> Finding:
@@ -354,9 +354,9 @@ def test_lines_after_the_moment_change_nothing(quiet: MadeLog) -> None:
         for at in log.times(number, 400):
             log.call(at, "code", f"s-{number}")
     now = day(DAYS)
-    before = findings(PlainUsage(log.records, UTC, now), SCOPE)
+    before = examine(PlainUsage(log.records, UTC, now), SCOPE).findings
     log.lines = [line for line, record in zip(log.lines, log.records, strict=True) if record.instant <= now]
-    assert findings(PlainUsage(log.records, UTC, now), SCOPE) == before != []
+    assert examine(PlainUsage(log.records, UTC, now), SCOPE).findings == before != []
 
 
 def test_the_floor_is_a_hundredth_of_a_months_quota() -> None:
@@ -485,5 +485,5 @@ def test_a_zombie_is_found_whatever_its_agent_is_called(agent: str) -> None:
     log = MadeLog().quiet(40, (agent, "other"))
     for hour in range(0, 5 * 24, 2):
         log.call(day(32, hour), agent, " zz*", cost=Decimal("0.5"))
-    found = findings(PlainUsage(log.records), Scope(day(40), period=Period(day(12), day(40), "")))
+    found = examine(PlainUsage(log.records), Scope(day(40), period=Period(day(12), day(40), ""))).findings
     assert [(each.kind, each.subject) for each in found if each.kind == "zombie"] == [("zombie", "session: zz*")]

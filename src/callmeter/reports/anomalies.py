@@ -60,11 +60,6 @@ def examine(usage: Usage, scope: Scope) -> Examined:
     return Examined(found, judged, unread, zombies)
 
 
-def findings(usage: Usage, scope: Scope) -> list[Finding]:
-    """What was found, the dearest first."""
-    return list(examine(usage, scope).findings)
-
-
 def anomaly_report(found: Sequence[Finding], scope: Scope, examined: Examined | None = None) -> Report:
     """A row for each finding, in the given order. `examined` adds what was judged."""
     rows = [

@@ -3,14 +3,13 @@ tags show it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 
 from callmeter.reports.anomaly_days import (
-    Day,
     Event,
+    Tables,
     all_days,
     amounts,
     shifts,
@@ -39,9 +38,10 @@ from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown
 from callmeter.words.wording import counted
 
+# Days before an event that it is compared with.
 _BEFORE = 28
-_WORTH_TELLING = 0.1
-_OWN_SHARE = 0.4
+# Per cent: a cause is told that made so much of the difference, and a session that took so much of the event.
+_WORTH_TELLING, _OWN_SHARE = 10, 40
 _CAUSES = {
     "volume": ("more calls", "fewer calls"),
     "tokens": ("larger calls", "smaller calls"),
@@ -50,7 +50,6 @@ _CAUSES = {
     "price": ("higher prices", "lower prices"),
     OTHER: ("charges without calls", "credits without calls"),
 }
-Tables = Mapping[str, Mapping[str, Mapping[date, Day]]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Judged:
 
 
 def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Finding], Judged]:
-    """Spikes and shifts. `tables` has the days of each value of each grouping."""
+    """Spikes and shifts, and how many subjects were judged. `tables` are the days from 366 before the period on."""
     seen: list[Seen[Event]] = []
     judged = short = 0
     every = all_days(next(iter(tables.values()), {}))
@@ -105,23 +104,21 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
     where = condition(seen.kind, seen.value)
     subject = subject_of(seen.kind, seen.value)
     span = "day" if event.days == 1 else f"{event.days} days"
-    parts = [f"{times(event.actual, event.usual.mean)} × what was expected of the {span}"]
+    evidence = [f"{times(event.actual, event.usual.mean)} × what was expected of the {span}"]
     if event.last == scope.until:
-        parts[0] += ", and the day is not over"
-    why = _why(usage, scope, event, where)
-    if why:
-        parts.append(why)
+        evidence[0] += ", and the day is not over"
+    evidence += filter(None, [_why(usage, scope, event, where)])
     session, figures = _largest_session(usage, scope, seen)
-    alone = figures is not None and figures.nano >= _OWN_SHARE * event.actual
-    if figures is not None and alone:
-        parts.append(f"session {session} alone took {shown(figures.nano)} in {counted(figures.calls, 'call')}")
+    alone = figures if figures is not None and figures.nano * 100 >= _OWN_SHARE * event.actual else None
+    if alone is not None:
+        evidence.append(f"session {session} alone took {shown(alone.nano)} in {counted(alone.calls, 'call')}")
     if seen.also:
-        parts.append(f"shows in {', '.join(seen.also)} too")
+        evidence.append(f"shows in {', '.join(seen.also)} too")
     guessed = _estimated(tables, seen)
     if guessed * 100 >= event.actual:
-        parts.append(f"{guessed * 100 // event.actual}% of it is estimated")
+        evidence.append(f"{guessed * 100 // event.actual}% of it is estimated")
     command = ""
-    if figures is not None and alone and scope.lasts(figures.last or ""):
+    if alone is not None and scope.lasts(alone.last or ""):
         command = freeze("session", session, f"{seen.name} of {subject} on {last}")
     elif event.last == scope.until:
         command = freeze(seen.kind, seen.value, f"{seen.name} on {last}")
@@ -135,7 +132,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
         *event.usual.nearly_sure,
         event.actual,
         event.excess,
-        "; ".join(parts),
+        "; ".join(evidence),
         command or breakdown(scope, by, where, first, last),
         tuple(seen.also),
     )
@@ -154,7 +151,7 @@ def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str]) -> str:
     told = [
         f"{shown(abs(part) // _BEFORE)} {'from' if part > 0 else 'less from'} {_CAUSES[cause][part < 0]}"
         for cause, part in parts
-        if abs(part) >= _WORTH_TELLING * abs(found.total) and part
+        if part and abs(part) * 100 >= _WORTH_TELLING * abs(found.total)
     ]
     return ", ".join(told)
 

@@ -45,6 +45,8 @@ class Day:
 
 
 Days = Mapping[date, Day]
+# By grouping, the days of each of its values.
+Tables = Mapping[str, Mapping[str, Days]]
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,10 @@ def read_days(usage: Usage, name: str, period: Period, where: Sequence[str]) -> 
     return found
 
 
-def all_days(tables: Mapping[str, Days]) -> dict[date, Day]:
+def all_days(values: Mapping[str, Days]) -> dict[date, Day]:
     """The days of all values together."""
     found: dict[date, Day] = {}
-    for days in tables.values():
+    for days in values.values():
         for day, each in days.items():
             total = found.setdefault(day, Day())
             total.nano += each.nano

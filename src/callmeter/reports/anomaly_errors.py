@@ -8,8 +8,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from math import sqrt
 
-from callmeter.reports.anomaly_costs import Tables
-from callmeter.reports.anomaly_days import Day
+from callmeter.reports.anomaly_days import Days, Tables
 from callmeter.reports.anomaly_finding import (
     STORM,
     Finding,
@@ -50,9 +49,9 @@ class _Storm:
 
 
 def error_storms(usage: Usage, scope: Scope, tables: Tables) -> list[Finding]:
-    """The storms in the period. `tables` has the days of each value of each grouping."""
+    """The storms in the period. `tables` are the days from 366 before it on."""
     seen: list[Seen[_Storm]] = []
-    for kind, values in sorted(tables.items(), key=lambda each: (*_CAUSES, each[0]).index(each[0])):
+    for kind, values in sorted(tables.items(), key=_rank):
         suspects = {value: found for value, days in values.items() if (found := _suspect_days(days, scope))}
         if not suspects:
             continue
@@ -65,7 +64,13 @@ def error_storms(usage: Usage, scope: Scope, tables: Tables) -> list[Finding]:
     return [_finding(usage, scope, each) for each in kept]
 
 
-def _suspect_days(days: Mapping[date, Day], scope: Scope) -> dict[str, float]:
+def _rank(table: tuple[str, object]) -> int:
+    """Likely causes come first, in their order."""
+    kind = table[0]
+    return _CAUSES.index(kind) if kind in _CAUSES else len(_CAUSES)
+
+
+def _suspect_days(days: Days, scope: Scope) -> dict[str, float]:
     """Days with enough errors, and which share of the calls failed on the days before them."""
     found = {}
     for day, each in days.items():
@@ -82,6 +87,7 @@ def _suspect_days(days: Mapping[date, Day], scope: Scope) -> dict[str, float]:
 def _hours(
     usage: Usage, scope: Scope, kind: str, suspects: Mapping[str, Mapping[str, float]]
 ) -> dict[str, dict[str, Figures]]:
+    """The hours of each value's suspect days."""
     every = sorted({day for days in suspects.values() for day in days})
     period = days_period(date.fromisoformat(every[0]), date.fromisoformat(every[-1]), usage.zone)
     where = scope.narrowed([f"{kind}={value}" for value in suspects])
@@ -135,7 +141,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[_Storm]) -> Finding:
     if seen.also:
         parts.append(f"shows in {', '.join(seen.also)} too")
     command = ""
-    if last >= scope.minute(scope.now - _GAP) and seen.kind in ("agent", "model", "provider", "key"):
+    if last >= scope.minute(scope.now - _GAP) and seen.kind in _CAUSES:
         command = freeze(seen.kind, seen.value, f"error storm since {first}")
     return Finding(
         scope.id(STORM, subject, first),

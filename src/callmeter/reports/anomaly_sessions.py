@@ -191,7 +191,7 @@ def _zombie(scope: Scope, sessions: Mapping[Name, Part], name: Name, part: Part)
     usual = round(median(each.nano for each in others)) if others else 0
     days = part.open / _DAY
     evidence = [
-        f"open for {days:.1f} days and never silent for more than 6 hours",
+        f"open for {days:.1f} days and never silent for more than {_ZOMBIE_SILENT // _HOUR} hours",
         f"{shown(round(part.nano / days))} a day in {counted(part.calls, 'call')}",
     ]
     if others:
