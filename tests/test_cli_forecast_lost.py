@@ -52,7 +52,7 @@ class Desk:
     def garble(self, since: str, until: str) -> None:
         """Make lines of some days unreadable."""
         lines = self.log.read_bytes().splitlines(keepends=True)
-        hit = [since <= json.loads(line)["timestamp"] < until for line in lines]
+        hit = [line.startswith(b"{") and since <= json.loads(line)["timestamp"] < until for line in lines]
         self.log.write_bytes(b"".join(b"#" * 80 + b"\n" if bad else line for bad, line in zip(hit, lines, strict=True)))
 
 
@@ -161,6 +161,67 @@ def test_a_few_bad_lines_in_a_sparse_log_are_no_lost_days(desk: Desk) -> None:
     desk.garble("2026-10-10", "2026-10-20")
     basis = desk.facts()["basis"]
     assert (basis["days"], basis["days_lost"]) == (60, 0)
+
+
+def test_a_day_with_nothing_but_one_bad_line_is_missing(desk: Desk) -> None:
+    desk.spend(1)
+    desk.garble("2026-11-10", "2026-11-11")
+    basis = desk.facts()["basis"]
+    assert (basis["days"], basis["days_lost"]) == (59, 1)
+    text = desk.run("forecast").stdout
+    assert "Missing, not zero: 1 day, 2026-11-10: usage.jsonl is damaged (1 line).\n" in text
+
+
+def test_a_day_that_lost_one_line_of_many_is_known(desk: Desk) -> None:
+    desk.spend(40)
+    desk.garble("2026-11-10T12:39", "2026-11-10T12:40")
+    desk.garble("2026-11-12T12:00", "2026-11-12T12:01")
+    basis = desk.facts()["basis"]
+    assert (basis["days"], basis["days_lost"]) == (60, 0)
+
+
+def test_a_quiet_day_beside_one_that_lost_a_line_stays_zero(desk: Desk) -> None:
+    desk.spend(9, [*range(60, 12, -1), *range(11, 0, -1)])
+    desk.garble("2026-11-08T12:08", "2026-11-08T12:09")
+    basis = desk.facts()["basis"]
+    # Nobody knows on which side of midnight the line lay, but a day has more of them.
+    assert (basis["days"], basis["days_lost"]) == (60, 0)
+
+
+def test_a_block_of_nul_bytes_stands_for_as_many_lines_as_had_room_in_it(desk: Desk) -> None:
+    desk.spend(12)
+    lines = desk.log.read_bytes().splitlines(keepends=True)
+    gone = [line for line in lines if b'"2026-11-10' in line or b'"2026-11-11' in line]
+    first = lines.index(gone[0])
+    desk.log.write_bytes(
+        b"".join(lines[:first]) + bytes(sum(map(len, gone))) + b"\n" + b"".join(lines[first + len(gone) :])
+    )
+    basis = desk.facts()["basis"]
+    assert (basis["days"], basis["days_lost"]) == (58, 2)
+
+
+def test_bad_lines_at_a_logs_end_leave_the_days_up_to_now_unknown(desk: Desk) -> None:
+    desk.spend(5)
+    desk.garble("2026-11-19", "2026-11-21")
+    basis = desk.facts()["basis"]
+    assert (basis["days"], basis["days_lost"]) == (58, 2)
+
+
+def test_a_damaged_segment_without_an_audit_log_has_days_missing_up_to_the_next_call(desk: Desk) -> None:
+    desk.spend(200)
+    desk.close()
+    elsewhere = desk.home.parent / "hosts" / "b"
+    elsewhere.mkdir(parents=True)
+    for file in desk.home.glob("usage*.jsonl*"):
+        if not file.name.endswith(".lock"):
+            file.rename(elsewhere / file.name)
+    segment = elsewhere / "usage-2026-10.jsonl.zst"
+    segment.write_bytes(segment.read_bytes()[: segment.stat().st_size * 2 // 3])
+    glob = str(elsewhere / "usage*.jsonl*")
+    basis = desk.facts("--log", glob)["basis"]
+    assert 5 <= basis["days_lost"] <= 16
+    assert basis["days"] == 60 - basis["days_lost"]
+    assert "to 2026-10-31: usage-2026-10.jsonl.zst is damaged.\n" in desk.run("forecast", "--log", glob).stdout
 
 
 def test_another_hosts_log_is_judged_by_the_audit_log_beside_it(desk: Desk) -> None:

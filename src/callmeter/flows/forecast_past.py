@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 
 from callmeter.reports.forecast_history import Now
+from callmeter.reports.lost_days import has_quiet_days
 from callmeter.reports.usage import Usage
 from callmeter.store.log_losses import find_losses
 from callmeter.store.places import Places
@@ -17,7 +18,7 @@ def past_of(usage: Usage, now: datetime, places: Places, *, own: bool) -> Now:
     read tells of no losses."""
     audits = {os.path.dirname(os.path.abspath(places.log)): places.audit} if own else {}
     try:
-        losses = find_losses(usage.reading, audits)
+        losses = find_losses(usage.reading, audits, lambda: has_quiet_days(usage, now))
     except CallmeterError:
         losses = []
     return Now(usage, now, losses)

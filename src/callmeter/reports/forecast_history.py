@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 
 from callmeter.reports.forecast_model import Fit, Share, fit
-from callmeter.reports.lost_days import Lost, missing_days
+from callmeter.reports.lost_days import Gap, Lost, missing_days
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.period import Period, bucket
 
@@ -78,7 +78,7 @@ class Now:
     """`today` is the day of `now`; days before `until` are complete. `end`: what began later is in no figure. `losses`
     are what the log is known to have lost, and `missing` the days that are missing for it."""
 
-    def __init__(self, usage: Usage, now: datetime, losses: Sequence[Lost] = ()) -> None:
+    def __init__(self, usage: Usage, now: datetime, losses: Sequence[Lost | Gap] = ()) -> None:
         self.usage = usage
         self.missing = missing_days(usage, losses, now)
         self.now = now

@@ -1,15 +1,18 @@
 """Days that a log has lost: nobody knows what they cost, so they are not zero.
 
 A day without calls is a quiet one unless something tells that there were some: a closed segment that the audit log
-knows and that is gone or damaged, or a stretch of lines that are no records any more. Where nothing tells, it is zero.
+knows and that is gone or damaged, or lines that are no records any more, between the calls around them. Where nothing
+tells, it is zero. A day of which some calls are known is missing only when more was lost of it than is left.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from itertools import takewhile
+from typing import NamedTuple
 
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown
@@ -20,13 +23,15 @@ from callmeter.words.wording import counted
 _OLDEST = timedelta(days=400)
 _DAY = timedelta(days=1)
 _TICK = timedelta(milliseconds=1)
+# A day that was lost had at least this part of a usual day's lines: a quarter, as a Sunday may have.
+_PART = 4
 
 
 @dataclass(frozen=True)
 class Lost:
-    """So many lines of a file, of calls that began between two instants, both included, and that cannot be read any
-    more. `cost` is what they came to, in nano-dollars, if anybody knows; `gone` is whether the whole file is. What is
-    not `recorded` but concluded from the lines around it lay somewhere between the two instants."""
+    """So many lines of a file (0: nobody knows), of calls that began between two instants, both included, and that
+    cannot be read any more. `cost` is what they came to, in nano-dollars, if anybody knows; `gone` is whether the whole
+    file is."""
 
     file: str
     first: datetime
@@ -34,7 +39,19 @@ class Lost:
     lines: int
     cost: int | None = None
     gone: bool = False
-    recorded: bool = True
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Lines of a file that cannot be read, somewhere between the calls that began at `after` and `before`; without
+    one, as far as no call is known at all. `lines` of them there are, with room for `room` calls; None if nobody
+    knows."""
+
+    file: str
+    after: datetime | None
+    before: datetime | None
+    lines: int | None
+    room: int | None
 
 
 @dataclass(frozen=True)
@@ -49,22 +66,36 @@ class Missing:
         return sorted(day for day in self.days if first <= day < until)
 
 
-def missing_days(usage: Usage, losses: Sequence[Lost], now: datetime) -> Missing:
+def missing_days(usage: Usage, losses: Sequence[Lost | Gap], now: datetime) -> Missing:
     """The days that losses leave unknown, as `usage` has them."""
     begun = usage.reading.first
     if begun is None or begun > now:
         return Missing()
     days: set[date] = set()
     felt = []
+    usual = 0
     oldest = begun if now - begun < _OLDEST else now - _OLDEST
     for each in losses:
-        # A line can say that it is of the year 9999.
-        lost = replace(each, first=max(each.first, oldest), last=min(each.last, now))
-        found = _days_of(usage, lost) if lost.first <= lost.last else None
+        if isinstance(each, Gap):
+            usual = usual or _usual(_days(usage, oldest, now))
+            found, lost = _days_between(usage, each, oldest, now, usual)
+        else:
+            # A line can say that it is of the year 9999.
+            lost = replace(each, first=max(each.first, oldest), last=min(each.last, now))
+            found = _days_of(usage, lost) if lost.first <= lost.last else set()
         if found:
             days |= found
             felt.append(lost)
     return Missing(frozenset(days), felt)
+
+
+def has_quiet_days(usage: Usage, now: datetime) -> bool:
+    """Whether a day since the log's beginning, before the one of `now`, has no call: only such a day can be missing
+    for a few lines."""
+    begun = usage.reading.first
+    if begun is None or begun > now:
+        return False
+    return any(not day.lines for day in _days(usage, max(begun, now - _OLDEST), now) if day.end <= now)
 
 
 def lost_sentence(missing: Missing, first: date, until: date) -> str:
@@ -86,10 +117,8 @@ def lost_sentence(missing: Missing, first: date, until: date) -> str:
     lines = sum(lost.lines for lost in felt)
     costs = [lost.cost for lost in felt if lost.cost is not None]
     cost = f", {shown(sum(costs))}" if costs and len(costs) == len(felt) else ""
-    return (
-        f"Missing, not zero: {counted(len(days), 'day')}, {said}: {names[0]} {are} {what} "
-        f"({counted(lines, 'line')}{cost})."
-    )
+    size = f" ({counted(lines, 'line')}{cost})" if all(lost.lines for lost in felt) else ""
+    return f"Missing, not zero: {counted(len(days), 'day')}, {said}: {names[0]} {are} {what}{size}."
 
 
 def _days_of(usage: Usage, lost: Lost) -> set[date]:
@@ -97,20 +126,62 @@ def _days_of(usage: Usage, lost: Lost) -> set[date]:
     if sum(figures.lines for _, figures in kept) >= lost.lines:
         # They can be read after all, under another name; or they were a few late ones, and the others are there.
         return set()
-    begin = bucket(lost.first, "day", usage.zone)[0]
-    whole = Period(begin, bucket(lost.last, "day", usage.zone)[1], "")
+    every = _days(usage, lost.first, lost.last)
+    days = {day.date for day in every if not day.lines or day.is_half_within(lost.first, lost.last)}
+    return days or ({day.date for day in every} if lost.lines > sum(day.lines for day in every) else set())
+
+
+def _days_between(usage: Usage, gap: Gap, oldest: datetime, now: datetime, usual: int) -> tuple[set[date], Lost]:
+    """The days that a gap leaves unknown, and the loss that it is then; `usual` is how many lines a day has."""
+    first = oldest if gap.after is None else max(gap.after + _TICK, oldest)
+    last = now if gap.before is None else min(gap.before - _TICK, now)
+    every = _days(usage, first, last) if first <= last else []
+    if gap.after is None:
+        every = _quiet(reversed(every[:-1]))
+    elif gap.before is None:
+        every = _quiet(every[1:])
+    days = {
+        day.date
+        for day in every
+        if not day.lines or (gap.room is not None and day.lines < gap.room and day.is_half_within(first, last))
+    }
+    # A few bad lines explain neither many days without calls, nor a quiet one in a log of thousands a day.
+    explained = gap.room is None or gap.room >= max(1, usual / _PART) * len(days)
+    return days if explained else set(), Lost(gap.file, first, last, gap.lines or 0)
+
+
+class _Day(NamedTuple):
+    """A day from `start` to `end`, and how many lines it has."""
+
+    date: date
+    start: datetime
+    end: datetime
+    lines: int
+
+    def is_half_within(self, first: datetime, last: datetime) -> bool:
+        """Whether half of it and more lies between two instants."""
+        return (min(last, self.end) - max(first, self.start)) * 2 >= self.end - self.start
+
+
+def _usual(days: Iterable[_Day]) -> int:
+    """The median of the days with calls."""
+    counts = sorted(day.lines for day in days if day.lines)
+    return counts[len(counts) // 2] if counts else 0
+
+
+def _quiet(days: Iterable[_Day]) -> list[_Day]:
+    """Those up to the first with a call."""
+    return list(takewhile(lambda day: not day.lines, days))
+
+
+def _days(usage: Usage, first: datetime, last: datetime) -> list[_Day]:
+    """Those that two instants lie in, and all between them."""
+    at = bucket(first, "day", usage.zone)[0]
+    whole = Period(at, bucket(last, "day", usage.zone)[1], "")
     lines = {label: figures.lines for (label,), figures in usage.groups(("day",), period=whole)}
-    left: dict[date, int] = {}
-    half: set[date] = set()
-    at = begin
-    while at <= lost.last:
+    found = []
+    while at <= last:
         start, at = bucket(at, "day", usage.zone)
         day = start.astimezone(usage.zone).date()
-        left[day] = lines.get(day.isoformat(), 0)
-        if (min(lost.last, at) - max(lost.first, start)) * 2 >= at - start:
-            half.add(day)
-    days = {day for day, count in left.items() if not count or day in half}
-    if not lost.recorded and lost.lines < len(days):
-        # In a log with few calls, a few bad lines do not explain many days without any.
-        return set()
-    return days or ({*left} if lost.lines > sum(left.values()) else set())
+        found.append(_Day(day, start, at, lines.get(day.isoformat(), 0)))
+    return found

@@ -1,38 +1,45 @@
 """What is known of lines that a log has lost: closed segments that are gone or damaged, by the audit log, which has
-their times, sums and sizes; and stretches of lines that are no records, by the calls before and after them."""
+their times, sums and sizes; and lines that are no records, or cannot be unpacked, by the calls before and after them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
+from typing import BinaryIO
 
-from callmeter.reports.lost_days import Lost
+from callmeter.reports.lost_days import Gap, Lost
 from callmeter.reports.usage import Reading
 from callmeter.store.audit import read_events
-from callmeter.store.usage_log import Damaged, is_segment, opened, unpacked
+from callmeter.store.usage_log import Damaged, is_segment, month_of, opened, unpacked
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano
 from callmeter.words.record import parse_record
 from callmeter.words.usage import MAX_LINE
 
-# Fewer bad lines in a row are somebody's slip, or a crash in the middle of a line.
+# Fewer bad lines in a row can have taken no more than a day without other calls.
 _STRETCH = 10
+# Bytes of a usual line: a power failure leaves one line of NUL bytes in the place of many.
+_USUAL = 600
 _DAMAGED = "damaged from here on"
-_TICK = timedelta(milliseconds=1)
 
 
-def find_losses(reading: Reading, audits: Mapping[str, str]) -> list[Lost]:
+def find_losses(
+    reading: Reading, audits: Mapping[str, str], has_quiet_days: Callable[[], bool] = lambda: True
+) -> list[Lost | Gap]:
     """The losses of the logs that were read. `audits` are audit logs by the directory of the log that they are about;
-    other logs are looked up in an `audit.jsonl` beside them. Raises FileProblem."""
+    other logs are looked up in an `audit.jsonl` beside them. Unless there are quiet days, a few bad lines tell of no
+    loss, and are not looked for in the log. Raises FileProblem."""
     read: dict[str, list[str]] = {}
     for path in reading.files:
         directory, name = os.path.split(os.path.abspath(path))
         read.setdefault(directory, []).append(name)
     broken = {os.path.abspath(path): line for path, line, reason in reading.bad if reason.startswith(_DAMAGED)}
-    found = [*_stretches(reading)]
+    found: list[Lost | Gap] = []
     for directory, names in read.items():
         audit = audits.get(directory, os.path.join(directory, "audit.jsonl"))
         for log, segment in _closed(audit):
@@ -40,7 +47,11 @@ def find_losses(reading: Reading, audits: Mapping[str, str]) -> list[Lost]:
                 lost = _lost(directory, segment, broken)
                 if lost is not None:
                     found.append(lost)
-    return found
+    told = {lost.file for lost in found}
+    stretches = _stretches(reading) + [(path, line, None) for path, line in broken.items() if path not in told]
+    if any(last is None or last - first + 1 < _STRETCH for _, first, last in stretches) and not has_quiet_days():
+        stretches = [(path, first, last) for path, first, last in stretches if last and last - first + 1 >= _STRETCH]
+    return found + list(_gaps(stretches))
 
 
 def _closed(audit: str) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -67,8 +78,8 @@ def _lost(directory: str, segment: Mapping[str, object], broken: Mapping[str, in
     except ValueError:  # it held no record
         return None
     if path in broken:
-        before, _ = _around(path, broken[path], broken[path])
-        return Lost(path, before or first, last, max(0, lines - broken[path] + 1))
+        (gap,) = _gaps([(path, broken[path], None)])
+        return Lost(path, gap.after or first, last, max(0, lines - broken[path] + 1))
     try:
         if os.stat(path).st_size == segment.get("size"):
             return None
@@ -79,49 +90,103 @@ def _lost(directory: str, segment: Mapping[str, object], broken: Mapping[str, in
     return Lost(path, first, last, lines, known, gone=True)
 
 
-def _stretches(reading: Reading) -> Iterator[Lost]:
-    """Runs of bad lines, between the calls around them."""
+# Lines of a file, from one to another; to its end if that is None, because it cannot be unpacked further.
+_Stretch = tuple[str, int, int | None]
+
+
+def _stretches(reading: Reading) -> list[_Stretch]:
+    """Runs of bad lines."""
     by_file: dict[str, list[int]] = {}
     for path, line, reason in reading.bad:
         if not reason.startswith(_DAMAGED):
             by_file.setdefault(path, []).append(line)
+    found: list[_Stretch] = []
     for path, numbers in by_file.items():
         # What is next to each other has the same distance from its place in the list.
         for _, run in groupby(enumerate(sorted(numbers)), lambda each: each[1] - each[0]):
             lines = [number for _, number in run]
-            if len(lines) >= _STRETCH:
-                before, after = _around(path, lines[0], lines[-1])
-                if before is not None and after is not None and before + _TICK < after:
-                    yield Lost(path, before + _TICK, after - _TICK, len(lines), recorded=False)
+            found.append((path, lines[0], lines[-1]))
+    return found
 
 
-def _around(path: str, first: int, last: int) -> tuple[datetime | None, datetime | None]:
-    """When the calls of the lines before and after some lines of a file began."""
+def _gaps(stretches: Sequence[_Stretch]) -> Iterator[Gap]:
+    """Each stretch with the calls around it; each file is read once."""
+    for path, group in groupby(sorted(stretches, key=lambda each: each[:2]), lambda each: each[0]):
+        runs = list(group)
+        for (_, first, last), around in zip(runs, _around(path, runs), strict=True):
+            after, before = around.after, around.before
+            if last is None:
+                month = month_of(path)
+                if after is None and month is not None:
+                    after = parse_instant(f"{month}-01T00:00:00Z")
+                yield Gap(path, after, None, None, None)
+            elif after is None or before is None or after < before:
+                lines = last - first + 1
+                yield Gap(path, after, before, lines, max(lines, around.size // _USUAL))
+
+
+@dataclass
+class _Around:
+    """When the calls of the lines before and after a run began, and how many bytes it has."""
+
+    after: datetime | None = None
+    before: datetime | None = None
+    size: int = 0
+
+
+def _around(path: str, runs: Sequence[_Stretch]) -> list[_Around]:
+    """What is around each of a file's runs, which are in order."""
+    found = [_Around() for _ in runs]
+    ahead, open_runs = 0, list[int]()
+    number, last = 1, b""
     file = opened(path)
     if file is None:
-        return None, None
-    number, before, rest = 1, b"", b""
+        return found
     with file:
-        try:
-            for chunk in unpacked(path, file):
-                whole, newline, rest = (rest + chunk).rpartition(b"\n")
-                if not newline:
-                    rest = rest[-MAX_LINE:]
-                    continue
-                count = whole.count(b"\n") + 1
-                if number + count <= first:
-                    before = whole[whole.rfind(b"\n") + 1 :]
-                    number += count
-                    continue
-                for line in whole.split(b"\n"):
-                    if number < first:
-                        before = line
-                    elif number > last and (after := _began(line)) is not None:
-                        return _began(before), after
-                    number += 1
-        except Damaged:
-            pass
-    return _began(before), None
+        for text in _texts(path, file):
+            count = text.count(b"\n") + 1
+            if not open_runs and (ahead == len(runs) or runs[ahead][1] >= number + count):
+                if ahead == len(runs):
+                    break
+                last = text[text.rfind(b"\n") + 1 :]
+                number += count
+                continue
+            for line in text.split(b"\n"):
+                if ahead < len(runs) and number == runs[ahead][1]:
+                    found[ahead].after = _began(last)
+                    open_runs.append(ahead)
+                    ahead += 1
+                end = runs[open_runs[-1]][2] if open_runs else 0
+                if end is None or number <= end:
+                    found[open_runs[-1]].size += len(line)
+                elif line:
+                    began = _began(line) if open_runs else None
+                    if began is not None:
+                        for index in open_runs:
+                            found[index].before = began
+                        open_runs.clear()
+                    last = line
+                number += 1
+    if ahead < len(runs):
+        # Where a file cannot be unpacked further there is no line any more.
+        found[ahead].after = _began(last)
+    return found
+
+
+def _texts(path: str, file: BinaryIO) -> Iterator[bytes]:
+    """A file's text in pieces of whole lines, as far as it can be unpacked."""
+    rest = b""
+    try:
+        for chunk in unpacked(path, file):
+            whole, newline, rest = (rest + chunk).rpartition(b"\n")
+            if newline:
+                yield whole
+            else:
+                rest = rest[-MAX_LINE:]
+    except Damaged:
+        pass
+    if rest:
+        yield rest
 
 
 def _began(line: bytes) -> datetime | None:
