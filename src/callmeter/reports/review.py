@@ -21,7 +21,7 @@ from callmeter.reports.review_groups import DIMENSIONS, Groups, by_group, by_par
 from callmeter.reports.review_quotas import Level, levels, quota_tables, subject_of
 from callmeter.reports.review_span import Span
 from callmeter.reports.review_trouble import origin, trouble
-from callmeter.reports.sums import relative
+from callmeter.reports.sums import relative, share_of
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import text_of
 from callmeter.words.money import more_or_less, shown, usd
@@ -55,60 +55,47 @@ class Sources:
     notes: Sequence[str] = ()
 
 
+@dataclass
+class _Draft:
+    """A review as far as it is written: sentences for its beginning, and sections by name, both in their order."""
+
+    lead: list[str] = field(default_factory=list)
+    sections: dict[str, Report] = field(default_factory=dict)
+
+
 def review(usage: Usage, span: Span, sources: Sources) -> Board:
     """The review of a span. Sections that have nothing to say are left out."""
     first = usage.reading.first
-    compared = first is not None and first < span.start
-    now, before = _total(usage, span), _total(usage, span.before) if compared else None
-    lead = [_headline(span, now, before), *(_begun(span, first) if compared and first is not None else ())]
-    sections: dict[str, Report] = {}
+    now = _total(usage, span)
+    before = _total(usage, span.before) if first is not None and first < span.start else None
     active = bool(now.calls or now.nano or now.refused)
-    if first is not None and first < span.end:
-        sections["course"] = course(usage, span, first)
-    if now.calls or now.nano:
-        sections["parts"] = by_part(usage, span, compared=compared)
-    if before is not None and before.calls and now.calls:
-        why, change = causes(usage, span, sources.rates)
-        if any(change.parts.values()):
-            sections["why"] = why
-        if change.total:
-            lead.append(f"Why: {in_words(change)}.")
-    if active or (before is not None and before.calls):
-        for key, (name, _) in DIMENSIONS.items():
-            groups = groups_of(usage, key, span)
-            earlier = groups_of(usage, key, span.before) if compared else None
-            report = by_group(key, groups, earlier)
-            if report is not None:
-                sections[name] = report
-            if key == "agent" and earlier is not None:
-                lead += _movers(groups, earlier)
-    lead += sources.remarks
+    draft = _Draft([_headline(span, now, before)])
+    if before is not None and first is not None:
+        draft.lead += _begun(span, first)
+    _add_costs(draft, usage, span, sources.rates, now, before)
+    draft.lead += sources.remarks
     found = levels(usage, sources.quotas, sources.allowances, span)
-    sections.update(quota_tables(found, span))
-    lead += _tight(found, span)
-    sections.update(sources.outlook)
-    sections.update(sources.findings)
-    sections.update(trouble(usage, span, compared=compared) if active else {})
-    keys = keys_due(sources.keys, sources.now)
-    if keys is not None:
-        sections["keys"] = keys
-        names = listed([str(row.cells["key"]) for row in keys.rows], _NAMED)
-        lead.append(f"{counted(len(keys.rows), 'key')} to rotate: {names}.")
-    sections.update(sources.savings)
+    draft.sections |= quota_tables(found, span)
+    draft.lead += _tight(found, span)
+    draft.sections |= {**sources.outlook, **sources.findings}
+    if active:
+        draft.sections |= trouble(usage, span, compared=before is not None)
+    _add_keys(draft, keys_due(sources.keys, sources.now))
+    draft.sections |= sources.savings
     decided, counts = decisions(sources.events, span)
     if decided is not None:
-        sections["decisions"] = decided
-    lead += _waiting(sources.allowances)
+        draft.sections["decisions"] = decided
+    draft.lead += _waiting(sources.allowances)
     shares: Mapping[str, int] = {}
     if active:
         table, shares = origin(usage, span)
         if table.rows:
-            sections["origin"] = table
-    lead += sources.prospects
+            draft.sections["origin"] = table
+    draft.lead += sources.prospects
     return Board(
         title=f"Review of {span.title}",
-        lead=lead,
-        sections=sections,
+        lead=draft.lead,
+        sections=draft.sections,
         notes=[*_notes(span, now, before, first), *sources.notes],
         facts={
             "unit": span.unit,
@@ -122,7 +109,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
             "change": relative(now.nano, before.nano) if before is not None else None,
             "calls": now.calls,
             "events": dict(counts),
-            "share_by_origin": {name: Decimal(share).scaleb(-3) for name, share in shares.items()},
+            "share_by_origin": {name: share_of(share) for name, share in shares.items()},
         },
     )
 
@@ -140,6 +127,38 @@ def subject_line(board: Board) -> str:
 def _total(usage: Usage, span: Span) -> Figures:
     found = usage.groups((), period=span.period)
     return found[0][1] if found else Figures()
+
+
+def _add_costs(draft: _Draft, usage: Usage, span: Span, rates: Rates, now: Figures, before: Figures | None) -> None:
+    """What was spent: among the spans before, by its days, why it changed, and by agent and the like."""
+    first, compared = usage.reading.first, before is not None
+    if first is not None and first < span.end:
+        draft.sections["course"] = course(usage, span, first)
+    if now.calls or now.nano:
+        draft.sections["parts"] = by_part(usage, span, compared=compared)
+    if before is not None and before.calls and now.calls:
+        why, change = causes(usage, span, rates)
+        if any(change.parts.values()):
+            draft.sections["why"] = why
+        if change.total:
+            draft.lead.append(f"Why: {in_words(change)}.")
+    if not (now.calls or now.nano or now.refused or (before is not None and before.calls)):
+        return
+    for key, (name, _) in DIMENSIONS.items():
+        groups = groups_of(usage, key, span)
+        earlier = groups_of(usage, key, span.before) if compared else None
+        report = by_group(key, groups, earlier)
+        if report is not None:
+            draft.sections[name] = report
+        if key == "agent" and earlier is not None:
+            draft.lead += _movers(groups, earlier)
+
+
+def _add_keys(draft: _Draft, keys: Report | None) -> None:
+    if keys is not None:
+        draft.sections["keys"] = keys
+        names = listed([str(row.cells["key"]) for row in keys.rows], _NAMED)
+        draft.lead.append(f"{counted(len(keys.rows), 'key')} to rotate: {names}.")
 
 
 def _headline(span: Span, now: Figures, before: Figures | None) -> str:
