@@ -103,9 +103,10 @@ def by_part(usage: Usage, span: Span, *, compared: bool) -> Report:
     return Report(f"By {unit}", columns, rows)
 
 
-def course(usage: Usage, span: Span, first: datetime | None) -> Report:
-    """The span among those before it, the oldest first, from the one in which the log begins (`first`)."""
-    spans = [each for each in span.looked_back() if first is not None and first < each.end] or [span]
+def course(usage: Usage, span: Span, first: datetime) -> Report:
+    """The span among those before it, the oldest first, from the one in which the log begins (`first`, before the
+    span's end)."""
+    spans = [each for each in span.looked_back() if first < each.end]
     found = usage.levels((span.unit,), period=Period(spans[0].start, span.end, ""))
     rows = []
     last: Figures | None = None

@@ -21,7 +21,7 @@ from callmeter.reports.savings_models import Cheaper
 from callmeter.reports.savings_pricing import Offers, Tariffs
 from callmeter.reports.savings_question import Saving
 from callmeter.reports.sums import apportion
-from callmeter.reports.usage import Figures, Usage, summed
+from callmeter.reports.usage import Usage, summed
 from callmeter.words.money import shown, usd
 from callmeter.words.period import Period
 
@@ -29,7 +29,19 @@ TOP = 10
 _MONTH = timedelta(days=365) / 12
 _DAY = timedelta(days=1)
 _TICK = timedelta(microseconds=1)
+# Fewer days are a guess of what a month costs.
 _SHORT = 7
+_COLUMNS = (
+    Column("saving", "saving", Kind.TEXT),
+    Column("where", "of", Kind.TEXT),
+    Column("what", "what", Kind.TEXT),
+    Column("calls", "calls", Kind.COUNT, optional=3),
+    Column("cost", "cost", Kind.MONEY, optional=4),
+    Column("saved", "saves", Kind.MONEY, optional=2),
+    Column("month", "a month", Kind.MONEY),
+    Column("evidence", "evidence", Kind.TEXT, below=True),
+    Column("act", "to do", Kind.COMMAND, below=True),
+)
 _REPEATS = {"grown": "conversations that send all of it again", "same": "the same prompt again, by its sketch"}
 
 
@@ -48,62 +60,20 @@ def savings(
     `only` are the models to price the calls at instead of those that the policy lists or the team uses."""
     end = now if period.end is None else min(period.end, now)
     tariffs = Tariffs(offers)
-    cheaper = Cheaper(usage, policy, tariffs, period, min(end, now), only)
+    cheaper = Cheaper(usage, policy, tariffs, period, end, only)
     zombies = zombies or {}
     calls = calls_of(usage, cheaper, tariffs, period, zombies)
     days = _days(usage, period, end)
-    total = summed(figures for _, figures in usage.groups(period=period))
-    notes = _notes(cheaper, calls.rows, days, only)
-    return _report(calls, zombies, total, days, period, str(usage.zone), notes, top)
-
-
-def _report(
-    calls: Calls,
-    zombies: Zombies,
-    spent: Figures,
-    days: Decimal,
-    period: Period,
-    zone: str,
-    notes: list[str],
-    top: int,
-) -> Report:
-    alone = calls.alone
+    spent = summed(figures for _, figures in usage.groups(period=period))
+    spent_month = _a_month(spent.nano, days)
     ranked = sorted(calls.rows.items(), key=lambda each: (-each[1].saved, each[0]))
     whole = _sum([found for _, found in ranked])
     month = _a_month(whole.saved, days)
-    parts = apportion([found.saved for _, found in ranked], whole.saved, month) if whole.saved else []
-    listed = [
-        Row({**_cells(found, part), **_words(place, found, calls, zombies)})
-        for (place, found), part in list(zip(ranked, parts, strict=True))[:top]
-    ]
-    if len(ranked) > top:
-        rest = _cells(_sum([found for _, found in ranked[top:]]), sum(parts[top:]))
-        listed.append(Row({**rest, "saving": f"other ({len(ranked) - top})"}, rest=True))
-    columns = [
-        Column("saving", "saving", Kind.TEXT),
-        Column("where", "of", Kind.TEXT),
-        Column("what", "what", Kind.TEXT),
-        Column("calls", "calls", Kind.COUNT, optional=3),
-        Column("cost", "cost", Kind.MONEY, optional=4),
-        Column("saved", "saves", Kind.MONEY, optional=2),
-        Column("month", "a month", Kind.MONEY),
-        Column("evidence", "evidence", Kind.TEXT, below=True),
-        Column("act", "to do", Kind.COMMAND, below=True),
-    ]
-    spent_month = _a_month(spent.nano, days)
+    months = apportion([found.saved for _, found in ranked], whole.saved, month) if whole.saved else [0] * len(ranked)
+    rows = _rows(ranked, months, calls, zombies, top)
+    notes = _notes(cheaper, calls.rows, days, only)
     if whole.saved and spent_month:
-        share = Decimal(month) / spent_month
-        moved = sum(found.saved for place, found in ranked if place.kind == Saving.MODEL)
-        kept = (
-            f", {shown(_a_month(whole.saved - moved, days))} of it with the same models"
-            if 0 < moved < whole.saved
-            else ""
-        )
-        notes.insert(0, f"{shown(month)} of {shown(spent_month)} a month ({share:.0%}){kept}; each call counts once.")
-        if len(alone) > 1:
-            largest = sorted(alone, key=lambda kind: -alone[kind])
-            each = ", ".join(f"{kind} {shown(_a_month(alone[kind], days))}" for kind in largest)
-            notes.insert(1, f"Each by itself, which overlap: {each}.")
+        notes = [*_sums(calls, whole.saved, spent_month, days), *notes]
     elif not spent.calls:
         notes = ["No calls in this period."]
     else:
@@ -112,11 +82,43 @@ def _report(
         "days": days,
         "spent": usd(spent.nano),
         "spent_month": usd(spent_month),
-        "kinds": {kind: usd(sum(found.saved for place, found in ranked if place.kind == kind)) for kind in Saving},
-        "alone": {kind: usd(alone.get(kind, 0)) for kind in Saving},
+        "kinds": {kind: usd(_saved(calls, kind)) for kind in Saving},
+        "alone": {kind: usd(calls.alone.get(kind, 0)) for kind in Saving},
     }
-    total = _cells(whole, month) if listed else None
-    return Report("Savings", columns, listed, total, notes, facts, period=period, zone=zone)
+    total = _cells(whole, month) if rows else None
+    return Report("Savings", _COLUMNS, rows, total, notes, facts, period=period, zone=str(usage.zone))
+
+
+def _rows(
+    ranked: Sequence[tuple[Place, Found]], months: Sequence[int], calls: Calls, zombies: Zombies, top: int
+) -> list[Row]:
+    """The `top` rows with what each comes to in a month, the rest as one."""
+    rows = [
+        Row({**_cells(found, month), **_words(place, found, calls, zombies)})
+        for (place, found), month in list(zip(ranked, months, strict=True))[:top]
+    ]
+    if len(ranked) > top:
+        rest = _cells(_sum([found for _, found in ranked[top:]]), sum(months[top:]))
+        rows.append(Row({**rest, "saving": f"other ({len(ranked) - top})"}, rest=True))
+    return rows
+
+
+def _sums(calls: Calls, saved: int, spent_month: int, days: Decimal) -> list[str]:
+    """How much could be saved of what is spent, and by each kind of saving alone."""
+    month = _a_month(saved, days)
+    moved = _saved(calls, Saving.MODEL)
+    kept = f", {shown(_a_month(saved - moved, days))} of it with the same models" if 0 < moved < saved else ""
+    share = Decimal(month) / spent_month
+    said = [f"{shown(month)} of {shown(spent_month)} a month ({share:.0%}){kept}; each call counts once."]
+    if len(calls.alone) > 1:
+        largest = sorted(calls.alone.items(), key=lambda each: -each[1])
+        each = ", ".join(f"{kind} {shown(_a_month(nano, days))}" for kind, nano in largest)
+        said.append(f"Each by itself, which overlap: {each}.")
+    return said
+
+
+def _saved(calls: Calls, kind: Saving) -> int:
+    return sum(found.saved for place, found in calls.rows.items() if place.kind == kind)
 
 
 def _cells(found: Found, month: int) -> dict[str, Cell]:
