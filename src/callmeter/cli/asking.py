@@ -40,10 +40,19 @@ def allowances_of(world: World) -> Allowances:
 def teller_of(world: World) -> Teller:
     """Reads standings in this world."""
     from callmeter.cli.ledgers import ledger_of, recover_holds
+    from callmeter.cli.waiting import told
     from callmeter.flows.outlook import Teller
 
     ledger = ledger_of(world)
-    return Teller(world.policy, lambda: ledger, world.paths.log, world.now(), lambda: recover_holds(world))
+    return Teller(
+        world.policy,
+        lambda: ledger,
+        world.paths.log,
+        world.now(),
+        lambda: recover_holds(world),
+        index=world.paths.index,
+        wait=told(world),
+    )
 
 
 def closed_desk(world: World) -> Desk:

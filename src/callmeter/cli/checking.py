@@ -10,6 +10,7 @@ from callmeter.cli.calling import One
 from callmeter.cli.lane_table import COMMANDS
 from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.means import breaker_of, entry_for
+from callmeter.cli.waiting import told
 from callmeter.cli.world import World
 from callmeter.flows.asking import Admission, Asked
 from callmeter.flows.books import Books
@@ -80,8 +81,10 @@ class Tried:
             lambda: ledger_of(world),
             lambda: closed_desk(world),
             log=world.paths.log,
+            index=world.paths.index,
             reread=world.reread_policy,
             recover=lambda: recover_holds(world),
+            wait=told(world),
             tentative=True,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from os.path import exists
 
+from callmeter.cli.waiting import told
 from callmeter.providers.presets import Provider, is_loopback
 from callmeter.secrets.environment import hint_once
 from callmeter.secrets.lookup import Key, key_for, readings
@@ -51,9 +52,11 @@ def books_of(world: World) -> Books | None:
         lambda: ledger_of(world),
         open_desk,
         log=places.log,
+        index=places.index,
         reread=world.reread_policy,
         recover=lambda: recover_holds(world),
         tell=lambda key, text, facts: _alert(world, key, text, facts),
+        wait=told(world),
     )
 
 

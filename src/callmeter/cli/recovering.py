@@ -8,6 +8,7 @@ from typing import Any
 from callmeter.cli.auditing import audit
 from callmeter.cli.ledgers import ledger_of
 from callmeter.cli.means import transport_of
+from callmeter.cli.waiting import told
 from callmeter.cli.world import World
 from callmeter.flows.corrections import correct
 from callmeter.flows.orphans import recover_all
@@ -39,25 +40,26 @@ def finish(world: World) -> None:
         world.out.warn(problem)
     if done.unreachable:
         raise LedgerProblem("not everything is finished: the ledger is out of reach", "run it again later")
-    corrections = correct(policy, ledger, paths.log, now, asking(world))
+    corrections = correct(policy, ledger, paths.log, now, asking(world), index=paths.index)
     for problem in corrections.problems:
         world.out.warn(problem)
     if ledger is not None:
-        ensure(policy, ledger, paths.log, now)
-        catch_up(policy, ledger, paths.log, now)
+        ensure(policy, ledger, paths.log, now, index=paths.index, tell=told(world))
+        catch_up(policy, ledger, paths.log, now, index=paths.index, tell=told(world))
         ledger.prune(int(now.timestamp()))
-    told = [
+    counts = [
         ("calls of dead processes logged", len(done.records)),
         ("costs corrected", len(corrections.records)),
         ("costs not known yet", corrections.open),
     ]
-    parts = [f"{what}: {count}" for what, count in told if count]
+    parts = [f"{what}: {count}" for what, count in counts if count]
     world.out.note("callmeter: " + (", ".join(parts) or "nothing to finish"))
 
 
 def compare(world: World) -> None:
     """Report where ledger and log differ. Raises Refused when they do."""
-    differences = check(world.policy, ledger_of(world), world.paths.log, world.now())
+    paths = world.paths
+    differences = check(world.policy, ledger_of(world), paths.log, world.now(), index=paths.index, tell=told(world))
     if not differences:
         world.out.note("callmeter: ledger and log agree")
         if world.out.format == "text":
@@ -73,12 +75,13 @@ def compare(world: World) -> None:
 
 def rebuild_ledger(world: World) -> None:
     """Make the ledger what the log says, and report what was different."""
-    policy, now = world.policy, world.now()
+    policy, now, paths = world.policy, world.now(), world.paths
     for _ in range(2):
         ledger = ledger_of(world)
         try:
-            recover_all(ledger, world.paths.inflight, world.paths.log, now, world.paths.recent)
-            differences = rebuild(policy, ledger, world.paths.log, now) + drop_lost(policy, ledger, now)
+            recover_all(ledger, paths.inflight, paths.log, now, paths.recent)
+            differences = rebuild(policy, ledger, paths.log, now, index=paths.index, tell=told(world))
+            differences += drop_lost(policy, ledger, now)
             break
         except DamagedLedger:
             path = getattr(ledger, "path", "")
@@ -97,7 +100,8 @@ def rebuild_ledger(world: World) -> None:
 
 def accept(world: World) -> None:
     """Drop what a clock that was ahead has left in the ledger."""
-    dropped = accept_clock(world.policy, ledger_of(world), world.paths.log, world.now())
+    paths = world.paths
+    dropped = accept_clock(world.policy, ledger_of(world), paths.log, world.now(), index=paths.index, tell=told(world))
     if dropped:
         audit(world)("ledger.clock_accepted", {"windows": dropped})
     world.out.note(f"callmeter: windows of the future dropped: {dropped}")

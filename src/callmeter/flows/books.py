@@ -37,10 +37,11 @@ _COUNTS = 3
 
 
 class Books:
-    """The policy over one ledger, for the calls of one log. `open_ledger` is called when a call falls under a quota;
-    `open_desk` each time that a call asks, since what was approved or frozen may have changed; `reread` when somebody
-    else's policy is another one; `recover` (a function of this ledger) before a call is refused for what others hold;
-    `tell` with a key, a text and facts when a threshold is passed for the first time in its period.
+    """The policy over one ledger, for the calls of one log, whose usage index lies in `index`. `open_ledger` is called
+    when a call falls under a quota; `open_desk` each time that a call asks, since what was approved or frozen may have
+    changed; `reread` when somebody else's policy is another one; `recover` (a function of this ledger) before a call is
+    refused for what others hold; `tell` with a key, a text and facts when a threshold is passed for the first time in
+    its period; `wait` with what is waited for.
 
     `tentative` books only look: nothing is held or remembered. `decision` is the last that was made, over `stands`.
     """
@@ -52,14 +53,18 @@ class Books:
         open_desk: Callable[[], Desk],
         *,
         log: str,
+        index: str,
         reread: Callable[[], Policy],
         recover: Callable[[], None],
         tell: Callable[[str, str, dict[str, object]], None] | None = None,
+        wait: Callable[[str], None],
         tentative: bool = False,
     ) -> None:
         self.policy = policy
         self._tell = tell
         self.log = log
+        self._index = index
+        self._wait = wait
         self.decision: Decision | None = None
         self.stands: list[Stand] = []
         self._tentative = tentative
@@ -91,7 +96,7 @@ class Books:
                 self.policy = self._reread()
                 self._basis = None
                 try:
-                    ensure(self.policy, self.ledger, self.log, asked.at)
+                    ensure(self.policy, self.ledger, self.log, asked.at, index=self._index, tell=self._wait)
                 except LedgerProblem as problem:
                     return self._unbooked(asked, Admission(asked.model, asked.ceiling), problem)
         raise Busy("the policy changes all the while", "try again", retry_after=1)

@@ -59,10 +59,11 @@ def correct(
     ask: Callable[[UsageRecord], Told | None],
     *,
     most: int = 200,
+    index: str = "",
 ) -> Corrections:
     """Correct the calls of the last 30 days whose cost is an estimate and whose provider knows better, the newest
-    first, at most so many. `ask` gives None when the provider has no record (yet). Raises LedgerProblem, FileProblem,
-    Busy."""
+    first, at most so many. `ask` gives None when the provider has no record (yet). `index` is that of the log. Raises
+    LedgerProblem, FileProblem, Busy."""
     done = Corrections()
     with Lock(log_path + ".correct"):
         for record in _estimated(log_path, now)[:most]:
@@ -79,7 +80,7 @@ def correct(
                 done.open += 1
                 continue
             line = _correction(record, told, now)
-            _book(policy, ledger, log_path, line, now)
+            _book(policy, ledger, log_path, line, now, index)
             done.records.append(line)
     return done
 
@@ -113,7 +114,9 @@ def _correction(record: UsageRecord, told: Told, now: datetime) -> dict[str, obj
     return line
 
 
-def _book(policy: Policy, ledger: Ledger | None, log_path: str, line: dict[str, object], now: datetime) -> None:
+def _book(
+    policy: Policy, ledger: Ledger | None, log_path: str, line: dict[str, object], now: datetime, index: str
+) -> None:
     if ledger is None or not policy.quotas:
         append_usage(log_path, usage_line(line))
         return
@@ -127,4 +130,4 @@ def _book(policy: Policy, ledger: Ledger | None, log_path: str, line: dict[str, 
             ledger.adjust(windows_of(policy, line), basis_of(policy, log_path), write)
             return
         except Uncounted:
-            ensure(policy, ledger, log_path, now)
+            ensure(policy, ledger, log_path, now, index=index)

@@ -29,9 +29,15 @@ class Dashboard:
 
 
 def dashboard(
-    policy: Policy, open_ledger: Callable[[], Ledger], recover: Callable[[], None], places: Places, now: datetime
+    policy: Policy,
+    open_ledger: Callable[[], Ledger],
+    recover: Callable[[], None],
+    places: Places,
+    now: datetime,
+    wait: Callable[[str], None] = lambda _: None,
 ) -> Dashboard:
-    """What the quotas, the requests and the freezes say now. What dead processes hold is finished first (`recover`).
+    """What the quotas, the requests and the freezes say now. What dead processes hold is finished first (`recover`);
+    `wait` hears what is waited for.
 
     A status that failed because one part of it is out of reach would hide the others, so nothing is raised for that.
     Quotas per second and minute are left out: they reset before they are read.
@@ -47,7 +53,7 @@ def dashboard(
     stands: list[Stand] = []
     try:
         ledger = open_ledger()
-        teller = Teller(policy, lambda: ledger, places.log, now, recover)
+        teller = Teller(policy, lambda: ledger, places.log, now, recover, index=places.index, wait=wait)
         teller.count()
         recover()
         every, _ = every_stand(teller, allowances or Allowances(now), sys.maxsize)

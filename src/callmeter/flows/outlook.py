@@ -59,11 +59,22 @@ class Outlook:
 
 
 class Teller:
-    """Reads standings for one policy and one log. `recover` finishes what dead processes hold."""
+    """Reads standings for one policy and one log, whose usage index lies in `index`. `recover` finishes what dead
+    processes hold; `wait` hears what is waited for."""
 
     def __init__(
-        self, policy: Policy, ledger: Callable[[], Ledger], log: str, now: datetime, recover: Callable[[], None]
+        self,
+        policy: Policy,
+        ledger: Callable[[], Ledger],
+        log: str,
+        now: datetime,
+        recover: Callable[[], None],
+        *,
+        index: str,
+        wait: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._index = index
+        self._wait = wait
         self.policy = policy
         self.log = log
         self.now = now
@@ -108,7 +119,7 @@ class Teller:
         """Have the log counted for this policy, where it was not."""
         from callmeter.flows.rebuild import ensure
 
-        ensure(self.policy, self.ledger(), self.log, self.now)
+        ensure(self.policy, self.ledger(), self.log, self.now, index=self._index, tell=self._wait)
 
 
 def _tightest(stands: Sequence[Stand], priority: str) -> Room | None:

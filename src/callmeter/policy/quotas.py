@@ -165,8 +165,11 @@ def window_of(period: str, at: datetime, zone: tzinfo = UTC) -> tuple[int, int]:
         start = int(at.timestamp()) // size * size
         return start, start + size
     if period == "year":
-        local = at.astimezone(zone)
-        first = datetime(local.year, 1, 1, tzinfo=zone)
-        return int(first.timestamp()), int(datetime(local.year + 1, 1, 1, tzinfo=zone).timestamp())
+        try:
+            year = at.astimezone(zone).year
+            starts = [datetime(each, 1, 1, tzinfo=zone).timestamp() for each in (year, year + 1)]
+            return int(starts[0]), int(starts[1])
+        except (OverflowError, ValueError):
+            period = "month"  # the calendar's last year does not end; a line may name it all the same
     begin, end = calendar_bucket(at, period, zone)
     return int(begin.timestamp()), int(end.timestamp())

@@ -19,6 +19,7 @@ from callmeter.cli.exposition import as_json, exposition
 from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.out_file import require_place
 from callmeter.cli.reading import Clock, open_usage
+from callmeter.cli.waiting import told
 from callmeter.cli.world import World
 from callmeter.flows.dashboard import dashboard
 from callmeter.flows.held import held_now
@@ -66,7 +67,9 @@ def metrics(
         raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
     stands, held, up = [], None, None
     if world.policy.quotas and log is None:
-        board = dashboard(world.policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now)
+        board = dashboard(
+            world.policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now, told(world)
+        )
         for note in board.notes:
             world.out.warn(note.rstrip("."))
         stands, held = board.stands, held_now(lambda: ledger_of(world))

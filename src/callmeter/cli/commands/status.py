@@ -14,6 +14,7 @@ from callmeter.cli import options as opt
 from callmeter.cli.forecasting import look_ahead
 from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.reading import Clock, open_usage, page_of, show_usage
+from callmeter.cli.waiting import told
 from callmeter.cli.watching import watch
 from callmeter.cli.world import World
 from callmeter.flows.dashboard import Dashboard, dashboard
@@ -65,7 +66,9 @@ def _page(world: World, as_of: str | None, log: str | None) -> tuple[Board, Usag
         notes = ["Quotas, requests and freezes are as they are now: see the page without --as-of and --log."]
         board = Dashboard(notes=notes if policy.quotas else [])
     else:
-        board = dashboard(policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now)
+        board = dashboard(
+            policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now, told(world)
+        )
     usage = open_usage(world, log, clock)
     page = status_at(
         usage,

@@ -1,0 +1,33 @@
+"""Who waits is told for what."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from callmeter.cli.world import World
+
+# Seconds: before that nobody wonders.
+_PERSON = 1.0
+_SCRIPT = 10.0
+
+
+def told(world: World) -> Callable[[str], None]:
+    """A function to call with what is going on: a person sees it from the second second on, as it changes; in a
+    script's errors it is said once, when it has taken long. The time counts from the first call."""
+    begun: list[float] = []
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        if not begun:
+            begun.append(world.monotonic())
+        waited = world.monotonic() - begun[0]
+        if world.out.errors_to_terminal:
+            if waited >= _PERSON:
+                world.out.passing(text)
+        elif waited >= _SCRIPT and not said:
+            said.append(text)
+            world.out.warn(text)
+
+    return tell
