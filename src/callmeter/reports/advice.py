@@ -14,14 +14,13 @@ from decimal import Decimal
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.words.money import NANO, shown, usd
 
-HALF_SPENT = Decimal("0.5")
-EARLY = Decimal("0.3")
-HIGH_VARIATION = Decimal(1)
-FEWEST_DAYS = 7
-LARGEST_SHARE = Decimal("0.5")
-FEWEST_AGENTS = 3
-SMALL = 100 * NANO
-MEDIUM = 500 * NANO
+# The signs: more than half is used before three tenths of the time are over; the days' deviation exceeds their mean;
+# one agent of three and more has more than half.
+_HALF_USED, _EARLY = Decimal("0.5"), Decimal("0.3")
+_HIGH_VARIATION, _FEWEST_DAYS = Decimal(1), 7
+_LARGEST_SHARE, _FEWEST_AGENTS = Decimal("0.5"), 3
+# What a month comes to: below the one, machinery costs more work than it saves; above the other, it pays.
+_SMALL, _MEDIUM = 100 * NANO, 500 * NANO
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,14 @@ def advice(figures: Basis) -> Report:
 def variation_of(days: Sequence[int]) -> Decimal | None:
     """The standard deviation of days divided by their mean; None for fewer than seven, or without spend."""
     total = sum(days)
-    if len(days) < FEWEST_DAYS or total <= 0:
+    if len(days) < _FEWEST_DAYS or total <= 0:
         return None
     squares = len(days) * sum(day * day for day in days) - total * total
     return Decimal(squares).sqrt() / total
 
 
 def _controls(figures: Basis) -> tuple[str, str, list[str]]:
-    fast = [each for each in figures.budgets if each.used > HALF_SPENT and each.elapsed < EARLY]
+    fast = [each for each in figures.budgets if each.used > _HALF_USED and each.elapsed < _EARLY]
     signs: dict[str, str] = {}
     quiet: list[str] = []
     if fast:
@@ -84,12 +83,12 @@ def _controls(figures: Basis) -> tuple[str, str, list[str]]:
     else:
         # Where quotas hold, it is of a shorter period, or the ledger could not be read.
         quiet.append("no budget for a week or longer is known here" if figures.enforced else "no budget is set")
-    small = figures.month < SMALL
+    small = figures.month < _SMALL
     for name, (sign, text) in {"variation": _varies(figures.days), "unequal": _unequal(figures.agents)}.items():
         if sign and not small:
             signs[name] = text
         elif text:
-            quiet.append(f"{text}, of no weight below {shown(SMALL)} a month" if sign else text)
+            quiet.append(f"{text}, of no weight below {shown(_SMALL)} a month" if sign else text)
     if signs:
         return "keep hard quotas" if figures.enforced else "move on to hard quotas", "; ".join(signs.values()), [*signs]
     return "showback would do" if figures.enforced else "stay with showback", "; ".join(quiet), []
@@ -103,21 +102,21 @@ def _varies(days: Sequence[int]) -> tuple[bool, str]:
     variation = variation_of(days)
     if variation is None:
         return False, ""
-    return variation > HIGH_VARIATION, f"{len(days)} days vary by {variation:.0%} of their mean"
+    return variation > _HIGH_VARIATION, f"{len(days)} days vary by {variation:.0%} of their mean"
 
 
 def _unequal(agents: Mapping[str, int]) -> tuple[bool, str]:
     total = sum(agents.values())
-    if total <= 0 or len(agents) < FEWEST_AGENTS:
+    if total <= 0 or len(agents) < _FEWEST_AGENTS:
         return False, ""
     largest = max(agents, key=lambda name: agents[name])
     share = Decimal(agents[largest]) / total
-    return share > LARGEST_SHARE, f"{largest} has {share:.0%} of the spend of {len(agents)} agents"
+    return share > _LARGEST_SHARE, f"{largest} has {share:.0%} of the spend of {len(agents)} agents"
 
 
 def _fitting(month: int) -> str:
-    if month < SMALL:
+    if month < _SMALL:
         return "shared keys and showback"
-    if month <= MEDIUM:
+    if month <= _MEDIUM:
         return "a key and a cap per workflow"
     return "everything: keys, caps, approvals, alerts"

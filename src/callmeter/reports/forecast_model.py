@@ -137,10 +137,6 @@ class Fit:
         """The range of one whole day."""
         return self.sum([(day, 1.0)])
 
-    def week(self, first: date) -> Range:
-        """The range of seven days."""
-        return self.sum((first + timedelta(days), 1.0) for days in range(7))
-
     def scaled(self, factor: float) -> Fit:
         """The fit with all its amounts multiplied."""
         return replace(self, level=self.level * factor, variance=self.variance * factor * factor)

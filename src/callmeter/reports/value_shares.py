@@ -14,8 +14,6 @@ from callmeter.reports.value import Credit
 from callmeter.words.money import NANO, shown
 from callmeter.words.period import Period
 
-MEASURES = ("value", "outputs")
-
 
 def earned(agents: Mapping[str, Credit], measure: str) -> dict[str, int]:
     """What each agent earned: nano-dollars of value, or outputs, each as one dollar. What nobody earned is left out."""
