@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from callmeter.reports.grouping import FIELDS, NONE
-from callmeter.reports.usage import Figures
 from callmeter.store.index_columns import (
-    ANSWER,
     CORRECTION,
-    ERROR,
     PRICED,
     REFUSED,
     RETRIED,
-    SENT,
-    SIZED,
     instant_at,
     microseconds,
     milliseconds,
 )
-from callmeter.words.instant import text_of
 from callmeter.words.period import EVER, UNITS, Period, bucket, bucket_label
 from callmeter.words.tags import BUILT_IN
 
@@ -213,58 +206,6 @@ def make_buckets(connection: DuckDBPyConnection, table: str, unit: str, zone: tz
         " unnest($starts::BIGINT[]) AS start, unnest($labels::VARCHAR[]) AS label",
         {"slots": slots, "begins": froms, "ends": stops, "starts": starts, "labels": labels},
     )
-
-
-def add_sums(figures: Figures, row: Sequence[int | None]) -> None:
-    """Add a row of `SUMS`."""
-    kind, count, cost, estimate, tokens_in, tokens_out, cached, cache_write, reasoning, duration, first, last = (
-        value or 0 for value in row
-    )
-    figures.nano += cost
-    figures.tokens_in += tokens_in
-    figures.tokens_out += tokens_out
-    figures.tokens_cached += cached
-    figures.tokens_cache_write += cache_write
-    figures.tokens_reasoning += reasoning
-    if kind & PRICED:
-        figures.priced_tokens += tokens_in + tokens_out
-        if kind & (SIZED | CORRECTION):
-            figures.priced_nano += cost
-        if not kind & REFUSED:
-            figures.priced += count
-    if kind & CORRECTION:
-        figures.corrections += count
-        return
-    if kind & SENT:
-        figures.sent += count
-    if kind & REFUSED:
-        figures.refused += count
-        return
-    figures.calls += count
-    figures.estimate_nano += estimate
-    if kind & ERROR:
-        figures.errors += count
-    if kind & RETRIED:
-        figures.retried += count
-        figures.retried_nano += cost
-        figures.retried_unknown += 0 if kind & PRICED else count
-    if not kind & PRICED:
-        figures.unknown += count
-    if not kind & SIZED:
-        figures.without_tokens += count
-    if kind & ANSWER:
-        figures.answers += count
-        figures.answers_ms += duration
-    begin, end = text_of(instant_at(first)), text_of(instant_at(last))
-    figures.first = begin if figures.first is None else min(figures.first, begin)
-    figures.last = end if figures.last is None else max(figures.last, end)
-
-
-def take_away(figures: Figures, part: Figures) -> None:
-    """Take sums away again; `first` and `last` stay as they are."""
-    for field in fields(Figures):
-        if isinstance(value := getattr(part, field.name), int):
-            setattr(figures, field.name, getattr(figures, field.name) - value)
 
 
 def quantiles(value: str, condition: str, percentiles: Sequence[int]) -> str:

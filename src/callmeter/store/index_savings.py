@@ -6,7 +6,7 @@ takes room for each of them to tell who follows whom. Whatever a user wrote is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import add
 from typing import Any
 
@@ -25,6 +25,7 @@ from callmeter.reports.savings_question import (
 from callmeter.reports.sums import FAILED
 from callmeter.store.index_columns import CORRECTION, REFUSED
 from callmeter.store.index_query import Query
+from callmeter.store.index_relation import Asked, Relation
 
 _AT_ONCE = 1_000_000
 _HOUR, _DAY = 3_600_000, 86_400_000
@@ -60,27 +61,19 @@ _BITS = [(1 << place, name) for place, name in enumerate(_COUNTS)]
 
 
 class Savings:
-    """Answers about the lines that `query` asks for, a new one each time; `source` makes FROM and WHERE of it, `run`
-    runs SQL, `key` gives a grouping's name in its one form."""
+    """Answers about some lines of a relation."""
 
-    def __init__(
-        self,
-        run: Callable[[str, Mapping[str, object]], list[tuple[Any, ...]]],
-        query: Callable[[], Query],
-        source: Callable[[Query], str],
-        key: Callable[[str], str],
-        has_corrections: Callable[[], bool],
-    ) -> None:
-        self._run = run
-        self._query = query
-        self._source = source
-        self._key = key
-        self._has_corrections = has_corrections
+    def __init__(self, relation: Relation, asked: Asked) -> None:
+        self._relation = relation
+        self._asked = asked
+        self._run = relation.all
+        self._source = relation.source
+        self._has_corrections = relation.has_corrections
 
     def answer_sizes(self) -> dict[str, AnswerSizes]:
         """See `Usage.answer_sizes`."""
         query = self._query()
-        purpose = query.name(self._key("purpose"))
+        (purpose,) = self._named(query, ["purpose"])
         query.conditions.append(_WHOLE)
         # So many answers have no more tokens than `size`: `passed`.
         sql = f"""
@@ -117,6 +110,13 @@ class Savings:
             name = sessions[number] if is_zombie else None
             found.append(Saved(_KINDS[kind], None if is_zombie else number, name, ended, grown, *four))
         return Answer(found, dict(zip(_KINDS, alone, strict=True)))
+
+    def _query(self) -> Query:
+        return self._relation.query(self._asked)
+
+    def _named(self, query: Query, names: Sequence[str]) -> list[str]:
+        """What the groups are called by these groupings."""
+        return [query.name(name) for name in self._relation.names(names)]
 
     def _stretches(self) -> tuple[list[tuple[int, int]], int]:
         """Parts of the period, in milliseconds, half-open; and the largest count of tokens that a call has."""
@@ -205,7 +205,7 @@ class Savings:
     def _find_repeats(self, begin: int, end: int) -> None:
         """The table `saved_repeats` of the calls of a stretch whose prompts repeat."""
         query = self._query()
-        agent, session = (query.name(self._key(name)) for name in ("agent", "session"))
+        agent, session = self._named(query, ["agent", "session"])
         query.conditions += [
             _WHOLE,
             f"tokens_in >= {LEAST_CACHED}",
@@ -235,7 +235,7 @@ class Savings:
         query = self._query()
         query.needs_fixed = self._has_corrections()
         paid = f"coalesce(cost, 0) + coalesce(fixed.change, 0)::{money}" if query.needs_fixed else "coalesce(cost, 0)"
-        names = [query.name(self._key(name)) for name in question.by]
+        names = self._named(query, question.by)
         same = " AND ".join(f"works.name{place} = {name}" for place, name in enumerate(names))
         query.joins += [
             f"JOIN saved_works AS works ON {same}",
@@ -246,7 +246,7 @@ class Savings:
         ]
         agent, session = "''", "''"
         if question.zombies:
-            agent, session = (query.name(self._key(name)) for name in ("agent", "session"))
+            agent, session = self._named(query, ["agent", "session"])
         query.joins.append(
             f"""LEFT JOIN saved_zombies AS zombies ON zombies.agent = {agent} AND zombies.session = {session}
                 AND ms BETWEEN zombies.first AND zombies.last"""

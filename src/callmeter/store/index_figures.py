@@ -1,0 +1,231 @@
+"""What groups of usage lines add up to, and their percentiles, from the relations of the usage index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from callmeter.reports.grouping import NONE
+from callmeter.reports.usage import Figures
+from callmeter.store.index_columns import (
+    ANSWER,
+    CORRECTION,
+    ERROR,
+    PRICED,
+    REFUSED,
+    RETRIED,
+    SENT,
+    SIZED,
+    instant_at,
+)
+from callmeter.store.index_paces import Paces
+from callmeter.store.index_query import (
+    ANSWERED,
+    COST,
+    LATENCY,
+    SETTLED,
+    SUMS,
+    SUMS_OF_SUMS,
+    WHOLE_COST,
+    quantiles,
+)
+from callmeter.store.index_relation import Asked, Relation
+from callmeter.words.instant import text_of
+
+# So many groups are too many for a table of paces in each.
+_MANY_GROUPS = 2_000
+Path = tuple[str, ...]
+
+
+class Summing:
+    """Adds up the lines of a relation."""
+
+    def __init__(self, relation: Relation) -> None:
+        self._relation = relation
+
+    def sums(self, names: Sequence[str], asked: Asked, *, times: bool = True) -> dict[Path, Figures]:
+        """The innermost groups."""
+        found = self._sums_of_days(names, asked, times=times) if self._relation.is_over_days(names, asked) else None
+        if found is None:
+            found = self._sums_of(names, asked)
+        if found and self._relation.has_corrections():
+            query = self._relation.query(asked)
+            columns = self._relation.columns(query, names)
+            sql = f"SELECT {columns} {SETTLED} {self._relation.source(query, 'corrected')} {grouped(names)}"
+            for row in self._relation.all(sql, query.given):
+                path = named(row[: len(names)])
+                if path in found:
+                    settle(found[path], row)
+        if not times:
+            for figures in found.values():
+                figures.first = figures.last = None
+        return found
+
+    def add_latencies(
+        self,
+        found: Mapping[Path, Figures],
+        names: Sequence[str],
+        depths: Sequence[int],
+        percentiles: Sequence[int],
+        asked: Asked,
+    ) -> None:
+        """Give the groups of these depths, and those alone, their percentiles of latency."""
+        if not percentiles:
+            return
+        if len(found) > _MANY_GROUPS:
+            for depth in depths:
+                self._add_ranks(found, names[:depth], percentiles, asked, LATENCY, "latency")
+            return
+        # First how many answers have which pace, then the durations of those paces in which a percentile lies: both
+        # are small, and add up to every level, which takes a third of the time of sorting.
+        wanted = Paces(percentiles, depths)
+        query = self._relation.query(asked)
+        columns = self._relation.columns(query, names)
+        query.conditions.append(ANSWERED)
+        sql = f"SELECT {columns} pace, count(*) {self._relation.source(query)} {grouped(names, 'pace')}"
+        for *path, pace, count in self._relation.all(sql, query.given):
+            wanted.count(named(path), pace, count)
+        query.conditions.append(f"list_contains({query.bind(wanted.paces())}::SMALLINT[], pace)")
+        groups = grouped(names, "pace", "duration_ms")
+        sql = f"SELECT {columns} pace, duration_ms, count(*) {self._relation.source(query)} {groups}"
+        for *path, pace, duration, count in self._relation.all(sql, query.given):
+            wanted.add(named(path), pace, duration, count)
+        for group, ranks in wanted.ranks():
+            found[group].latency = ranks
+
+    def add_costs(
+        self,
+        found: Mapping[Path, Figures],
+        names: Sequence[str],
+        percentiles: Sequence[int],
+        asked: Asked,
+    ) -> None:
+        """Give the groups by these names their percentiles of costs."""
+        if percentiles:
+            values = WHOLE_COST if self._relation.has_corrections() else COST
+            self._add_ranks(found, names, percentiles, asked, values, "costs")
+
+    def _sums_of_days(self, names: Sequence[str], asked: Asked, *, times: bool) -> dict[Path, Figures] | None:
+        """The groups, from sums of days; None if they cannot tell.
+
+        Where the cost of a corrected call comes from is not in them: those calls, of which there are few, are taken
+        away from where they stand and put where they belong.
+        """
+        found = self._sums_of(names, asked, over_days=True)
+        if not self._relation.is_about_origin(names, asked):
+            return found
+        for path, figures in self._sums_of(names, asked, "corrected", own=True).items():
+            moved, left = {figures.first, figures.last}, {found[path].first, found[path].last}
+            if times and figures.first is not None and moved & left:
+                return None  # nobody knows which call is the first or the last then
+            _take_away(found[path], figures)
+            if not found[path].lines:
+                del found[path]
+        for path, figures in self._sums_of(names, asked, "corrected").items():
+            found.setdefault(path, Figures()).merge(figures)
+        return found
+
+    def _sums_of(
+        self, names: Sequence[str], asked: Asked, rows: str = "rows", *, over_days: bool = False, own: bool = False
+    ) -> dict[Path, Figures]:
+        query = self._relation.query(asked, over_days=over_days, own=own or over_days)
+        columns = self._relation.columns(query, names)
+        sums = SUMS_OF_SUMS if over_days else SUMS
+        sql = f"SELECT {columns} {sums} {self._relation.source(query, rows)} {grouped(names, 'kind')}"
+        found: dict[Path, Figures] = {}
+        for row in self._relation.all(sql, query.given):
+            if row[len(names)] is not None:
+                add_sums(found.setdefault(named(row[: len(names)]), Figures()), row[len(names) :])
+        return found
+
+    def _add_ranks(
+        self,
+        found: Mapping[Path, Figures],
+        names: Sequence[str],
+        percentiles: Sequence[int],
+        asked: Asked,
+        values: tuple[str, str],
+        place: str,
+    ) -> None:
+        query = self._relation.query(asked)
+        query.needs_fixed = query.needs_fixed or values is WHOLE_COST
+        columns = self._relation.columns(query, names)
+        sql = f"SELECT {columns} {quantiles(*values, percentiles)} {self._relation.source(query)} {grouped(names)}"
+        for *path, ranks in self._relation.all(sql, query.given):
+            if ranks:
+                setattr(found[named(path)], place, dict(zip(percentiles, ranks, strict=True)))
+
+
+def grouped(names: Sequence[str], *more: str) -> str:
+    """GROUP BY these names' columns, and more."""
+    keys = [*(f"name{place}" for place in range(len(names))), *more]
+    return "GROUP BY " + ", ".join(keys) if keys else ""
+
+
+def named(values: Sequence[str | None]) -> Path:
+    """The names of groups as they are printed."""
+    return tuple([value or NONE for value in values])
+
+
+def settle(figures: Figures, row: Sequence[Any]) -> None:
+    """What corrections make known, in the last columns of a row."""
+    unknown, tokens, change, retried, sized, priced = (value or 0 for value in row[-6:])
+    figures.unknown -= unknown
+    figures.priced_tokens += tokens
+    figures.retried_nano += change
+    figures.retried_unknown -= retried
+    figures.without_tokens -= sized
+    figures.priced_nano += priced
+
+
+def add_sums(figures: Figures, row: Sequence[int | None]) -> None:
+    """Add a row of `SUMS`."""
+    kind, count, cost, estimate, tokens_in, tokens_out, cached, cache_write, reasoning, duration, first, last = (
+        value or 0 for value in row
+    )
+    figures.nano += cost
+    figures.tokens_in += tokens_in
+    figures.tokens_out += tokens_out
+    figures.tokens_cached += cached
+    figures.tokens_cache_write += cache_write
+    figures.tokens_reasoning += reasoning
+    if kind & PRICED:
+        figures.priced_tokens += tokens_in + tokens_out
+        if kind & (SIZED | CORRECTION):
+            figures.priced_nano += cost
+        if not kind & REFUSED:
+            figures.priced += count
+    if kind & CORRECTION:
+        figures.corrections += count
+        return
+    if kind & SENT:
+        figures.sent += count
+    if kind & REFUSED:
+        figures.refused += count
+        return
+    figures.calls += count
+    figures.estimate_nano += estimate
+    if kind & ERROR:
+        figures.errors += count
+    if kind & RETRIED:
+        figures.retried += count
+        figures.retried_nano += cost
+        figures.retried_unknown += 0 if kind & PRICED else count
+    if not kind & PRICED:
+        figures.unknown += count
+    if not kind & SIZED:
+        figures.without_tokens += count
+    if kind & ANSWER:
+        figures.answers += count
+        figures.answers_ms += duration
+    begin, end = text_of(instant_at(first)), text_of(instant_at(last))
+    figures.first = begin if figures.first is None else min(figures.first, begin)
+    figures.last = end if figures.last is None else max(figures.last, end)
+
+
+def _take_away(figures: Figures, part: Figures) -> None:
+    """Take sums away again; `first` and `last` stay as they are."""
+    for field in fields(Figures):
+        if isinstance(value := getattr(part, field.name), int):
+            setattr(figures, field.name, getattr(figures, field.name) - value)
