@@ -53,6 +53,7 @@ LIBRARIES = {
         "store.index_log",
         "store.index_manifest",
         "store.index_query",
+        "store.index_relation",
         "store.index_rows",
         "store.index_steps",
         "store.index_sums",
