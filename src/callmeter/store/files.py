@@ -28,6 +28,8 @@ _HINTS = {
     errno.ENOSPC: "free some space on its disk",
     errno.EDQUOT: "free some of this user's quota on its disk",
     errno.EROFS: "set `CALLMETER_HOME` to a directory that can be written to",
+    errno.ENOMEM: "free some memory, or allow this process more with `ulimit -v`",
+    errno.EMFILE: "allow this process more open files with `ulimit -n`, or name fewer logs at once",
 }
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 

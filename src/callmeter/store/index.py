@@ -6,21 +6,23 @@ with the same results.
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, TypeVar
 
 from callmeter.reports.usage import Figures, Group, Reading, Spent
-from callmeter.store.files import FileProblem, Lock, make_directory
+from callmeter.store.files import FileProblem, Lock, file_problem, make_directory, remove_file
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
 from callmeter.store.index_corrections import find_corrections
 from callmeter.store.index_manifest import Manifest, read_manifest, version, write_manifest
 from callmeter.store.index_sums import RowFile, Summed, up_to_date
 from callmeter.store.index_twins import find_twins
+from callmeter.store.scratch import Scratch
 from callmeter.words.errors import Busy, CallmeterError
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 _PATIENCE = 600.0
 _MOMENT = 1.0
 _MEMORY = "350MB"
+# What no index made anew would mend; and what would be lacking in any other directory, too.
+_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+_EVERYWHERE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _Answer = TypeVar("_Answer")
 
 
@@ -57,7 +62,7 @@ class UsageIndex:
         self._paths = paths
         self._directory = directory
         # Of this run alone: the index itself if its directory cannot be written, and lines that are still unfinished.
-        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._private: Scratch | None = None
         self._answers: Answers | None = None
         self.reading = self._answer(lambda answers: answers.reading)
 
@@ -125,16 +130,23 @@ class UsageIndex:
         return self._answer(lambda answers: answers.savings(period).answer(question))
 
     def _answer(self, ask: Callable[[Answers], _Answer]) -> _Answer:
-        """An answer; if a file of the index turns out to be damaged, of the index made anew."""
+        """An answer; if a file of the index turns out to be damaged, of the index made anew. Raises FileProblem."""
         import duckdb
 
         try:
             if self._answers is None:
                 self._answers = self._opened(fresh=False)
             return ask(self._answers)
-        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException):
-            self._answers = self._opened(fresh=True)
+        except duckdb.Error as error:
+            if _lack(error):
+                raise self._problem(error) from None
+        self._answers = self._opened(fresh=True)
+        try:
             return ask(self._answers)
+        except duckdb.Error as error:
+            if _lack(error):
+                raise self._problem(error) from None
+            raise
 
     def _opened(self, *, fresh: bool) -> Answers:
         import duckdb
@@ -142,16 +154,15 @@ class UsageIndex:
         directory = self._directory
         try:
             manifest, files = self._current(directory, fresh)
-        except (CallmeterError, OSError, duckdb.Error):
+        except (CallmeterError, OSError, duckdb.Error) as error:
+            if _lack(error) in _EVERYWHERE:
+                raise self._problem(error) from None
             log_files(self._paths)  # a log that cannot be read is no fault of the index
+            directory = self._own_directory()
             try:
-                directory = self._own_directory()
                 manifest, files = self._built(directory, Manifest(version()))
             except (OSError, duckdb.Error) as error:
-                raise FileProblem(
-                    f"cannot index the usage log in {directory}: {str(error).splitlines()[0].lower()}",
-                    "free some space there, or set `TMPDIR` to another directory",
-                ) from None
+                raise self._problem(error) from None
         lines, faults, own = self._tails(directory, manifest, files)
         sources = manifest.sources
         reading = Reading(
@@ -182,11 +193,12 @@ class UsageIndex:
 
     def _current(self, directory: str, fresh: bool) -> tuple[Manifest, list[LogFile]]:
         """The manifest, up to date, and the files that it tells of. Raises FileProblem, Busy."""
-        files = log_files(self._paths)
         if not fresh:
+            files = log_files(self._paths)
             manifest = read_manifest(directory)
             if is_current(manifest, files):
                 return manifest, files
+            del files  # each of them is an open file, and they are opened again
         make_directory(directory)
         lock = os.path.join(directory, "lock")
         try:
@@ -204,20 +216,24 @@ class UsageIndex:
         manifest = Manifest(version()) if fresh else read_manifest(directory)
         try:
             return self._built(directory, manifest)
-        except duckdb.Error:
-            if not manifest.sources:
+        except duckdb.Error as error:
+            if not manifest.sources or _lack(error):
                 raise
         return self._built(directory, Manifest(version()))
 
     def _built(self, directory: str, manifest: Manifest) -> tuple[Manifest, list[LogFile]]:
         files = log_files(self._paths)
         now = int(time.time())
+        before = set(os.listdir(directory))
         mask = os.umask(0o077)  # DuckDB makes the files
         try:
             manifest = Builder(directory, lambda: self._connect(1), self._tell).update(manifest, files, now)
+            write_manifest(directory, manifest, now)
+        except BaseException:
+            _clear_away(directory, before)
+            raise
         finally:
             os.umask(mask)
-        write_manifest(directory, manifest, now)
         return manifest, files
 
     def _tails(
@@ -249,10 +265,20 @@ class UsageIndex:
         corrections = find_corrections(connection, paths, parts, every, manifest.corrections, name)
         return lines, faults, [[os.path.join(own, part.file) for part in each] for each in (parts, twins, *corrections)]
 
+    def _problem(self, error: Exception) -> FileProblem:
+        """What is in the way of every way to read the log."""
+        lack = _lack(error)
+        if lack in _EVERYWHERE:
+            return file_problem("read", " ".join(self._paths), OSError(lack, os.strerror(lack)))
+        verb, where = "index the usage log in", self._own_directory()
+        if lack:
+            return file_problem(verb, where, OSError(lack, os.strerror(lack)))
+        return FileProblem(f"cannot {verb} {where}: {str(error).splitlines()[0].lower()}")
+
     def _own_directory(self) -> str:
         if self._private is None:
-            self._private = tempfile.TemporaryDirectory(prefix="callmeter-")
-        return self._private.name
+            self._private = Scratch()
+        return self._private.path
 
     def _connect(self, threads: int | None = None) -> DuckDBPyConnection:
         import duckdb
@@ -262,10 +288,29 @@ class UsageIndex:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "memory_limit": _MEMORY,
-            "temp_directory": os.path.join(tempfile.gettempdir(), f"callmeter-{os.getpid()}"),
+            "temp_directory": os.path.join(self._own_directory(), "spill"),
         }
         if threads is not None:
             config["threads"] = threads
         connection = duckdb.connect(config=config)
         connection.execute("SET parquet_metadata_cache = true")
         return connection
+
+
+def _lack(error: Exception) -> int:
+    """The number of the system's error if the machine has too little of something; else 0."""
+    import duckdb
+
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return errno.ENOMEM
+    said = str(error).lower()  # DuckDB says what the system said
+    return next((code for code in _LACKS if os.strerror(code).lower() in said), 0)
+
+
+def _clear_away(directory: str, before: Collection[str]) -> None:
+    """Remove what a build made that came to nothing: the next one may come to nothing for the same reason."""
+    named = {part.file for part in read_manifest(directory).files()}
+    with suppress(OSError):
+        for name in set(os.listdir(directory)) - named.union(before):
+            if name.endswith(".parquet"):
+                remove_file(os.path.join(directory, name))

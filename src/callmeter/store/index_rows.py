@@ -73,6 +73,8 @@ def write_rows(connection: DuckDBPyConnection, piece: Piece, source: int, name: 
             if piece.plain and plain < piece.lines and piece.has_empty_lines():
                 piece.plain = False  # the reader passes over them, and then counts wrongly
                 plain = _write_plain(connection, piece, source, path, names)
+        except duckdb.IOException:
+            raise  # no fault of the text, perhaps a full disk
         except duckdb.Error:
             # Bytes that are no text, or an overlong line: DuckDB gives up the whole file.
             piece.plain = False

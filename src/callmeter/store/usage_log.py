@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from callmeter.store.files import FileProblem, open_to_read
+from callmeter.store.files import file_problem, open_to_read
 from callmeter.store.seen_ids import SeenIds
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord, parse_record
@@ -175,7 +175,7 @@ def open_logs(paths: Iterable[str]) -> Iterator[OpenLog]:
     """The logs, one after the other; whoever takes one closes its file. Raises FileProblem."""
     for pattern in paths:
         literal = os.path.exists(pattern) or not glob.has_magic(pattern)
-        names = [pattern] if literal else [name for name in glob.glob(pattern) if _ANY.fullmatch(name)]
+        names = [pattern] if literal else [name for name in files_of(pattern) if _ANY.fullmatch(name)]
         taken: set[str] = set()
         for name in sorted(names, key=lambda name: (not is_live(name), name)):
             if name in taken:
@@ -184,6 +184,20 @@ def open_logs(paths: Iterable[str]) -> Iterator[OpenLog]:
             segments = [each for each in segments_of(name) if literal or fnmatch.fnmatchcase(each, pattern)]
             taken.update(segments)
             yield OpenLog(name, live, segments)
+
+
+def files_of(pattern: str) -> list[str]:
+    """What a glob's pattern names, as a shell sees it. Raises FileProblem for a directory that cannot be listed: to
+    pass over it, as `glob.glob` does, would make a report of some of the logs."""
+    directory, name = os.path.split(pattern)
+    found: list[str] = []
+    for parent in files_of(directory) if glob.has_magic(directory) else [directory]:
+        if not glob.has_magic(name):
+            found += [path for path in [os.path.join(parent, name)] if os.path.lexists(path)]
+            continue
+        names = fnmatch.filter(_names_in(parent), name)
+        found += [os.path.join(parent, each) for each in names if name[0] == "." or each[0] != "."]
+    return found
 
 
 def may_hold(path: str, period: Period) -> bool:
@@ -213,13 +227,16 @@ def segments_of(log_path: str) -> list[str]:
     directory, name = os.path.split(log_path)
     if not is_live(name):
         return []
+    return [os.path.join(directory, other) for other in sorted(_names_in(directory)) if is_segment(other, name)]
+
+
+def _names_in(directory: str) -> list[str]:
     try:
-        names = os.listdir(directory or ".")
-    except FileNotFoundError:
+        return os.listdir(directory or ".")
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise FileProblem(f"cannot list {directory}: {(error.strerror or str(error)).lower()}") from None
-    return [os.path.join(directory, other) for other in sorted(names) if is_segment(other, name)]
+        raise file_problem("list", directory, error) from None
 
 
 def is_segment(name: str, log_name: str) -> bool:
