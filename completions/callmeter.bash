@@ -30,10 +30,10 @@ _callmeter_spec() {
         options='--weekly --monthly --daily --out:file --mail-to: --as-of: --log:file --format:text,markdown,html,json,jsonl,csv,tsv -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget savings')
-        options='--to:@model --top: --since: --until: --last: --month: --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--to:@model --top: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget value')
-        options='--top: --since: --until: --last: --month: --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--top: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget metrics')
         options='--top: --out:file --log:file --format:prometheus,openmetrics,json -q --quiet -v --verbose -h --help'
@@ -46,7 +46,7 @@ _callmeter_spec() {
         options='--work-item:@work_item --value: --accepted --rejected --agent:@agent --purpose:@purpose --customer:@customer --note: --at: --id: --corrects: --from:file -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget outcome list')
-        options='--work-item:@work_item --since: --until: --last: --month: --this-week --last-week --this-month --last-month --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        options='--work-item:@work_item --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget forecast')
         options='--next-week --next-month --days: --to-period-end --by-agent --by-purpose --by-model --by:@tag --top: --fail-if-over: --backtest --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'

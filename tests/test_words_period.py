@@ -189,6 +189,13 @@ def test_contradictions_name_both_options() -> None:
         chosen_period(NOW, UTC, month="2026-11", today=True)
 
 
+def test_a_default_is_meant_only_where_nothing_is_named() -> None:
+    unnamed, named = chosen_period(NOW, UTC, default="30d"), chosen_period(NOW, UTC, today=True, default="30d")
+    assert (unnamed.start, unnamed.end) == (NOW - timedelta(days=30), chosen_period(NOW, UTC, last="30d").end)
+    assert named.label == chosen_period(NOW, UTC, today=True).label
+    assert chosen_period(NOW, UTC) is EVER
+
+
 def test_an_unknown_zone_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no time zone 'Mars/Base'"):
         zone_named("Mars/Base")

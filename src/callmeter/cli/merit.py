@@ -41,7 +41,7 @@ def plan_by_merit(world: World, plan: Plan, measure: str, last: str | None) -> t
             code="no_merit_pool",
         )
     clock = Clock(world, None)
-    period = chosen_period(clock.now, clock.zone, last=last or SPAN)
+    period = chosen_period(clock.now, clock.zone, last=last, default=SPAN)
     outcomes, notes = standing_outcomes(world, clock, period)
     agents = Credits.of(open_usage(world, None, clock), outcomes, period).by("agent")
     weights = merit_weights(strategy, earned(agents, measure))

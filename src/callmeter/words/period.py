@@ -73,9 +73,11 @@ def chosen_period(
     last_week: bool = False,
     this_month: bool = False,
     last_month: bool = False,
+    default: str | None = None,
 ) -> Period:
-    """The period that a command line's options name; none of them is all time. Raises UsageError for two that
-    contradict each other, for text that is no time, and for times outside the calendar."""
+    """The period that a command line's options name; without any of them, the last span that is the `default`, or all
+    time. Raises UsageError for two that contradict each other, for text that is no time, and for times outside the
+    calendar."""
     words = {
         "--last": last is not None,
         "--month": month is not None,
@@ -107,9 +109,9 @@ def chosen_period(
             return _named("this week", "last week", this_week, now, "week", zone)
         if this_month or last_month:
             return _named("this month", "last month", this_month, now, "month", zone)
+        return EVER if default is None else _last(default, now, zone)
     except (OverflowError, ValueError):
         raise UsageError("the period lies outside the calendar", "use a year from 1 to 9998", code="bad_time") from None
-    return EVER
 
 
 def moment(text: str, zone: tzinfo, option: str) -> datetime:

@@ -24,8 +24,9 @@ from callmeter.reports.grouping import key_name
 from callmeter.words.errors import Refused, UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.money import nano, parse_usd
-from callmeter.words.period import EVER, UNITS, chosen_period
+from callmeter.words.period import UNITS, chosen_period
 
+SPAN = "28d"
 # Older news alert nobody.
 _NEWS = timedelta(days=7)
 
@@ -73,11 +74,21 @@ def anomalies(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    days = {"today": today, "yesterday": yesterday, "this_week": this_week, "last_week": last_week}
-    days |= {"this_month": this_month, "last_month": last_month}
-    period = chosen_period(clock.now, clock.zone, since=since, until=until, last=last, month=month, **days)
-    if period is EVER:
-        period = chosen_period(clock.now, clock.zone, last="28d")
+    period = chosen_period(
+        clock.now,
+        clock.zone,
+        since=since,
+        until=until,
+        last=last,
+        month=month,
+        today=today,
+        yesterday=yesterday,
+        this_week=this_week,
+        last_week=last_week,
+        this_month=this_month,
+        last_month=last_month,
+        default=SPAN,
+    )
     policy = world.policy
     scope = Scope(
         clock.now,

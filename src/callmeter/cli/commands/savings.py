@@ -34,6 +34,8 @@ def savings(
     until: opt.Until = None,
     last: opt.Last = None,
     month: opt.Month = None,
+    today: opt.Today = False,
+    yesterday: opt.Yesterday = False,
     this_week: opt.ThisWeek = False,
     last_week: opt.LastWeek = False,
     this_month: opt.ThisMonth = False,
@@ -52,18 +54,20 @@ def savings(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    named = since or until or last or month or this_week or last_week or this_month or last_month
     period = chosen_period(
         clock.now,
         clock.zone,
         since=since,
         until=until,
-        last=last if named else SPAN,
+        last=last,
         month=month,
+        today=today,
+        yesterday=yesterday,
         this_week=this_week,
         last_week=last_week,
         this_month=this_month,
         last_month=last_month,
+        default=SPAN,
     )
     usage = open_usage(world, log, clock)
     report = savings_of(
