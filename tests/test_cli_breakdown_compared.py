@@ -138,6 +138,45 @@ def test_days_without_a_counterpart_are_one_row_and_lose_nothing(call: Call) -> 
     assert against(shorter) == [("2026-11-17", "2026-11-10", 3, 3), ("2026-11-18", None, Decimal("1.5"), 0)]
 
 
+def test_days_before_the_log_begins_are_unknown_and_not_zero(call: Call, home: Path) -> None:
+    def days(since: str, until: str) -> dict[str, Any]:
+        period = ("--since", since, "--until", until, "--compare", "previous")
+        return page(call("--by-day", *period, "--format", "json"))
+
+    found = days("2026-10-10", "2026-10-12")
+    keys = ("day", "cost", "day_before", "cost_before", "difference", "change", "calls_before", "news")
+    assert [tuple(row[key] for key in keys) for row in found["rows"]] == [
+        ("2026-10-10", 16, "2026-10-08", None, None, None, None, None),
+        ("2026-10-11", 0, "2026-10-09", None, None, None, None, None),
+    ]
+    assert found["total"]["cost_before"] is None
+    assert "The log begins on 2026-10-10: what was before it is unknown, not 0." in found["notes"]
+    (home / "usage.jsonl").write_bytes(log_lines(LOG + "2026-10-12T09:00Z agent=code cost=1"))
+    found = days("2026-10-11", "2026-10-13")
+    assert [row["cost_before"] for row in found["rows"]] == [None, 16]
+    assert found["total"]["cost_before"] == 16
+
+
+def test_a_time_before_the_log_makes_no_agent_new(call: Call) -> None:
+    found = page(call("--month", "2026-10", "--compare", "last-month", "--format", "json"))
+    (row,) = found["rows"]
+    assert (row["cost_before"], row["difference"], row["calls_before"], row["news"]) == (None, None, None, None)
+    assert "2026-10-10" in found["notes"][-1]
+    # A month of which the log has a part is compared with that part, and the note says so.
+    found = page(call("--month", "2026-11", "--compare", "last-month", "--format", "json"))
+    assert found["total"]["cost_before"] == 16
+    assert "The log begins on 2026-10-10: what was before it is unknown, not 0." in found["notes"]
+
+
+def test_the_rest_of_the_days_keeps_what_was_before(call: Call) -> None:
+    found = page(call("--by-agent", "--by-day", "--top", "1", "--compare", "last-week", "--format", "json"))
+    rest = [row for row in found["rows"] if row["row"] == "rest"]
+    assert [(row["agent"], row["day"], row["cost_before"]) for row in rest] == [
+        ("code", "other (1)", 0),
+        ("other (2)", None, 1),
+    ]
+
+
 def test_agents_by_day_and_days_by_agent_are_compared_in_their_places(call: Call) -> None:
     rows = page(call("--compare", "last-week", "--by-agent", "--by-day", "--format", "json"))["rows"]
     code = [(row["day"], row["cost"], row["cost_before"]) for row in rows if row["agent"] == "code" and row["day"]]

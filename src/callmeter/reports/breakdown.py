@@ -31,7 +31,7 @@ from callmeter.reports.sums import apportion
 from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.instant import text_of
 from callmeter.words.money import usd
-from callmeter.words.period import EVER, Period
+from callmeter.words.period import EVER, Period, bucket, bucket_label
 
 SORTS = ("cost", "calls", "tokens", "name", "latency", "errors", "change")
 _NOTHING = Figures()
@@ -81,6 +81,10 @@ def breakdown(usage: Usage, question: Question) -> Report:
         facts["compared"] = _period_facts(question.compare)
         by_unit = f", {tree.unit} by {tree.unit} from the first on" if tree.aligned is not None else ""
         notes.append(f"Compared with {question.compare.label}{by_unit}.")
+        start = question.compare.start
+        if tree.begun is not None and start is not None and start < tree.begun:
+            day = tree.begun.astimezone(usage.zone).date().isoformat()
+            notes.append(f"The log begins on {day}: what was before it is unknown, not 0.")
     rows = list(tree.rows(units))
     if question.cumulative:
         rows, quota = _running(rows, question, usage)
@@ -93,7 +97,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
         title="Cost by " + ", ".join(title_of(name).removesuffix(" from") for name in keys),
         columns=[*tree.groupings, *tree.columns],
         rows=rows,
-        total=tree.cells((), total, tree.before.get((), _NOTHING), units, [()]),
+        total=tree.total(units),
         notes=notes,
         facts=facts,
         tree=len(keys),
@@ -126,6 +130,9 @@ class _Tree:
         total = self.levels[()]
         now = question.now or usage.as_of
         self.unit = next(filter(is_time, keys), "")
+        # Where the unit begins in which the log does.
+        first = usage.reading.first
+        self.begun = None if first is None else bucket(first, self.unit or "day", usage.zone)[0]
         self.aligned: Alignment | None = None
         self.before: dict[Path, Figures] = {}
         if question.compare is not None:
@@ -169,19 +176,25 @@ class _Tree:
         is_inner = depth + 1 < len(self._keys)
         for group, share in zip(kept, shares, strict=False):
             path = (*outer, group.name)
-            yield Row(self.cells(path, group.now, group.before, share, [path]), depth, subtotal=is_inner)
+            before = group.before if self._is_known(path) else None
+            yield Row(self.cells(path, group.now, before, share, [path]), depth, subtotal=is_inner)
             if is_inner:
                 yield from self.rows(share, path)
         if rest:
-            before = summed(group.before for group in rest)
+            before = summed(group.before for group in rest) if self._is_known(outer) else None
             path = (*outer, f"other ({len(rest)})")
             hidden = [(*outer, group.name) for group in rest]
             yield Row(self.cells(path, parts[-1], before, shares[-1], hidden), depth, rest=True)
 
+    def total(self, units: int | None) -> dict[str, Cell]:
+        """The cells of the last row."""
+        before = self.before.get((), _NOTHING) if self._is_known(()) else None
+        return self.cells((), self.levels[()], before, units, [()])
+
     def cells(
-        self, path: Path, now: Figures, before: Figures, share: int | None, charted: Iterable[Path]
+        self, path: Path, now: Figures, before: Figures | None, share: int | None, charted: Iterable[Path]
     ) -> dict[str, Cell]:
-        """The cells of a row; its chart is that of all the groups `charted`."""
+        """The cells of a row, `before` None where the log does not reach; its chart is that of all groups `charted`."""
         cells: dict[str, Cell] = dict.fromkeys(self._cells)
         cells.update(zip(self._cells, path, strict=False))
         cells |= figures_of(now, share)
@@ -193,6 +206,16 @@ class _Tree:
         if self.course is not None:
             cells["chart"] = self.course.marks(charted)
         return cells
+
+    def _is_known(self, path: Path) -> bool:
+        """Whether the log covers any of the time that a group is compared with."""
+        if self.begun is None or self._question.compare is None:
+            return True
+        end = self._question.compare.end
+        if end is not None and end <= self.begun:
+            return False
+        begun = bucket_label(self.begun, self.unit, self._usage.zone) if self.unit else ""
+        return self.aligned is None or self.aligned.is_known(path, begun)
 
     def _rest(self, outer: Path, kept: Sequence[_Named]) -> Figures:
         return self._usage.rest(

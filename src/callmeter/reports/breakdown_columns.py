@@ -87,8 +87,11 @@ def figures_of(figures: Figures, units: int | None) -> dict[str, Cell]:
     }
 
 
-def compared(now: Figures, before: Figures) -> dict[str, Cell]:
-    """The cells that tell how a group has changed. Without a known cost on either side there is no difference."""
+def compared(now: Figures, before: Figures | None) -> dict[str, Cell]:
+    """The cells that tell how a group has changed; None is before the log began, where nothing is known. Without a
+    known cost on either side there is no difference."""
+    if before is None:
+        return dict.fromkeys(("cost_before", "difference", "change", "calls_before", "news"))
     difference = None if now.cost is None or before.cost is None else now.nano - before.nano
     return {
         "cost_before": before.cost,

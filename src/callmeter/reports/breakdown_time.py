@@ -62,6 +62,12 @@ class Alignment:
         label = self.here.get(path[self.depth], NONE)
         return (*path[: self.depth], label, *path[self.depth + 1 :])
 
+    def is_known(self, path: Path, begun: str) -> bool:
+        """Whether the unit of the other period in the place of a group's is not before that in which the log began."""
+        other = self.there.get(path[self.depth]) if len(path) > self.depth else None
+        # Without the offset of an hour that comes twice.
+        return other is None or other[:16] >= begun[:16]
+
     def against(self, label: str) -> str | None:
         """The unit of the other period that stands in the place of one of this; for `(none)`, those without a place."""
         if label != NONE:
