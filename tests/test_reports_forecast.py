@@ -16,7 +16,7 @@ from msgspec.structs import replace as changed
 
 from callmeter.policy.document import parse_policy
 from callmeter.reports.forecast import Forecast, Horizon, forecast, next_days, next_month, next_week, to_end
-from callmeter.reports.forecast_grades import Said, grade_sentence, grades, hits_text, said_by
+from callmeter.reports.forecast_grades import Grade, Said, grade_sentence, grades, hits_sentence, hits_text, said_by
 from callmeter.reports.forecast_history import Now, doubt, histories, quality, stopped_days
 from callmeter.reports.forecast_quotas import Limit, Pasts, exhaustions, hidden_note, limits_by_log
 from callmeter.reports.forecast_words import chance_text, range_text
@@ -117,7 +117,13 @@ def test_unknown_costs_count_at_their_estimate_until_they_are_corrected() -> Non
 def test_refused_calls_are_no_first_call_but_their_days_are_counted() -> None:
     refused = [
         line(MIDNIGHT - timedelta(days), "0", status="refused", error=error)
-        for days, error in ((40, "frozen"), (3, "quota_exceeded"), (3, "frozen"), (2, "model_not_allowed"))
+        for days, error in (
+            (40, "frozen"),
+            (3, "quota_exceeded"),
+            (3, "frozen"),
+            (2, "model_not_allowed"),
+            (1, "model_not_allowed"),
+        )
     ]
     now = at([*daily([1.0] * 10), *refused])
     assert ahead(now).total.history.first == TODAY - timedelta(10)
@@ -156,6 +162,29 @@ def test_horizons_are_whole_calendar_days(horizon: Horizon, first: str, last: st
     assert (horizon.first.isoformat(), horizon.last.isoformat()) == (first, last)
 
 
+@pytest.mark.parametrize(
+    ("horizon", "name", "title"),
+    [
+        (next_week(TODAY), "next_week", "next week"),
+        (next_month(TODAY), "next_month", "next month"),
+        (next_days(TODAY, 1), "next_1_days", "tomorrow"),
+        (next_days(TODAY, 2), "next_2_days", "next 2 days"),
+        (to_end(TODAY, "day"), "to_period_end", "today"),
+        (to_end(TODAY, "week"), "to_period_end", "this week"),
+    ],
+)
+def test_a_horizon_has_a_name_for_machines_and_a_title_for_people(horizon: Horizon, name: str, title: str) -> None:
+    assert (horizon.name, horizon.title) == (name, title)
+
+
+@pytest.mark.parametrize(
+    ("period", "begun"), [("day", TODAY), ("week", date(2026, 11, 16)), ("year", date(2026, 1, 1))]
+)
+def test_a_period_to_its_end_has_begun_on_its_first_day(period: str, begun: date) -> None:
+    assert to_end(TODAY, period).begun == begun
+    assert next_week(TODAY).begun is None
+
+
 def test_a_life_has_no_end() -> None:
     with pytest.raises(UsageError):
         to_end(TODAY, "life")
@@ -176,6 +205,32 @@ def test_to_the_periods_end_is_what_was_spent_and_what_comes() -> None:
     assert sum(day.expected for day in found.days) == found.total.sum.expected - found.total.sum.spent
     # Calls come at noon, and it is half past nine: today's is still to come.
     assert found.days[0].expected == pytest.approx(NANO, rel=1e-6)
+
+
+def test_a_running_sum_is_exceeded_as_often_as_its_quantiles_say() -> None:
+    found = ahead(at([*daily(noisy(60)), line(NOW - timedelta(hours=1), "3")]), horizon=to_end(TODAY, "month"))
+    running = found.total.sum
+    assert 0 < running.spent < running.median
+    assert running.over(running.median) == pytest.approx(0.5, abs=0.01)
+    assert running.over(running.quantile(0.9)) == pytest.approx(0.1, abs=0.01)
+    assert running.over(running.spent - 1) == 1
+
+
+def test_a_team_that_rests_on_weekends_is_expected_to_rest_on_the_next_one() -> None:
+    working = [0.0 if (TODAY - timedelta(age)).weekday() >= 5 else 1.0 for age in range(60, 0, -1)]
+    by_day = {day.day.weekday(): day.expected for day in ahead(at(daily(working))).days}
+    assert max(by_day[5], by_day[6]) < 0.2 * min(by_day[weekday] for weekday in range(5))
+
+
+def test_the_rest_of_today_of_a_part_is_that_of_its_own_days() -> None:
+    past = [
+        line(MIDNIGHT - timedelta(day) + timedelta(hours=hour), "1", agent=agent)
+        for day in range(1, 41)
+        for agent, hour in (("early", 6), ("late", 18))
+    ]
+    coming = {part.names: part.sum.coming.mean for part in ahead(at(past), ["agent"], to_end(TODAY, "day")).parts}
+    assert coming["early",] == 0
+    assert coming["late",] == pytest.approx(NANO, rel=0.01)
 
 
 def test_the_rest_of_today_is_the_share_that_other_days_spend_after_this_hour() -> None:
@@ -317,9 +372,6 @@ def test_a_pattern_is_all_that_matches_together() -> None:
     assert found.sum(TODAY - timedelta(1), TODAY) == 3 * NANO
 
 
-# Grades
-
-
 def test_of_quotas_for_each_the_fullest_are_foreseen_and_the_others_counted() -> None:
     records = [each for number in range(15) for each in daily([1 + number / 10] * 20, f"a{number:02}")]
     policy = parse_policy(b'{"version":1,"quotas":[{"subject":"agent:*","period":"month","limit":100}]}', "budget.json")
@@ -335,6 +387,9 @@ def test_the_past_of_one_value_is_found_as_a_pattern_would_find_it() -> None:
     assert pasts.history(one).amounts == pasts.history(same).amounts
     assert pasts.rest(one) == pasts.rest(same)
     assert pasts.history(Subject("agent", "nobody")).first is None
+
+
+# Grades
 
 
 def said(expected: float, low: float, high: float, first: date, days: int = 7, **by: str) -> Said:
@@ -358,6 +413,18 @@ def test_a_forecast_is_graded_when_its_days_are_over() -> None:
         "For 2026-11-09 to 2026-11-15 we said $6.00 ($5.00 to $8.50), it came to $7.00: inside."
     )
     assert grade_sentence(found[1]).endswith(", agent:a, we said $3.00 ($2.00 to $4.00), it came to $7.00: above.")
+
+
+@pytest.mark.parametrize(("outcome", "verdict"), [(4.99, "below"), (5, "inside"), (8.5, "inside"), (8.51, "above")])
+def test_the_ends_of_a_range_are_inside(outcome: float, verdict: str) -> None:
+    grade = Grade(said(6, 5, 8.5, date(2026, 11, 9)), round(outcome * NANO))
+    assert (grade.verdict, grade.inside) == (verdict, verdict == "inside")
+
+
+def test_grades_come_latest_first_and_not_before_their_last_day_is_over() -> None:
+    days = [TODAY - timedelta(age) for age in (20, 1, 0, 5)]
+    found = grades([said(1, 0, 2, day, days=1) for day in days], at(daily([1.0] * 40)))
+    assert [grade.said.last for grade in found] == [days[1], days[3], days[0]]
 
 
 def test_days_that_the_log_does_not_cover_are_not_graded() -> None:
@@ -392,3 +459,8 @@ def test_ranges_claim_no_false_cents() -> None:
 
 def test_hits_are_counted_until_eight() -> None:
     assert (hits_text(6, 7), hits_text(7, 8)) == ("6 of 7", "88 % of 8")
+    grade = Grade(said(6, 5, 8.5, date(2026, 11, 9)), 6 * NANO)
+    assert (
+        hits_sentence([grade, replace(grade, outcome=0)]) == "1 of 2 forecasts inside their range; 8 in 10 should be."
+    )
+    assert hits_sentence([]) == ""

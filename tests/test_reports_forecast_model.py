@@ -38,6 +38,24 @@ def weeks(count: int, *shape: float) -> list[int]:
     return [round(amount * NANO) for _ in range(count) for amount in shape]
 
 
+@pytest.mark.parametrize("ahead", [Range(100.0 * NANO, 900.0 * NANO**2), Range(NANO, 3.0 * NANO**2, 0.02)])
+def test_the_ends_of_ranges_are_exceeded_as_often_as_they_say(ahead: Range) -> None:
+    (low, high), (lowest, highest) = ahead.likely, ahead.nearly_sure
+    assert [ahead.over(amount) for amount in (high, highest)] == pytest.approx([0.1, 0.025], abs=0.001)
+    assert low == 0 or ahead.over(low) == pytest.approx(0.9, abs=0.001)
+    assert lowest == 0 or ahead.over(lowest) == pytest.approx(0.975, abs=0.001)
+    assert ahead.over(ahead.median) == pytest.approx(0.5, abs=0.001)
+
+
+def test_what_may_be_nothing_at_all_has_its_mean_and_variance_all_the_same() -> None:
+    ahead = Range(2.0 * NANO, 9.0 * NANO**2, 0.4)
+    amounts = [ahead.quantile((number + 0.5) / 4000) / NANO for number in range(4000)]
+    mean = sum(amounts) / 4000
+    assert (ahead.over(0), ahead.quantile(0.39)) == (pytest.approx(0.6), 0)
+    assert mean == pytest.approx(2, rel=0.02)
+    assert sum((amount - mean) ** 2 for amount in amounts) / 4000 == pytest.approx(9, rel=0.03)
+
+
 def test_two_days_by_hand() -> None:
     """Saturday 3, Sunday 1, in dollars; two days say nothing of weekdays, and nothing is capped.
 
