@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -32,3 +33,14 @@ def test_a_test_is_skipped_only_by_lacking_which_fails_in_ci() -> None:
         if path.name != "conftest.py"
     }
     assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_every_note_says_that_it_is_callmeters() -> None:
+    strange = []
+    for path in (ROOT / "src" / "callmeter" / "cli").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "note":
+                written = ast.unparse(call.args[0]).lstrip("f").lstrip("'\"")
+                if not written.startswith("callmeter: "):
+                    strange.append(f"{path.relative_to(ROOT)}:{call.lineno}: {written}")
+    assert strange == []

@@ -72,7 +72,8 @@ def page_of(world: World, page: _Page, usage: Usage, log: str | None) -> _Page:
     if log is not None and not reading.files:
         raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
     if not reading.lines:
-        world.out.note("the usage log is empty: make a call with `callmeter llm-call`, or run `callmeter demo`")
+        hint = "make a call with `callmeter llm-call`, or run `callmeter demo`"
+        world.out.note(f"callmeter: note: the usage log is empty: {hint}")
     return with_reading(page, reading.bad_lines, reading.duplicates)
 
 

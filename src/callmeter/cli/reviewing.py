@@ -83,7 +83,7 @@ def saved(world: World, path: str, text: str) -> None:
         os.umask(mask)
         mode = 0o666 & ~mask
     replace_file(os.path.realpath(path), text.encode("utf-8", "backslashreplace"), mode=mode)
-    world.out.note(f"written: {path}")
+    world.out.note(f"callmeter: written: {path}")
 
 
 def posted(world: World, addresses: Sequence[str], page: Board) -> None:
@@ -99,4 +99,4 @@ def posted(world: World, addresses: Sequence[str], page: Board) -> None:
         at=world.now(),
     )
     send(program, letter, world.env)
-    world.out.note(f"handed to {program}: {', '.join(addresses)}")
+    world.out.note(f"callmeter: handed to {program}: {', '.join(addresses)}")

@@ -35,4 +35,4 @@ def audit_head(
     elif head is not None:
         world.out.text(f"{head.seq}:{head.hash}")
     else:
-        world.out.note("nothing has been audited yet")
+        world.out.note("callmeter: nothing has been audited yet")

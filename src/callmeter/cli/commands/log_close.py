@@ -46,6 +46,6 @@ def log_close(
     if format is not opt.Shape.TEXT:
         world.out.report(segment_list("Closed", segments))
     for segment in segments:
-        world.out.note(f"closed {segment.lines:,} lines into {segment.name}")
+        world.out.note(f"callmeter: closed {segment.lines:,} lines into {segment.name}")
     if not segments:
-        world.out.note("nothing to close")
+        world.out.note("callmeter: nothing to close")

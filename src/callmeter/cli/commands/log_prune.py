@@ -45,6 +45,6 @@ def log_prune(
         world.out.report(segment_list("Would be deleted" if dry_run else "Deleted", segments))
         return
     for segment in segments:
-        world.out.note(f"deleted {segment.name}: {segment.lines:,} lines, the last of {segment.last}")
+        world.out.note(f"callmeter: deleted {segment.name}: {segment.lines:,} lines, the last of {segment.last}")
     if not segments:
-        world.out.note("nothing to delete")
+        world.out.note("callmeter: nothing to delete")

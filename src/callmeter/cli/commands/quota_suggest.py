@@ -23,6 +23,7 @@ from callmeter.reports.quota_suggestion import PERIODS, suggestion_report, sugge
 from callmeter.words.errors import UsageError
 from callmeter.words.subject import parse_subject
 from callmeter.words.tags import tag_name
+from callmeter.words.wording import counted
 
 
 class Per(enum.StrEnum):
@@ -82,4 +83,4 @@ def quota_suggest(
         require_yes(world, f"Set {len(wishes)} quotas?" if len(wishes) > 1 else "Set this quota?", yes)
     for wish in wishes:
         set_quota(world.paths.policy, wish, audit(world))
-    world.out.note(f"callmeter: {len(wishes)} quotas are set")
+    world.out.note(f"callmeter: set: {counted(len(wishes), 'quota')}")
