@@ -120,7 +120,7 @@ def test_show_without_a_model_lists_them_all(invoke: Invoke) -> None:
 def test_show_says_unknown_and_how_to_set_it(invoke: Invoke) -> None:
     result = invoke("show", "openrouter/auto")
     assert result.exit_code == 0
-    assert "unknown; set it with `callmeter prices set openrouter/auto" in " ".join(result.stdout.split())
+    assert "unknown: set it with `callmeter prices set openrouter/auto" in " ".join(result.stdout.split())
     (row,) = rows(invoke("show", "openrouter/auto", "--format", "jsonl"))
     assert row["input"] is None and row["output"] is None, "unknown is not 0"
 

@@ -103,7 +103,7 @@ def test_the_fullest_stands_first_with_a_bar_and_the_rest_is_counted(quota: Quot
     shown = quota("show", "--top", "2").stdout
     assert "session:s-1" in shown
     assert "session:s-2" not in shown
-    assert "1 more are not shown; `--top 3` shows all" in shown
+    assert "1 not shown: `--top 3` shows all." in shown
     assert "█" in shown or "#" in shown
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from callmeter.policy.document import Policy
 from callmeter.policy.quotas import SHORT_PERIODS, Quota
+from callmeter.reports.quota_choice import NO_QUOTA
 from callmeter.reports.report import Column, Kind, Report, Row
 
 _COLUMNS = (
@@ -31,7 +32,7 @@ class Ground:
 def guarantees(policy: Policy, ground: Ground) -> Report:
     """A row for each thing that somebody may rely on."""
     rows = [*_quotas(policy, ground), *_calls(policy), *_people(policy, ground), *_callers(ground)]
-    notes = [] if policy.quotas else ["There is no quota: `callmeter budget quota set agent:NAME 50 --hard` sets one."]
+    notes = [] if policy.quotas else [NO_QUOTA]
     cells = [dict(zip(("what", "holds", "how", "beyond"), row, strict=True)) for row in rows]
     return Report("What holds", _COLUMNS, [Row(each) for each in cells], notes=notes)
 

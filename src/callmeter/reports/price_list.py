@@ -48,7 +48,7 @@ def price_list(provider: str, found: Mapping[str, Found | None], at: datetime) -
         price = found[model]
         if price is None:
             notes.append(
-                f"the price of {model} is unknown; set it with `callmeter prices set {model} --input … --output …`"
+                f"The price of {model} is unknown: set it with `callmeter prices set {model} --input … --output …`."
             )
         elif len(found) <= _NOTED:
             notes += [f"{model}: {text}" for text in _variations(price.price, at)]

@@ -8,6 +8,7 @@ from typing import TypeVar
 from callmeter.policy.quotas import Quota
 
 _OF_EACH = 5
+NO_QUOTA = "There is no quota: `callmeter budget quota set agent:NAME 50 --hard` sets one."
 # By unit, the name and the title of the section that its quotas stand in.
 SECTIONS = {
     "usd": ("quotas", "Quotas"),

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.grants import Grant
+from callmeter.reports.quota_choice import NO_QUOTA
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.words.instant import text_of
 
@@ -43,9 +44,9 @@ def standings_board(stands: Sequence[Stand], hidden: int, notes: Sequence[str] =
             sections[unit] = Report(title, _columns(unit), rows)
     if not sections:
         sections["usd"] = Report(_TITLES["usd"], _columns("usd"), [])
-        notes = [*notes, "there is no quota; `callmeter budget quota set agent:NAME 50` sets one"]
+        notes = [*notes, NO_QUOTA]
     if hidden:
-        notes = [*notes, f"{hidden:,} more are not shown; `--top {hidden + len(stands)}` shows all"]
+        notes = [*notes, f"{hidden:,} not shown: `--top {hidden + len(stands)}` shows all."]
     return Board("Quotas", sections, notes=notes)
 
 

@@ -28,7 +28,7 @@ def requests(allowances: Allowances, *, everything: bool) -> Board:
         Column("answered_by", "answered by", Kind.TEXT, optional=1, quiet=True),
         Column("reason", "reason", Kind.TEXT),
     ]
-    notes = [] if rows or everything else ["no request waits for an answer; `--all` shows earlier ones"]
+    notes = [] if rows or everything else ["No request waits for an answer; `--all` shows earlier ones."]
     sections = {"requests": Report("Requests", columns, rows, notes=notes)}
     frozen = allowances.live_freezes()
     if frozen:
