@@ -202,6 +202,68 @@ def test_a_narrow_terminal_loses_optional_columns_first_and_then_the_middle_of_n
     assert narrower[4].split()[0] == "anthropic/…-20241022"
 
 
+TRIAL = Report(
+    "Trial",
+    [
+        Column("subject", "subject", Kind.TEXT),
+        Column("ratio", "error / last week", Kind.RATIO),
+        Column("spent", "spent", Kind.RATE),
+        Column("why", "because", Kind.TEXT),
+        Column("act", "to do", Kind.COMMAND, below=True),
+    ],
+    [Row({"subject": "agent:code", "ratio": Decimal("1.18"), "spent": 12 * 10**9, "why": "a few words", "act": "ls"})],
+    {"subject": None, "ratio": None, "spent": 12 * 10**9, "why": None},
+)
+
+
+def test_a_narrow_terminal_folds_titles() -> None:
+    assert (
+        text(TRIAL, 38)
+        == """\
+Trial
+
+subject   error   spent  because
+              /
+           last
+           week
+agen…ode  1.18x  $12.00  a few
+                         words
+  ls
+─────────────────────────────────
+total            $12.00
+"""
+    )
+
+
+def test_what_is_too_wide_even_so_has_its_cells_one_below_the_other() -> None:
+    assert (
+        text(TRIAL, 27)
+        == """\
+Trial
+
+agent:code
+  error / last week  1.18x
+  spent              $12.00
+  because
+    a few words
+  ls
+───────────────────────────
+total
+  spent              $12.00
+"""
+    )
+
+
+@pytest.mark.parametrize("width", [24, 30, 40, 60])
+def test_a_tree_in_one_column_keeps_its_levels(width: int) -> None:
+    log = f"{LOG}2026-11-20T09:04Z agent=code purpose=chat cost=123456789.123456789"
+    question = Question(by=["agent", "purpose"], percentiles=True)
+    lines = text(breakdown(PlainUsage(log_records(log)), question), width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert any(line.startswith("code") for line in lines)
+    assert any(line.startswith("  chat") for line in lines)
+
+
 def test_a_range_is_shown_whole_or_not_at_all() -> None:
     columns = [
         Column("what", "what", Kind.TEXT),

@@ -1,7 +1,8 @@
 """Tables of text for people: aligned cells, trees by indentation, bars, whatever the width.
 
 On a narrow terminal optional columns give way first, the bar shrinks and goes, then long names are cut in the middle
-and sentences folded. Without a terminal the width is that of COLUMNS, or 100.
+and sentences folded, then titles; what is too wide even so has its cells one below the other. Without a terminal the
+width is that of COLUMNS, or 100.
 """
 
 from __future__ import annotations
@@ -111,14 +112,23 @@ def table(report: Report, look: Look) -> str:
             shares = [cell if isinstance(cell, Decimal) else None for cell in cells]
             drawn.append(_Bars(column, shares[: len(report.rows)], len(cells), look.blocks))
     drawn = _fitted(drawn, look)
-    lines = [look.dim(_line(drawn, [[each.column.title] for each in drawn]))]
+    is_stacked = _width(drawn) > look.width
+    lines = [] if is_stacked else [look.dim(_line(drawn, [each.titles(look) for each in drawn]))]
+
+    def line(index: int) -> str:
+        cells = [each.lines(index, look) for each in drawn]
+        return _stack(drawn, cells, look.width) if is_stacked else _line(drawn, cells)
+
+    if is_stacked:
+        for each in drawn:
+            each.width = look.width - 2 * _GUTTER
     for index, row in enumerate(report.rows):
-        text = _line(drawn, [each.lines(index, look) for each in drawn])
+        text = line(index)
         lines.append(look.bold(text) if row.subtotal else look.dim(text) if row.rest else text)
         lines += _below([(column.kind, row.cells.get(column.name)) for column in below], look)
     if report.total is not None:
         lines.append(look.dim(("─" if look.blocks else "-") * min(look.width, _width(drawn))))
-        lines.append(look.bold(_line(drawn, [each.lines(len(report.rows), look) for each in drawn])))
+        lines.append(look.bold(line(len(report.rows))))
     return "\n".join(lines)
 
 
@@ -147,6 +157,15 @@ class _Drawn:
         if self.column.kind is not Kind.TEXT:
             return self.natural
         return min(self.natural, max(_NAME, look.width // 3) if self.indents else _NAME)
+
+    def narrow(self) -> None:
+        """Give it no more width than its cells and the words of its title need."""
+        self.width = min(self.width, max(map(cells_of, [*self.column.title.split(" "), *self.texts])))
+
+    def titles(self, look: Look) -> list[str]:
+        """The lines of its title."""
+        title = self.column.title
+        return [title] if cells_of(title) <= self.width else _folded(title, self.width, look)
 
     def lines(self, index: int, look: Look) -> list[str]:
         """The lines of one cell."""
@@ -215,6 +234,9 @@ def _fitted(drawn: list[_Drawn], look: Look) -> list[_Drawn]:
         if widest.width <= _NARROWEST:
             break
         widest.width -= 1
+    if needed(lambda each: each.width) > look.width:
+        for each in drawn:
+            each.narrow()
     for bars in drawn:
         if isinstance(bars, _Bars):
             bars.width = min(bars.width + max(look.width - needed(lambda each: each.width), 0), _BAR_WIDTHS[1])
@@ -235,6 +257,24 @@ def _line(drawn: Sequence[_Drawn], cells: Sequence[Sequence[str]]) -> str:
             parts.append(text + padding if each.column.kind in _LEFT else padding + text)
         lines.append((" " * _GUTTER).join(parts).rstrip())
     return "\n".join(lines)
+
+
+def _stack(drawn: Sequence[_Drawn], cells: Sequence[Sequence[str]], width: int) -> str:
+    """A row's cells one below the other, each beside its title or under it."""
+    (name, *more), *others = cells
+    indent = " " * (len(name) - len(name.lstrip(" ")) + _GUTTER)
+    title_width = max((cells_of(each.column.title) for each in drawn[1:]), default=0)
+    lines = [name, *more]
+    for each, texts in zip(drawn[1:], others, strict=True):
+        title, text = each.column.title, texts[0].strip()
+        if isinstance(each, _Bars) or not text:
+            continue
+        beside = f"{indent}{title}{' ' * (title_width - cells_of(title) + _GUTTER)}{text}"
+        if len(texts) == 1 and cells_of(beside) <= width:
+            lines.append(beside)
+        else:
+            lines += [indent + title, *(f"{indent}  {text}" for text in texts)]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _below(cells: Sequence[tuple[Kind, Cell]], look: Look) -> list[str]:
