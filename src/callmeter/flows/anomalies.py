@@ -6,15 +6,11 @@ is killed halfway leaves what is missing to the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
-from decimal import Decimal
+from collections.abc import Callable, Iterable
 
-from callmeter.policy.prices import Price
-from callmeter.reports.anomaly_finding import Finding, Rates
+from callmeter.reports.anomaly_finding import Finding
 from callmeter.store.audit import Audit, read_events
 from callmeter.store.files import Lock
-from callmeter.store.price_table import find_price
 from callmeter.words.money import shown, usd
 
 EVENT = "anomaly"
@@ -51,24 +47,13 @@ def facts_of(finding: Finding) -> dict[str, object]:
     }
 
 
-def sentence(finding: Finding) -> str:
-    """A finding in one sentence, for people who are alerted."""
+def headline(finding: Finding) -> str:
+    """`spike: agent:code, 2026-11-20, $8.10 more than expected`."""
     when = finding.first if finding.first == finding.last else f"{finding.first} to {finding.last}"
     excess = f"{shown(abs(finding.excess))} {'more' if finding.excess >= 0 else 'less'} than expected"
-    return f"{finding.kind}: {finding.subject}, {when}, {excess}: {finding.evidence}"
+    return f"{finding.kind}: {finding.subject}, {when}, {excess}"
 
 
-def rates_from(overrides: str, cache_dir: str) -> Rates:
-    """Prices per token from a person's own, the provider's listing and the shipped table; each is looked up once for
-    a day. Raises Malformed for a prices.toml that is wrong."""
-    known: dict[tuple[str, str, date], Price | None] = {}
-
-    def rates(provider: str, model: str, at: datetime) -> Mapping[str, Decimal] | None:
-        key = provider, model, at.date()
-        if key not in known:
-            found = find_price(provider, model, at, overrides=overrides, cache_dir=cache_dir)
-            known[key] = None if found is None else found.price
-        price = known[key]
-        return None if price is None else price.amounts(at)
-
-    return rates
+def sentence(finding: Finding) -> str:
+    """A finding with its evidence in one sentence, for people who are alerted."""
+    return f"{headline(finding)}: {finding.evidence}"

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 
 from callmeter.providers.presets import find_provider
-from callmeter.reports.savings_pricing import Offer
+from callmeter.reports.anomaly_finding import Rates
+from callmeter.reports.savings_pricing import Offer, Offers
 from callmeter.store.places import Places
 from callmeter.store.price_table import PriceFound, find_price, source_changes
 from callmeter.words.errors import UsageError
 
 
-def offers_of(
-    places: Places, tables: Mapping[str, Mapping[str, object]]
-) -> Callable[[str, str, datetime], Offer | None]:
-    """What a provider's model cost at an instant; None when nobody knows. Raises Malformed for prices.toml."""
+def rates_of(places: Places, tables: Mapping[str, Mapping[str, object]]) -> Rates:
+    """What a provider's model cost at an instant, as `offers_of` has it, in USD per token."""
+    offers = offers_of(places, tables)
+
+    def rates(provider: str, model: str, at: datetime) -> Mapping[str, Decimal] | None:
+        offer = offers(provider, model, at)
+        return None if offer is None else offer.price.amounts(at)
+
+    return rates
+
+
+def offers_of(places: Places, tables: Mapping[str, Mapping[str, object]]) -> Offers:
+    """What a provider's model cost at an instant: a person's own price, else the provider's listing, else the shipped
+    table; None when nobody knows. `tables` are the settings of providers. Raises Malformed for prices.toml."""
     changes: dict[str, list[datetime]] = {}
     known: dict[tuple[str, str, int], Offer | None] = {}
 

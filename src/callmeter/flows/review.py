@@ -6,18 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TypeVar
 
-from callmeter.flows.anomalies import rates_from
+from callmeter.flows.anomalies import headline
 from callmeter.flows.forecast_past import past_of
-from callmeter.flows.offers import offers_of
+from callmeter.flows.offers import offers_of, rates_of
 from callmeter.policy.document import Policy
-from callmeter.providers.presets import find_provider
 from callmeter.reports.anomalies import anomaly_report, examine
 from callmeter.reports.anomaly_finding import Floors, Scope
 from callmeter.reports.anomaly_sessions import zombie_sessions
-from callmeter.reports.change import Rates
 from callmeter.reports.forecast_grades import Said
 from callmeter.reports.report import Report
 from callmeter.reports.review import Sources
@@ -32,10 +29,9 @@ from callmeter.store.approvals import read_everything
 from callmeter.store.audit import read_events
 from callmeter.store.forecasts import keep_forecasts, read_forecasts
 from callmeter.store.places import Places
-from callmeter.store.price_table import find_price
 from callmeter.store.settings import Settings
 from callmeter.store.toml import read_toml
-from callmeter.words.errors import CallmeterError, UsageError
+from callmeter.words.errors import CallmeterError
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import shown
 from callmeter.words.period import Period
@@ -82,11 +78,12 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
     ahead = outlook(instant, span.unit, ground.policy, [each for each in said if parse_instant(each.made_at) <= now])
     if ground.live:
         read("Grades of this forecast are", lambda: keep_forecasts(places.forecasts, ahead.said, instant.today), None)
+    rates = rates_of(places, ground.settings.providers)
     findings, remarks, zombies = _anomalies(usage, span, ground)
     saved, advice = _savings(usage, span, ground, zombies)
     return Sources(
         now=now,
-        rates=list_prices(places, ground.settings, span.end),
+        rates=lambda provider, model: rates(provider, model, span.end),
         quotas=ground.policy.quotas,
         allowances=read("Approvals and freezes are", lambda: read_everything(places, now), None),
         events=read("Decisions are", lambda: _events(places.audit, now), []),
@@ -113,12 +110,8 @@ def _anomalies(
     report = replace(anomaly_report(found, scope, examined), period=None)
     if not found:
         return {"anomalies": report}, [], examined.zombies
-    dearest = found[0]
-    days = dearest.first if dearest.first == dearest.last else f"{dearest.first} to {dearest.last}"
-    way = "more" if dearest.excess >= 0 else "less"
-    said = f"{dearest.kind}: {dearest.subject}, {days}, {shown(abs(dearest.excess))} {way} than expected"
     more = f" (and {len(found) - 1} more anomal{'ies' if len(found) > 2 else 'y'})" if len(found) > 1 else ""
-    return {"anomalies": report}, [f"{capitalised(said)}{more}."], examined.zombies
+    return {"anomalies": report}, [f"{capitalised(headline(found[0]))}{more}."], examined.zombies
 
 
 def _savings(
@@ -151,26 +144,8 @@ def _scope(period: Period, span: Span, ground: Ground) -> Scope:
         period,
         floors=Floors(None, policy.quotas),
         rules=policy.loop_breaker,
-        rates=rates_from(places.prices, places.cache),
+        rates=rates_of(places, ground.settings.providers),
     )
-
-
-def list_prices(places: Places, settings: Settings, at: datetime) -> Rates:
-    """What models cost at an instant, by provider and model, in USD per token; None is unknown."""
-
-    def rates(provider: str, model: str) -> Mapping[str, Decimal] | None:
-        price_as, free = None, False
-        try:
-            found = find_provider(provider, settings.providers, None)
-            price_as, free = found.price_as, found.free
-        except UsageError:
-            pass  # it has left the settings since; the shipped table may know it
-        price = find_price(
-            provider, model, at, overrides=places.prices, cache_dir=places.cache, price_as=price_as, free=free
-        )
-        return None if price is None else price.price.amounts(at)
-
-    return rates
 
 
 def _events(path: str, now: datetime) -> list[Mapping[str, object]]:

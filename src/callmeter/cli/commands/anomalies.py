@@ -17,7 +17,8 @@ from callmeter.cli.alerting import alert
 from callmeter.cli.auditing import audit
 from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
-from callmeter.flows.anomalies import facts_of, rates_from, sentence, tell
+from callmeter.flows.anomalies import facts_of, sentence, tell
+from callmeter.flows.offers import rates_of
 from callmeter.reports.anomalies import anomaly_report, examine
 from callmeter.reports.anomaly_finding import BY, Finding, Floors, Scope
 from callmeter.reports.grouping import key_name
@@ -98,7 +99,7 @@ def anomalies(
         tuple(_condition(text, policy.aliases) for text in where or ()),
         Floors(None if floor is None else _amount(floor), policy.quotas),
         policy.loop_breaker,
-        rates_from(world.paths.prices, world.paths.cache),
+        rates_of(world.paths, world.settings.providers),
     )
     usage = open_usage(world, log, clock)
     examined = examine(usage, scope)
