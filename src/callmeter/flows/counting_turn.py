@@ -47,7 +47,7 @@ class Turn:
             return self
         holder, _ = self._holder()
         raise Busy(
-            f"{self._waiting()}; nobody can be told what is left before that is done",
+            f"{self._waiting()}; what is left is not known before that is done",
             f"try again, or look at it with `ps -p {holder}`: it may be stopped" if holder else "try again",
             code="counting",
             retry_after=30,
