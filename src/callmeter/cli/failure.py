@@ -26,6 +26,11 @@ def run(world: World, arguments: list[str], command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
     except Exception:
+        from callmeter.cli.stopping import asked
+
+        ending = asked()
+        if ending is not None:
+            return int(ending)
         import sys
         import traceback
 
