@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from callmeter.reports.usage import Figures, Group, Reading, Spent
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import instant_at
-from callmeter.store.index_figures import Summing, add_sums, grouped, settle
+from callmeter.store.index_figures import Summing, figures, grouped, settle
 from callmeter.store.index_lines import LineReader
-from callmeter.store.index_query import SETTLED, SPENT, SPENT_OF_SUMS, SUMS, Query
+from callmeter.store.index_query import FIGURES, SETTLED, SPENT, SPENT_OF_SUMS, SUMS, Query
 from callmeter.store.index_relation import Asked, Relation, Rest
 from callmeter.store.index_savings import Savings
 from callmeter.store.index_sums import Summed
@@ -77,9 +77,9 @@ class Answers:
         names = self._relation.names(by)
         asked = Asked(period, where)
         found: dict[tuple[str, ...], Figures] = {(): Figures()}
-        for path, figures in self._summing.sums(names, asked).items():
+        for path, each in self._summing.sums(names, asked).items():
             for depth in range(len(path) + 1):
-                found.setdefault(path[:depth], Figures()).merge(figures)
+                found.setdefault(path[:depth], Figures()).merge(each)
         depths = range(len(names) + 1)
         self._summing.add_latencies(found, names, depths, latency, asked)
         for depth in depths:
@@ -112,10 +112,11 @@ class Answers:
         columns = query.tags(compared)
         names = [f"name{place}" for place in range(len(columns))]
         listed = ", ".join(f"{column} AS {name}" for column, name in zip(columns, names, strict=True))
-        found: dict[tuple[tuple[str, str], ...], Figures] = {}
         sql = f"SELECT {listed}, {SUMS} {self._relation.source(query)} GROUP BY {', '.join(names)}, kind"
+        sql = f"SELECT {', '.join(names)}, {', '.join(FIGURES.values())} FROM ({sql}) GROUP BY {', '.join(names)}"
+        found: dict[tuple[tuple[str, str], ...], Figures] = {}
         for row in self._relation.all(sql, query.given):
-            add_sums(found.setdefault(_tags(row), Figures()), row[len(names) :])
+            found.setdefault(_tags(row), Figures()).merge(figures(row[len(names) :]))
         if found and self._relation.has_corrections():
             sql = f"SELECT {listed}, {SETTLED} {self._relation.source(query, 'corrected')} GROUP BY {', '.join(names)}"
             for row in self._relation.all(sql, query.given):

@@ -8,21 +8,12 @@ from typing import Any
 
 from callmeter.reports.grouping import NONE
 from callmeter.reports.usage import Figures
-from callmeter.store.index_columns import (
-    ANSWER,
-    CORRECTION,
-    ERROR,
-    PRICED,
-    REFUSED,
-    RETRIED,
-    SENT,
-    SIZED,
-    instant_at,
-)
+from callmeter.store.index_columns import instant_at
 from callmeter.store.index_paces import Paces
 from callmeter.store.index_query import (
     ANSWERED,
     COST,
+    FIGURES,
     LATENCY,
     SETTLED,
     SUMS,
@@ -36,6 +27,7 @@ from callmeter.words.instant import text_of
 # So many groups are too many for a table of paces in each.
 _MANY_GROUPS = 2_000
 Path = tuple[str, ...]
+_FIGURES = ", ".join(FIGURES.values())
 
 
 class Summing:
@@ -48,7 +40,7 @@ class Summing:
         """The innermost groups."""
         found = self._sums_of_days(names, asked, times=times) if self._relation.is_over_days(names, asked) else None
         if found is None:
-            found = self._sums_of(names, asked)
+            found = self._sums_of(names, asked, times=times)
         if found and self._relation.has_corrections():
             query = self._relation.query(asked)
             columns = self._relation.columns(query, names)
@@ -57,9 +49,6 @@ class Summing:
                 path = named(row[: len(names)])
                 if path in found:
                     settle(found[path], row)
-        if not times:
-            for figures in found.values():
-                figures.first = figures.last = None
         return found
 
     def add_latencies(
@@ -112,32 +101,36 @@ class Summing:
         Where the cost of a corrected call comes from is not in them: those calls, of which there are few, are taken
         away from where they stand and put where they belong.
         """
-        found = self._sums_of(names, asked, over_days=True)
+        found = self._sums_of(names, asked, times=times, over_days=True)
         if not self._relation.is_about_origin(names, asked):
             return found
-        for path, figures in self._sums_of(names, asked, "corrected", own=True).items():
+        for path, figures in self._sums_of(names, asked, "corrected", times=times, own=True).items():
             moved, left = {figures.first, figures.last}, {found[path].first, found[path].last}
             if times and figures.first is not None and moved & left:
                 return None  # nobody knows which call is the first or the last then
             _take_away(found[path], figures)
             if not found[path].lines:
                 del found[path]
-        for path, figures in self._sums_of(names, asked, "corrected").items():
+        for path, figures in self._sums_of(names, asked, "corrected", times=times).items():
             found.setdefault(path, Figures()).merge(figures)
         return found
 
     def _sums_of(
-        self, names: Sequence[str], asked: Asked, rows: str = "rows", *, over_days: bool = False, own: bool = False
+        self,
+        names: Sequence[str],
+        asked: Asked,
+        rows: str = "rows",
+        *,
+        times: bool,
+        over_days: bool = False,
+        own: bool = False,
     ) -> dict[Path, Figures]:
         query = self._relation.query(asked, over_days=over_days, own=own or over_days)
         columns = self._relation.columns(query, names)
         sums = SUMS_OF_SUMS if over_days else SUMS
         sql = f"SELECT {columns} {sums} {self._relation.source(query, rows)} {grouped(names, 'kind')}"
-        found: dict[Path, Figures] = {}
-        for row in self._relation.all(sql, query.given):
-            if row[len(names)] is not None:
-                add_sums(found.setdefault(named(row[: len(names)]), Figures()), row[len(names) :])
-        return found
+        found = self._relation.all(figures_of(sql, len(names)), query.given)
+        return {row[: len(names)]: figures(row[len(names) :], times=times) for row in found}
 
     def _add_ranks(
         self,
@@ -179,49 +172,19 @@ def settle(figures: Figures, row: Sequence[Any]) -> None:
     figures.priced_nano += priced
 
 
-def add_sums(figures: Figures, row: Sequence[int | None]) -> None:
-    """Add a row of `SUMS`."""
-    kind, count, cost, estimate, tokens_in, tokens_out, cached, cache_write, reasoning, duration, first, last = (
-        value or 0 for value in row
-    )
-    figures.nano += cost
-    figures.tokens_in += tokens_in
-    figures.tokens_out += tokens_out
-    figures.tokens_cached += cached
-    figures.tokens_cache_write += cache_write
-    figures.tokens_reasoning += reasoning
-    if kind & PRICED:
-        figures.priced_tokens += tokens_in + tokens_out
-        if kind & (SIZED | CORRECTION):
-            figures.priced_nano += cost
-        if not kind & REFUSED:
-            figures.priced += count
-    if kind & CORRECTION:
-        figures.corrections += count
-        return
-    if kind & SENT:
-        figures.sent += count
-    if kind & REFUSED:
-        figures.refused += count
-        return
-    figures.calls += count
-    figures.estimate_nano += estimate
-    if kind & ERROR:
-        figures.errors += count
-    if kind & RETRIED:
-        figures.retried += count
-        figures.retried_nano += cost
-        figures.retried_unknown += 0 if kind & PRICED else count
-    if not kind & PRICED:
-        figures.unknown += count
-    if not kind & SIZED:
-        figures.without_tokens += count
-    if kind & ANSWER:
-        figures.answers += count
-        figures.answers_ms += duration
-    begin, end = text_of(instant_at(first)), text_of(instant_at(last))
-    figures.first = begin if figures.first is None else min(figures.first, begin)
-    figures.last = end if figures.last is None else max(figures.last, end)
+def figures_of(sums: str, depth: int) -> str:
+    """The SQL of `Figures` from that of `SUMS` behind `depth` names, by the names as they are printed."""
+    names = [f"name{place}" for place in range(depth)]
+    printed = "".join(f"coalesce(nullif({name}, ''), '{NONE}') AS {name}, " for name in names)
+    return f"SELECT {printed} {_FIGURES} FROM ({sums}) AS sums GROUP BY ALL HAVING count(*) > 0"
+
+
+def figures(row: Sequence[Any], *, times: bool = True) -> Figures:
+    """The figures in the columns of `FIGURES`."""
+    found = Figures(*row[:-2])
+    if times and row[-1] is not None:
+        found.first, found.last = (text_of(instant_at(ms)) for ms in row[-2:])
+    return found
 
 
 def _take_away(figures: Figures, part: Figures) -> None:
