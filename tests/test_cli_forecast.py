@@ -292,7 +292,8 @@ def test_fail_if_over_an_amount_needs_no_quota(desk: Desk) -> None:
     assert desk.run("--fail-if-over=20").exit_code == 0
     result = desk.run("--fail-if-over=5", "--format", "json")
     assert result.exit_code == 3
-    assert json.loads(result.stderr)["error"] == "over"
+    error = json.loads(result.stderr)
+    assert (error["error"], error["limit"]) == ("over", 5) and "budget breakdown" in error["hint"]
     assert desk.run("--fail-if-over=lots").exit_code == 2
 
 

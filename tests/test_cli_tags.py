@@ -181,7 +181,8 @@ def test_the_period_and_the_conditions_are_those_of_breakdown(audit: Audit) -> N
 def test_the_exit_status_is_3_only_when_asked_for_and_something_is_found(audit: Audit) -> None:
     bad = "2026-11-20T09:00Z agent=code cost=1\n"
     assert audit(log=bad).exit_code == 0
-    assert audit("--fail-if-any", log=bad).exit_code == 3
+    failed = audit("--fail-if-any", log=bad)
+    assert (failed.exit_code, "error: 1 finding about tags\n" in failed.stderr) == (3, True)
     assert audit("--fail-if-any", log=GOOD).exit_code == 0
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from callmeter.cli.call_lines import call_line
-from callmeter.cli.reading import Clock, open_log
+from callmeter.cli.reading import Clock, no_log, open_log
 from callmeter.cli.tables import look_of
 from callmeter.cli.world import World
 from callmeter.reports.call_list import call_list
@@ -39,7 +39,7 @@ class CallStream:
         """The calls that are there; the last `count` if it is given. Raises UsageError when `--log` names no file."""
         out = self._world.out
         if self._log is not None and not os.path.exists(self._log) and not glob.glob(self._log):
-            raise UsageError(f"there is no usage log {self._log}", "name a file, or a glob of files in quotes")
+            raise no_log(self._log)
         reader = open_log(self._world, self._log, self._period, self._clock)
         if count is not None:
             entries: Iterable[Found] = self._latest(count)

@@ -33,6 +33,7 @@ from callmeter.words.instant import text_of
 from callmeter.words.money import amount_value, shown
 
 _TOP = 10
+_WHO_SPENDS = "see `callmeter budget breakdown --by-agent --this-month` for who spends it"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def require_room(ahead: Ahead, forecasts: Sequence[Forecast], most: int | None) 
             raise Refused(
                 f"{first.horizon.title} is expected to come to {shown(first.total.sum.expected)}, with a chance of "
                 f"{chance_text(chance)} to exceed {shown(most)}",
+                _WHO_SPENDS,
                 code="over",
                 limit=amount_value(most, "usd"),
                 expected=amount_value(first.total.sum.expected, "usd"),
@@ -127,7 +129,7 @@ def require_room(ahead: Ahead, forecasts: Sequence[Forecast], most: int | None) 
         more = f" (and {len(over) - 1} more)" if len(over) > 1 else ""
         raise Refused(
             f"a quota is likely to be exceeded{more}: {quota_sentence(over[0]).removesuffix('.')}",
-            "see `callmeter budget breakdown --by-agent --this-month` for who spends it",
+            _WHO_SPENDS,
             code="over",
             quotas=[each.limit.name for each in over],
         )

@@ -70,11 +70,16 @@ def page_of(world: World, page: _Page, usage: Usage, log: str | None) -> _Page:
     """The page with what its reader left out of the log. Raises UsageError when `--log` names no file."""
     reading = usage.reading
     if log is not None and not reading.files:
-        raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
+        raise no_log(log)
     if not reading.lines:
         hint = "make a call with `callmeter llm-call`, or run `callmeter demo`"
         world.out.note(f"callmeter: note: the usage log is empty: {hint}")
     return with_reading(page, reading.bad_lines, reading.duplicates)
+
+
+def no_log(log: str) -> UsageError:
+    """What `--log` is told when it names no file."""
+    return UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
 
 
 def _told(world: World) -> Callable[[str], None]:

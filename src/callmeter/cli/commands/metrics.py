@@ -18,7 +18,7 @@ from callmeter.cli import options as opt
 from callmeter.cli.exposition import as_json, exposition
 from callmeter.cli.ledgers import ledger_of, recover_holds
 from callmeter.cli.out_file import require_place
-from callmeter.cli.reading import Clock, open_usage
+from callmeter.cli.reading import Clock, no_log, open_usage
 from callmeter.cli.waiting import told
 from callmeter.cli.world import World
 from callmeter.flows.dashboard import dashboard
@@ -26,7 +26,6 @@ from callmeter.flows.held import held_now
 from callmeter.reports.metrics import TOP
 from callmeter.reports.metrics import metrics as metrics_of
 from callmeter.store.files import replace_file
-from callmeter.words.errors import UsageError
 
 
 class Exposition(enum.StrEnum):
@@ -64,7 +63,7 @@ def metrics(
     clock = Clock(world, None)
     usage = open_usage(world, log, clock)
     if log is not None and not usage.reading.files:
-        raise UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
+        raise no_log(log)
     stands, held, up = [], None, None
     if world.policy.quotas and log is None:
         board = dashboard(

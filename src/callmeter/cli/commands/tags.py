@@ -18,6 +18,7 @@ from callmeter.reports.tag_discipline import tag_discipline
 from callmeter.words.errors import Refused
 from callmeter.words.period import chosen_period
 from callmeter.words.tags import tag_name
+from callmeter.words.wording import counted
 
 
 def tags(
@@ -75,7 +76,7 @@ def tags(
     show_usage(world, report, usage, log)
     if fail_if_any and report.rows:
         raise Refused(
-            f"{len(report.rows)} findings about tags",
+            f"{counted(len(report.rows), 'finding')} about tags",
             "set the tags where the calls are made, or name them in the policy's `tags`",
             code="tag_findings",
             findings=len(report.rows),
