@@ -43,7 +43,7 @@ LIBRARIES = {
     "certifi": ("providers.connection",),
     "tomli_w": ("store", "secrets.registry_file"),
     "platformdirs": ("store.places",),
-    "msgspec": ("words.record", "words.outcome", "store.index_manifest", "store.index_sums", "store.index_tags"),
+    "msgspec": ("words.record", "words.outcome", "store.index_manifest", "store.index_sums", "store.index_usual"),
     "duckdb": (
         "store.index",
         "store.index_answers",

@@ -150,3 +150,36 @@ def test_tags_that_a_sample_does_not_show_are_read_all_the_same(tmp_path: Path) 
     rows, short = written(tmp_path, lines)
     assert rows == expected(lines)
     assert 3900 < short < 4000
+
+
+def test_what_is_no_text_never_stands_for_one(tmp_path: Path) -> None:
+    # Lists and objects whose quotes, read the other way round, are JSON too; beside what would make up the length.
+    lines = [OWN.replace("ID", f"{1:012x}")] * 3
+    for value in ('{",":":"}', '[","]', '["x"]', '{"team":"5"}', '[",",":"]', "[1e20,1e20,1e20]"):
+        members = [f'"agent":{value}', f'"agent":"{value}"', '"team":5', '"team":"5"', '"a":1e20', '"]":"}"']
+        for count in (1, 2, 3):
+            for some in itertools.permutations(members, count):
+                line = lines[0].replace('"agent":"code","team":"t"', ",".join(some))
+                lines += [line, line.replace('"host":"h"', f'"host":{value}')]
+    rows, short = written(tmp_path, lines)
+    assert rows == expected(lines)
+    assert short >= 3
+
+
+def test_lines_that_are_not_as_the_sample_are_read_all_the_same(tmp_path: Path) -> None:
+    plain = OWN.replace("ID", f"{1:012x}")
+    rare = [
+        plain.replace(',"host":"h"', ""),
+        plain.replace('"host":"h"', '"host":"h","note":"n","pool":"p"'),
+        plain.replace('"host":"h"', f'"host":"h","corrects":"01a0c450-6c00-7aa0-81e1-{7:012x}"'),
+        plain.replace('"cost":0.5', '"cost":null'),
+        plain.replace('"agent":"code","team":"t"', '"team":"t","agent":"code"'),
+        plain.replace('"agent":"code",', ""),
+        "no JSON",
+    ]
+    lines = [plain] * 4000
+    for number, line in enumerate(rare):  # in places where the sample does not look
+        lines[1500 + number] = line
+    rows, short = written(tmp_path, lines)
+    assert rows == expected(lines)
+    assert short >= 4000 - len(rare)

@@ -417,10 +417,10 @@ def test_a_full_disk_costs_the_index_and_not_the_report(home: Home, monkeypatch:
     append_usage(home.log, call(NOW))
     real = index_build.write_rows
 
-    def full(connection: object, piece: object, source: int, name: str) -> object:
+    def full(connection: object, piece: object, source: int, name: str, *others: object) -> object:
         if name.startswith(str(home.index)):
             raise duckdb.IOException("No space left on device")
-        return real(connection, piece, source, name)  # type: ignore[arg-type]
+        return real(connection, piece, source, name, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(index_build, "write_rows", full)
     assert home.look() == (4, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ from callmeter.store.index_manifest import BLOCK, LISTED, Manifest, Part, Source
 from callmeter.store.index_rows import FORMAT, Rows, write_rows
 from callmeter.store.index_text import Piece, pieces
 from callmeter.store.index_twins import find_twins
+from callmeter.store.index_usual import Habits
 from callmeter.store.usage_log import Damaged, open_logs, opened, unpacked
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ class Builder:
         self._tell = tell
         self._size = self._unread = 0  # bytes: all that `update` has to read, and what it will read in later files
         self._opened: DuckDBPyConnection | None = None
+        self._habits: defaultdict[int, Habits] = defaultdict(Habits)
 
     def update(self, manifest: Manifest, files: Sequence[LogFile], now: int) -> Manifest:
         """The manifest of these files, their new rows written. Raises FileProblem, duckdb.Error."""
@@ -237,7 +240,7 @@ class Builder:
 
     def _write(self, cursor: DuckDBPyConnection, piece: Piece, source: int) -> Rows:
         with cursor:
-            return write_rows(cursor, piece, source, self._name())
+            return write_rows(cursor, piece, source, self._name(), self._habits[source])
 
     def _take(self, source: Source, piece: Piece, future: Future[Rows]) -> list[Part]:
         rows = future.result()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from callmeter.store.index_columns import COLUMNS, json_columns, row_of
 from callmeter.store.index_plain import plain_rows
-from callmeter.store.index_tags import tag_names
 from callmeter.store.index_text import BOM, LONGEST, Piece, memory_file
+from callmeter.store.index_usual import Habits, Usual, usual_lines
 from callmeter.words.record import UsageRecord, parse_record
 from callmeter.words.usage import MAX_LINE
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # So many lines are read one by one in the time in which SQL is made ready for them.
 _FEW = 500
+# Of lines that were read one by one, each so-many-th says what there is beside the usual, up to so many.
+_EACH = 50
+_MOST = 100
 _TOO_LONG = f"longer than {MAX_LINE} bytes"
 # No query looks for one value in a way that a Bloom filter shortens; and texts that all differ are known early.
 FORMAT = """(FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, WRITE_BLOOM_FILTER false,
@@ -45,50 +48,62 @@ _GAPS = """
 
 
 class Rows:
-    """What a piece came to: files of rows that were written, how many, and the faults (line number, reason).
-
-    `torn` counts last lines that are half a record, `long` whether a piece was one overlong line.
-    """
+    """What a piece came to: files of rows that were written, how many, and the faults (line number, reason)."""
 
     def __init__(self) -> None:
         self.files: list[tuple[str, int]] = []
         self.faults: list[tuple[int, str]] = []
 
 
-def write_rows(connection: DuckDBPyConnection, piece: Piece, source: int, name: str) -> Rows:
-    """Write the rows of a piece to `name`.parquet and, of lines that are not plain, to `name`-odd.parquet."""
-    import duckdb
+def write_rows(
+    connection: DuckDBPyConnection, piece: Piece, source: int, name: str, habits: Habits | None = None
+) -> Rows:
+    """Write the rows of a piece to `name`.parquet and, of lines that are not plain, to `name`-odd.parquet.
 
+    `habits` of the source, which are learned here, save time.
+    """
     rows = Rows()
+    habits = habits or Habits()
     if piece.skipped:
         rows.faults.append((piece.line + 1, _TOO_LONG))
         return rows
-    plain = 0
-    names: Sequence[str] = ()
     path = f"{name}.parquet"
+    plain = 0
     if piece.lines >= _FEW and not piece.unfinished:
-        try:
-            names = tag_names(piece)
-            plain = _write_plain(connection, piece, source, path, names)
-            if piece.plain and plain < piece.lines and piece.has_empty_lines():
-                piece.plain = False  # the reader passes over them, and then counts wrongly
-                plain = _write_plain(connection, piece, source, path, names)
-        except duckdb.IOException:
-            raise  # no fault of the text, perhaps a full disk
-        except duckdb.Error:
-            # Bytes that are no text, or an overlong line: DuckDB gives up the whole file.
-            piece.plain = False
-            try:
-                plain = _write_plain(connection, piece, source, path, names)
-            except duckdb.Error:
-                plain = 0
+        plain = _write_most(connection, piece, source, path, habits)
     if plain:
         rows.files.append((path, plain))
     elif os.path.exists(path):
         os.unlink(path)
     if plain < piece.lines:
-        _write_others(connection, piece, source, f"{name}-odd.parquet", path if plain else None, rows)
+        _write_others(connection, piece, source, f"{name}-odd.parquet", path if plain else None, rows, habits)
     return rows
+
+
+def _write_most(connection: DuckDBPyConnection, piece: Piece, source: int, path: str, habits: Habits) -> int:
+    """Write the rows of the plain lines of a piece; how many."""
+    import duckdb
+
+    usual = usual_lines(piece, habits.others)
+    for careful in (False, True) if habits.all_json else (True,):
+        try:
+            plain = _write_plain(connection, piece, source, path, usual, careful=careful)
+        except duckdb.IOException:
+            raise  # no fault of the text, perhaps a full disk
+        except duckdb.Error:
+            habits.all_json = False
+            continue
+        if not piece.plain or plain == piece.lines or not piece.has_empty_lines():
+            return plain
+        break  # the reader passes over empty lines, and then counts wrongly
+    if not piece.plain:
+        return 0
+    # Bytes that are no text, or an overlong line: DuckDB gives up the whole file.
+    piece.plain = False
+    try:
+        return _write_plain(connection, piece, source, path, usual, careful=True)
+    except duckdb.Error:
+        return 0
 
 
 def meanings(line: bytes, number: int, finished: bool) -> Iterator[UsageRecord | str]:
@@ -111,7 +126,9 @@ def meanings(line: bytes, number: int, finished: bool) -> Iterator[UsageRecord |
             yield str(error)
 
 
-def _write_plain(connection: DuckDBPyConnection, piece: Piece, source: int, path: str, names: Sequence[str]) -> int:
+def _write_plain(
+    connection: DuckDBPyConnection, piece: Piece, source: int, path: str, usual: Usual, *, careful: bool
+) -> int:
     lines = _COUNTED
     text = piece.path()
     descriptor = -1
@@ -120,7 +137,7 @@ def _write_plain(connection: DuckDBPyConnection, piece: Piece, source: int, path
         descriptor = _numbered(piece)
         text = f"/dev/fd/{descriptor}"
     try:
-        query = f"COPY ({plain_rows(*lines, names)}) TO $file {FORMAT}"
+        query = f"COPY ({plain_rows(*lines, usual, careful=careful)}) TO $file {FORMAT}"
         given = {"path": text, "file": path, "source": source, "line": piece.line, "start": piece.start}
         (count,) = connection.execute(query, given).fetchall()[0]
         return int(count)
@@ -159,7 +176,7 @@ def _is_odd(line: bytes) -> bool:
 
 
 def _write_others(
-    connection: DuckDBPyConnection, piece: Piece, source: int, path: str, plain: str | None, rows: Rows
+    connection: DuckDBPyConnection, piece: Piece, source: int, path: str, plain: str | None, rows: Rows, habits: Habits
 ) -> None:
     """Write the rows of the lines that are not in the file `plain`."""
     gaps = [(piece.start, piece.line, piece.stop)]
@@ -184,6 +201,8 @@ def _write_others(
                             rows.faults.append((number, found))
                         else:
                             count += 1
+                            if count % _EACH == 0 and len(habits.others) < _MOST:
+                                habits.others.append(line)
                             json.dump(row_of(found, source, number, start, len(line)), file)
                             file.write("\n")
                     start += len(line) + 1
