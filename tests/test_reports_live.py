@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from callmeter.reports.live import Live, Spend, Traffic
 from callmeter.words.instant import text_of
@@ -39,6 +40,17 @@ def test_the_last_minute_has_what_ended_in_it() -> None:
     long = record(ago(minutes=9), "0.05", duration_ms=510_000)
     found = traffic(long, record(ago(seconds=58)), record(ago(seconds=62)), record(ago(seconds=10)))
     assert found.minute == Spend(7 * CENT, 3)
+
+
+def test_the_last_minute_is_sixty_seconds() -> None:
+    assert traffic(record(ago(seconds=60))).minute.calls == 1, "it took a second"
+    assert traffic(record(ago(seconds=61))).minute.calls == 0
+
+
+def test_an_hour_of_the_afternoon_is_not_one_of_the_night() -> None:
+    now = NOW + timedelta(hours=5)
+    found = traffic(record(now - timedelta(minutes=9)), record(now - timedelta(hours=10)), now=now)
+    assert (found.hour.calls, found.today.calls) == (1, 2)
 
 
 def test_the_last_minute_empties_by_itself() -> None:
@@ -108,6 +120,14 @@ def test_at_midnight_today_begins_anew_and_yesterday_is_history() -> None:
     assert (found.today, found.refused, [agent for agent, _, _ in found.agents]) == (Spend(CENT, 1), 0, ["new"])
 
 
+def test_a_line_that_comes_again_after_midnight_counts_once() -> None:
+    late, tomorrow = record(NOW), NOW + timedelta(days=1)
+    live = Live(UTC, {}, None)
+    live.add([late], NOW)
+    live.add([late, record(tomorrow)], tomorrow)
+    assert len(live.traffic(tomorrow).calls) == 2
+
+
 def test_an_odd_hour_names_who_spent_most_in_it() -> None:
     hours = {(date(2026, 11, 20) - timedelta(back), hour): CENT for back in range(1, 29) for hour in range(24)}
     live = Live(UTC, hours, date(2026, 10, 1))
@@ -119,8 +139,6 @@ def test_an_odd_hour_names_who_spent_most_in_it() -> None:
 
 
 def test_hours_are_those_of_the_zone() -> None:
-    from zoneinfo import ZoneInfo
-
     live = Live(ZoneInfo("Asia/Kolkata"), {}, None)
     now = datetime(2026, 11, 20, 18, 40, tzinfo=UTC)  # 00:10 there
     live.add([record(now - timedelta(minutes=5)), record(now - timedelta(minutes=15))], now)

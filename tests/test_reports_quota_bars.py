@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Bucket, Quota, Stage, window_of
 from callmeter.reports.burn import Burn
@@ -108,6 +110,14 @@ def test_a_week_says_nothing_about_times_beyond_a_year() -> None:
     log = test_a_week_says_nothing_about_times_beyond_a_year.__doc__
     assert lasts(stand("agent:a", 366 * NANO, NANO, period="life"), log) == 365
     assert lasts(stand("agent:a", 367 * NANO, NANO, period="life"), log) is None
+
+
+def test_what_a_pool_paid_is_the_pools_pace_and_not_the_allocations() -> None:
+    own, paid = log_records("2026-11-20T12:00Z agent=a cost=2\n2026-11-20T13:00Z agent=a cost=50")
+    quotas = [Quota(parse_subject("agent:a"), 20 * NANO, pools=("shared",)), Quota(parse_subject("pool:shared"), 100)]
+    burn = Burn(quotas, PlainUsage([own, changed(paid, pool="shared")]), NOW)
+    keys = [quota.bucket({"agent": "a"} if quota.pools else {"pool": "shared"}) or "" for quota in quotas]
+    assert [burn.a_day(key, "usd") for key in keys] == [2 * NANO, 50 * NANO]
 
 
 def test_of_many_buckets_ten_are_shown_and_the_rest_is_counted() -> None:
