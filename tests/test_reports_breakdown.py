@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callmeter.reports.breakdown import SORTS, Question, breakdown
+from callmeter.cli.breakdown_options import Sort
+from callmeter.reports.breakdown import Question, breakdown
 from callmeter.reports.report import Report, Row
 from callmeter.reports.sums import apportion
 from callmeter.words.errors import UsageError
@@ -98,6 +99,23 @@ def test_an_unknown_cost_is_no_zero(ask: Callable[..., Report]) -> None:
     assert table(report, "cost_per_1k_tokens") == [(20_000_000,), (None,)], "tokens of unknown cost make none cheaper"
     assert "The cost of 3 calls is unknown and in no sum." in report.notes
     assert report.facts["cost_sources"]["unknown"] == {"calls": 3, "cost": None}  # type: ignore[index]
+
+
+def test_notes_say_what_is_in_no_sum_and_what_was_corrected(ask: Callable[..., Report]) -> None:
+    """
+    2026-11-20T09:00Z agent=a cost=1
+    2026-11-20T09:01Z agent=a        in=1 out=1
+    2026-11-20T09:02Z agent=a cost=0 status=refused
+    2026-11-20T09:03Z agent=a cost=2 in=1 out=1 id=c
+    2026-11-20T09:03Z agent=a cost=1 corrects=c cost_source=reconciled
+    """
+    assert ask().notes == [
+        "Of the cost: $1.00 billed by the provider (1 call), $3.00 reconciled (1 call).",
+        "The cost of 1 call is unknown and in no sum.",
+        "1 call refused before anything was sent: not among the calls.",
+        "1 later correction included.",
+        "1 call without token counts.",
+    ]
 
 
 def test_a_log_without_one_known_cost_has_no_total_and_no_shares(ask: Callable[..., Report]) -> None:
@@ -248,7 +266,7 @@ def test_rows_sort_as_asked(sort: str, agents: str, ask: Callable[..., Report]) 
 
 
 def test_every_sort_is_tested() -> None:
-    assert set(SORTS) == {"cost", "calls", "tokens", "name", "latency", "errors", "change"}
+    assert set(Sort) == {"cost", "calls", "tokens", "name", "latency", "errors", "change"}
 
 
 @pytest.mark.parametrize(
@@ -367,7 +385,7 @@ RECORDS = st.lists(
 KEYS = st.lists(st.sampled_from(["agent", "purpose", "day", "model"]), min_size=1, max_size=3, unique=True)
 
 
-@given(RECORDS, KEYS, st.integers(0, 3), st.sampled_from(["", *SORTS]))
+@given(RECORDS, KEYS, st.integers(0, 3), st.sampled_from(["", *Sort]))
 def test_parts_add_up_to_their_subtotals_and_to_the_total(
     records: list[UsageRecord], keys: list[str], top: int, sort: str
 ) -> None:

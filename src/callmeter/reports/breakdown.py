@@ -33,7 +33,6 @@ from callmeter.words.instant import text_of
 from callmeter.words.money import usd
 from callmeter.words.period import EVER, Period, bucket, bucket_label
 
-SORTS = ("cost", "calls", "tokens", "name", "latency", "errors", "change")
 _NOTHING = Figures()
 
 
