@@ -71,8 +71,8 @@ Burn rate
 basis                 spent  comes to  per
 last 24 hours         $1.25     $0.05  hour
 last 7 complete days  $2.00     $0.29  day
-this month so far     $7.25    $10.54  month
-The month's figure is a straight line: 20.6 of 30 days are over.
+this month so far     $7.25    $10.97  month
+The month's figure is a straight line: 18.3 of 27.6 days are over since the log began.
 
 Last errors
 time                  agent  model                        status  error

@@ -55,6 +55,21 @@ def quotas(*entries: dict[str, object]) -> object:
     return parse_policy(dumps({"version": 1, "quotas": list(entries)}).encode(), "budget.json").quotas
 
 
+def test_days_before_the_log_begins_are_no_rows_and_nothing_to_compare_with() -> None:
+    days = [call(MONDAY - 5 * DAY + n * DAY, cost=Decimal(1)) for n in range(9)]
+    parts = of(days).sections["parts"]
+    assert cells(parts, "before") == [None, None, NANO, NANO, NANO, NANO, NANO]
+    first = of(days[5:], last_span(NOW, "week", UTC)).sections["parts"]
+    assert cells(first, "day")[0] == "2026-11-09 Mon"
+    late = of([call(MONDAY + 2 * DAY, cost=Decimal(1))]).sections["parts"]
+    assert cells(late, "cost") == [NANO, 0, 0, 0, 0]
+
+
+def test_a_day_of_unknown_cost_is_no_zero_to_compare_with() -> None:
+    week = [call(MONDAY - 7 * DAY + n * DAY, cost=None if n == 1 else Decimal(1)) for n in range(14)]
+    assert cells(of(week).sections["parts"], "before")[:3] == [NANO, None, NANO]
+
+
 # Which time it is about
 
 

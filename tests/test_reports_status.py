@@ -123,6 +123,7 @@ def test_the_burn_rate_takes_complete_days_and_a_straight_line(stand: Callable[.
     2026-11-20T10:00Z agent=a cost=7
     2026-11-14T00:00Z agent=a cost=7
     2026-11-13T23:59Z agent=a cost=99
+    2026-10-31T10:00Z agent=a cost=1
     """
     rate = stand(now="2026-11-21T12:00Z").sections["rate"]
     assert table(rate, "basis", "spent", "rate", "per") == [
@@ -138,14 +139,23 @@ def test_days_before_the_first_call_do_not_dilute_the_rate(stand: Callable[..., 
     2026-11-20T10:00Z agent=a cost=3
     2026-11-19T10:00Z agent=a cost=5
     """
-    assert table(stand().sections["rate"], "basis", "rate")[1] == ("last 2 complete days", 4 * 10**9)
+    rate = stand(now="2026-11-21T10:00Z").sections["rate"]
+    # Of the days from the first call to the month's end, two are over.
+    assert table(rate, "basis", "rate")[1:] == [
+        ("last 2 complete days", 4 * 10**9),
+        ("this month so far", pytest.approx(8e9 * (11 + 14 / 24) / 2, abs=10)),
+    ]
+    assert rate.notes == ["The month's figure is a straight line: 2.0 of 11.6 days are over since the log began."]
 
 
 def test_a_log_that_began_today_has_no_complete_day(stand: Callable[..., Board]) -> None:
     """
     2026-11-21T10:00Z agent=a cost=3
     """
-    assert [basis for (basis,) in table(stand().sections["rate"], "basis")] == ["last 24 hours", "this month so far"]
+    rate = stand(now="2026-11-21T12:00Z").sections["rate"]
+    assert [basis for (basis,) in table(rate, "basis")] == ["last 24 hours", "this month so far"]
+    # Two hours say little of a day, so it is taken for a whole one.
+    assert table(rate, "rate")[1] == (pytest.approx(3e9 * 10.5, abs=10),)
 
 
 def test_the_newest_failures_are_shown_newest_first(stand: Callable[..., Board]) -> None:

@@ -67,13 +67,13 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
 
 
 def by_part(usage: Usage, span: Span, *, compared: bool) -> Report:
-    """A row for each day of a week or month, or each hour of a day; `before` is the same one of the span before, where
-    the two are of one length. Parts without calls cost nothing."""
+    """A row for each day of a week or month, or each hour of a day, from the log's beginning on; `before` is the same
+    one of the span before, where the two are of one length. Parts without calls cost nothing."""
     unit = span.parts_unit
-    labels = [bucket_label(start, unit, span.zone) for start, _ in span.parts()]
-    earlier = [bucket_label(start, unit, span.zone) for start, _ in span.before.parts()]
+    known = _known(usage, span)
+    labels = [bucket_label(start, unit, span.zone) for start, _ in known]
     found = groups_of(usage, unit, span)
-    old = groups_of(usage, unit, span.before) if compared and len(labels) == len(earlier) else {}
+    earlier = _earlier(usage, span) if compared else {}
     figures = [found.get(label, Figures()) for label in labels]
     whole = sum(each.nano for each in figures)
     shares = apportion([each.nano for each in figures], whole, 1000) if whole > 0 else [None] * len(figures)
@@ -83,14 +83,12 @@ def by_part(usage: Usage, span: Span, *, compared: bool) -> Report:
                 unit: label if unit == "hour" else f"{label} {start.astimezone(span.zone):%a}",
                 "cost": each.cost,
                 "share": None if share is None else share_of(share),
-                "before": old.get(earlier[index], Figures()).nano if old else None,
+                "before": earlier.get(start),
                 "calls": each.calls,
                 "errors": each.errors,
             }
         )
-        for index, (label, (start, _), each, share) in enumerate(
-            zip(labels, span.parts(), figures, shares, strict=True)
-        )
+        for label, (start, _), each, share in zip(labels, known, figures, shares, strict=True)
     ]
     columns = [
         Column(unit, unit, Kind.TEXT),
@@ -101,6 +99,27 @@ def by_part(usage: Usage, span: Span, *, compared: bool) -> Report:
         Column("errors", "errors", Kind.COUNT, optional=2, quiet=True),
     ]
     return Report(f"By {unit}", columns, rows)
+
+
+def _known(usage: Usage, span: Span) -> list[tuple[datetime, datetime]]:
+    """Its parts, without those that were over when the log began."""
+    first = usage.reading.first
+    return [part for part in span.parts() if first is None or first < part[1]]
+
+
+def _earlier(usage: Usage, span: Span) -> dict[datetime, int | None]:
+    """What the parts of the span before cost, by the beginnings of those that they stand against; without those that
+    were over when the log began."""
+    parts, before = list(span.parts()), list(span.before.parts())
+    if len(parts) != len(before):
+        return {}
+    found = groups_of(usage, span.parts_unit, span.before)
+    known = _known(usage, span.before)
+    return {
+        start: found.get(bucket_label(other[0], span.parts_unit, span.zone), Figures()).cost
+        for (start, _), other in zip(parts, before, strict=True)
+        if other in known
+    }
 
 
 def course(usage: Usage, span: Span, first: datetime) -> Report:

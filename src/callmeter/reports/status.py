@@ -114,13 +114,13 @@ def status(
 
 
 class _Stretches:
-    """Figures of any stretch, each asked for once. `first` is when the first call of all that matter here began."""
+    """Figures of any stretch, each asked for once. `first` is when the log's first call began."""
 
     def __init__(self, usage: Usage, spans: Spans) -> None:
         self._usage = usage
         self._zone = spans.zone
         self._known: dict[object, Figures] = {}
-        self.first = self.of((spans.whole.start or spans.now, spans.whole.end or spans.now)).first
+        self.first = None if usage.reading.first is None else text_of(usage.reading.first)
         weeks = Period(spans.weeks[0], spans.weeks[-1], "")
         self._days = {day: figures for (day,), figures in usage.groups(("day",), period=weeks)}
         self._agents = {
@@ -135,6 +135,10 @@ class _Stretches:
             groups = self._usage.groups((), period=Period(*span, ""), where=where)
             self._known[key] = groups[0][1] if groups else Figures()
         return self._known[key]
+
+    def begun(self, start: datetime, now: datetime) -> datetime:
+        """From when on a stretch that runs is in the log: its start, or the log's, but never less than a day ago."""
+        return start if self.first is None else max(start, min(parse_instant(self.first), now - _DAY))
 
     def day(self, start: datetime) -> Figures:
         """One of the complete days."""
@@ -242,11 +246,13 @@ def _rate(sums: _Stretches, spans: Spans) -> Report:
         rows.append(_rate_row(name, summed(sums.day(start) for start in days), Decimal(1) / len(days), "day"))
     start, end = spans.named["this month"]
     month = sums.of((start, end))
-    gone, length = spans.now - start + _TICK, end - start
+    begun = sums.begun(start, spans.now)
+    gone, length = spans.now - begun + _TICK, end - begun
     rows.append(_rate_row("this month so far", month, Decimal(length // _TICK) / (gone // _TICK), "month"))
     note = (
         f"The month's figure is a straight line: {Decimal(gone // _TICK) / (_DAY // _TICK):.1f} of "
-        f"{Decimal(length // _TICK) / (_DAY // _TICK):.0f} days are over."
+        f"{Decimal(length // _TICK) / (_DAY // _TICK):.{0 if begun == start else 1}f} days are over"
+        f"{'' if begun == start else ' since the log began'}."
     )
     columns = [
         Column("basis", "basis", Kind.TEXT),
@@ -284,7 +290,8 @@ def _basis(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bo
         pace = Decimal(sum(spent)) / len(days) * ((end - start) // _TICK) / (_DAY // _TICK)
         basis = "at the pace of the last " + ("complete day" if len(days) == 1 else f"{len(days)} complete days")
     else:
-        pace = Decimal(sums.of(month).nano) * ((end - start) // _TICK) / ((spans.now - start + _TICK) // _TICK)
+        gone = spans.now - sums.begun(start, spans.now) + _TICK
+        pace = Decimal(sums.of(month).nano) * ((end - start) // _TICK) / (gone // _TICK)
         basis = "at the pace of the month so far"
     agents = {agent: sums.agent(agent, month).nano for agent in sums.agents()}
     return Basis(
