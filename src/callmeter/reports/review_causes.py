@@ -21,6 +21,11 @@ _NAMES = {
     "price": "prices paid",
     OTHER: "not of any call",
 }
+_COLUMNS = (
+    Column("cause", "cause", Kind.TEXT),
+    Column("difference", "change", Kind.DIFFERENCE),
+    Column("because", "because", Kind.TEXT),
+)
 _Sides = dict[Served, tuple[Figures, Figures]]
 
 
@@ -35,48 +40,37 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
     sides: _Sides = {
         served: (before.get(served, Figures()), after.get(served, Figures())) for served in {*before, *after}
     }
-    whole = summed(before.values()), summed(after.values())
-    because = {
-        "volume": f"{counted(whole[1].calls, 'call')}, {whole[0].calls:,} before",
-        "tokens": _tokens(sides, whole, found),
-        "mix": _mix(sides, whole, found),
-        "cache": f"{_cached(whole[1])} of prompt tokens from the cache, {_cached(whole[0])} before",
-        "price": _price(found),
-        OTHER: "corrections and refused calls that cost something",
-    }
+    because = _because(sides, (summed(before.values()), summed(after.values())), found)
     rows = [
         Row({"cause": _NAMES[cause], "difference": part, "because": because[cause]})
         for cause, part in found.parts.items()
         if cause != OTHER or part
-    ]
-    columns = [
-        Column("cause", "cause", Kind.TEXT),
-        Column("difference", "change", Kind.DIFFERENCE),
-        Column("because", "because", Kind.TEXT),
     ]
     notes = ["Each cause is its mean effect over all orders of the causes; they add up to the change."]
     unlisted = [model for _, model in found.unlisted if model]
     if unlisted and any(any(sides[served][side].nano for side in (0, 1)) for served in found.unlisted):
         named = listed(unlisted, 3)
         notes.append(f"No list price for {named}: how long the answers are, and the cache, count as price there.")
-    facts = {
-        "method": "shapley",
-        "models": [
-            {"provider": served[0], "model": served[1], "difference": usd(pair[1].nano - pair[0].nano)}
-            for served, pair in sorted(sides.items(), key=lambda each: -abs(each[1][1].nano - each[1][0].nano))
-        ],
-    }
-    return (
-        Report(
-            f"Why it changed since {span.before.name}",
-            columns,
-            rows,
-            total={"difference": found.total},
-            notes=notes,
-            facts=facts,
-        ),
-        found,
+    moves = sorted(
+        ((served, new.nano - old.nano) for served, (old, new) in sides.items()), key=lambda move: -abs(move[1])
     )
+    models = [{"provider": served[0], "model": served[1], "difference": usd(nano)} for served, nano in moves]
+    title, total = f"Why it changed since {span.before.name}", {"difference": found.total}
+    report = Report(title, _COLUMNS, rows, total=total, notes=notes, facts={"method": "shapley", "models": models})
+    return report, found
+
+
+def _because(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> dict[str, str]:
+    """What each cause rests on."""
+    old, new = whole
+    return {
+        "volume": f"{counted(new.calls, 'call')}, {old.calls:,} before",
+        "tokens": _tokens(sides, whole, found),
+        "mix": _mix(sides, whole, found),
+        "cache": f"{_cached(new)} of prompt tokens from the cache, {_cached(old)} before",
+        "price": _price(found),
+        OTHER: "corrections and refused calls that cost something",
+    }
 
 
 def in_words(found: Change) -> str:
