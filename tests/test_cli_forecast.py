@@ -425,6 +425,18 @@ def test_a_state_directory_that_takes_nothing_stops_nobody(desk: Desk) -> None:
     assert "the forecast is not kept" in result.stderr
 
 
+def test_what_is_spent_says_how_much_of_it_is_unknown(desk: Desk) -> None:
+    desk.spend([1.0] * 30)
+    line = call(NOON - timedelta(2), tags={"agent": "code"}, cost=None, cost_source="unknown", estimate=Decimal("0.25"))
+    with (desk.home / "usage.jsonl").open("ab") as log:
+        log.write(line)
+    (row,) = desk.found("--to-period-end")["sections"]["forecast"]["rows"]
+    assert row["spent"] == Decimal("20.25")
+    text = " ".join(desk.run("--to-period-end").stdout.split())
+    assert "Of what is spent $0.250 is the estimate of calls whose cost is unknown; it is in no other report." in text
+    assert "Of what is spent" not in desk.run("--next-week").stdout
+
+
 # The backtest
 
 

@@ -29,13 +29,15 @@ _STOPPED = ("quota_exceeded", "quota_busy", "frozen", "loop", "limit_exceeded", 
 
 class History:
     """What one subject took a day, in each unit (money in nano-dollars), since its first call; `guessed` is the part
-    of its money that is only estimated. `missing` are days that nobody knows."""
+    of its money that is only estimated, and `unknown` that of it which counts nowhere else: calls whose cost nobody
+    knows, at their estimates. `missing` are days that nobody knows."""
 
     def __init__(self, missing: Collection[date] = ()) -> None:
         self.first: date | None = None
         self.missing = frozenset(missing)
         self.amounts: dict[str, Counter[date]] = {unit: Counter() for unit in UNITS}
         self.guessed: Counter[date] = Counter()
+        self.unknown: Counter[date] = Counter()
 
     def add(self, day: date, figures: Figures, origin: str) -> None:
         """Count one group of calls of one day, whose costs come from `origin`."""
@@ -44,6 +46,7 @@ class History:
         for unit in ("tokens", "calls"):
             self.amounts[unit][day] += figures.amount(unit)
         self.guessed[day] += guess + (figures.nano if origin == "estimate" else 0)
+        self.unknown[day] += guess
         if figures.calls and (self.first is None or day < self.first):
             self.first = day
 
@@ -52,6 +55,7 @@ class History:
         for unit, amounts in other.amounts.items():
             self.amounts[unit].update(amounts)
         self.guessed.update(other.guessed)
+        self.unknown.update(other.unknown)
         self.missing |= other.missing
         self.first = min(filter(None, (self.first, other.first)), default=None)
 
@@ -68,6 +72,10 @@ class History:
     def sum(self, first: date, last: date, unit: str = "usd") -> int:
         """What it took from one day to another, both included."""
         return sum(amount for day, amount in self.amounts[unit].items() if first <= day <= last)
+
+    def sum_unknown(self, first: date, last: date) -> int:
+        """What of its money from one day to another, both included, is the estimate of calls of unknown cost."""
+        return sum(amount for day, amount in self.unknown.items() if first <= day <= last)
 
     def fit(self, until: date, unit: str = "usd") -> Fit | None:
         """What the days before `until` say; None without a complete day."""

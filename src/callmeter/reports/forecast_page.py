@@ -66,6 +66,7 @@ def forecast_page(
         sections=sections,
         notes=[
             *_basis(total, now, stopped),
+            *_about_spent(forecasts, now),
             *_about_parts(forecasts),
             *_about_quotas(quotas),
             *_graded(grades),
@@ -300,6 +301,18 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
 def _part_text(part: int, whole: int) -> str:
     """`12 %`, `under 1 %`."""
     return f"{round(100 * part / whole)} %" if 100 * part >= whole else "under 1 %"
+
+
+def _about_spent(forecasts: Sequence[Forecast], now: Now) -> list[str]:
+    for each in forecasts:
+        begun = each.horizon.begun
+        unknown = 0 if begun is None else each.total.history.sum_unknown(begun, now.today)
+        if unknown:
+            return [
+                f"Of what is spent {shown(unknown)} is the estimate of calls whose cost is unknown; it is in no other "
+                "report."
+            ]
+    return []
 
 
 def _about_parts(forecasts: Sequence[Forecast]) -> list[str]:
