@@ -28,7 +28,7 @@ from callmeter.reports.sums import FAILED
 from callmeter.words.money import amount_text, nano, shown
 from callmeter.words.period import zone_named
 from callmeter.words.record import UsageRecord
-from callmeter.words.wording import counted
+from callmeter.words.wording import counted, duration
 
 _WIDE = 100
 _MEDIUM = 76
@@ -212,7 +212,7 @@ def _running(picture: Picture, width: int, rows: int) -> RenderableType | None:
         table.add_row(
             *(_name(each) for each in [*names, record.model.rpartition("/")[2]]),
             Text("" if record.estimate is None else f"up to {shown(nano(record.estimate))}"),
-            Text(_age(seconds)),
+            Text(duration(seconds)),
         )
     for column in table.columns[:-2]:
         column.ratio = 1
@@ -315,10 +315,6 @@ def _errors(spend: Spend) -> Text:
 def _fill(stand: Stand) -> Decimal:
     limit = stand.limit()
     return Decimal(stand.taken) / limit if limit > 0 else Decimal(1)
-
-
-def _age(seconds: int) -> str:
-    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
 def _height(part: RenderableType, width: int) -> int:

@@ -12,6 +12,7 @@ from callmeter.policy.grants import Grant
 from callmeter.reports.quota_choice import NO_QUOTA
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.words.instant import text_of
+from callmeter.words.wording import duration
 
 _TITLES = {"usd": "Dollars", "tokens": "Tokens", "calls": "Calls"}
 
@@ -158,8 +159,7 @@ def _pool(name: str) -> str:
 
 def _held(holder: Holder, now: datetime) -> str:
     age = max(0, int(now.timestamp()) - holder.since)
-    span = f"{age} s" if age < 120 else f"{age // 60} min" if age < 7200 else f"{age // 3600} h"
-    return f"{holder.who}, for {span}: {holder.what}"
+    return f"{holder.who}, for {duration(age)}: {holder.what}"
 
 
 def _ends(grant: Grant, period: str) -> str:

@@ -18,6 +18,11 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def duration(seconds: int) -> str:
+    """`90 s`, `45 min`, `3 h`: whole units, the largest of which there are two."""
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
 def capitalised(text: str) -> str:
     """The text as the beginning of a sentence; the rest of it stays as it is."""
     return text[:1].upper() + text[1:]
