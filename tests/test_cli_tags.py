@@ -110,6 +110,8 @@ def test_names_that_look_like_another_one_drift(names: str, drift: tuple[str, st
     [
         ("code_review code_review Code-Review", ("Code-Review", "code_review")),
         ("report report reports", ("reports", "report")),
+        ("bug bug bugs", ("bugs", "bug")),
+        ("bus bus bu", None),
         ("triage " * 5 + "traige", ("traige", "triage")),
         ("triage " * 4 + "traige", None),
         ("shard1 shard1 shard1 shard1 shard1 shard2", None),

@@ -120,6 +120,15 @@ def test_what_a_pool_paid_is_the_pools_pace_and_not_the_allocations() -> None:
     assert [burn.a_day(key, "usd") for key in keys] == [2 * NANO, 50 * NANO]
 
 
+def test_only_what_is_over_some_day_is_left_out_when_it_made_no_call_lately() -> None:
+    rules = {"agent:a": Quota(parse_subject("agent:*"), 10 * NANO)}
+    rules["session:s-1"] = Quota(parse_subject("session:*"), 10 * NANO, period="life")
+    quiet = [Stand(Bucket(rule, key, *window_of(rule.period, NOW, UTC)), NANO, 0) for key, rule in rules.items()]
+    report = bars([*quiet, stand("total", 10 * NANO, NANO, period="life")])["quotas"]
+    assert sorted(str(row.cells["subject"]) for row in report.rows) == ["agent:a", "total"]
+    assert report.notes[-1] == "1 of session:* without a call in the last 7 days are left out."
+
+
 def test_of_many_buckets_ten_are_shown_and_the_rest_is_counted() -> None:
     report = bars([stand(f"session:s-{number:02}", 100 * NANO, number * NANO) for number in range(13)])["quotas"]
     assert [row.cells["subject"] for row in report.rows][:2] == ["session:s-12", "session:s-11"]
