@@ -190,12 +190,12 @@ def test_of_two_lines_with_one_id_the_first_counts_whichever_files_come_and_go(h
 
 @pytest.mark.parametrize(
     "change",
-    ["shorter", "other lines", "same size", "deleted", "other head", "longer but other"],
+    ["shorter", "other lines", "same size", "edited in secret", "deleted", "other head", "longer but other"],
 )
 def test_a_log_that_was_replaced_is_read_anew(home: Home, change: str) -> None:
-    lines = [call(OCTOBER, id=f"{number:04}") for number in range(40)]
+    lines = [call(OCTOBER, id=f"{number:04}") for number in range(60)]
     write(home.log, lines)
-    assert home.look() == (40, 0)
+    assert home.look() == (60, 0)
     match change:
         case "shorter":
             os.truncate(home.log, len(lines[0]) * 7)
@@ -205,6 +205,11 @@ def test_a_log_that_was_replaced_is_read_anew(home: Home, change: str) -> None:
             data = Path(home.log).read_bytes().replace(b'"0020"', b'"0099"')
             write(home.log, [data])
             os.utime(home.log, ns=(1, 1))
+        case "edited in secret":
+            found = os.stat(home.log)
+            data = Path(home.log).read_bytes().replace(b'"0020"', b'"0019"')
+            write(home.log, [data])
+            os.utime(home.log, ns=(found.st_atime_ns, found.st_mtime_ns))
         case "deleted":
             os.unlink(home.log)
         case "other head":

@@ -140,7 +140,7 @@ class Builder:
         for file, source in zip(files, kept, strict=True):
             if source is None:
                 source, number = _new_source(number, file), number + 1
-            source.path = file.path
+            source.path, source.ctime = file.path, file.found.st_ctime_ns
             sources.append(source)
         self._size = self._unread = sum(map(_unread, sources, files))
         with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as workers:
@@ -298,7 +298,7 @@ def _remember(source: Source, file: LogFile) -> None:
     """What the source is known by from now on."""
     end = file.size if file.packed else source.read
     source.device, source.inode = file.found.st_dev, file.found.st_ino
-    source.mtime, source.size = file.found.st_mtime_ns, file.size
+    source.mtime, source.ctime, source.size = file.found.st_mtime_ns, file.found.st_ctime_ns, file.size
     source.head = block_digest(file.file, 0, min(BLOCK, end))
     source.tail = block_digest(file.file, max(0, end - BLOCK), end)
 
@@ -307,7 +307,7 @@ def _is_same(source: Source, file: LogFile) -> bool:
     if source.packed != file.packed:
         return False
     end = source.size if source.packed else source.read
-    if file.size < end or (file.size == source.size and file.found.st_mtime_ns != source.mtime):
+    if file.size < end or (file.size == source.size and _was_written(source, file)):
         return False
     if source.packed and file.size != source.size:
         return False
@@ -315,6 +315,15 @@ def _is_same(source: Source, file: LogFile) -> bool:
         block_digest(file.file, 0, min(BLOCK, end)) == source.head
         and block_digest(file.file, max(0, end - BLOCK), end) == source.tail
     )
+
+
+def _was_written(source: Source, file: LogFile) -> bool:
+    """Whether something was written into a file that has the size it had."""
+    if file.found.st_mtime_ns != source.mtime:
+        return True
+    # Whoever edits a file may put that time back, but not this one. It changes with a file's name, too.
+    is_there = (file.path, file.found.st_dev, file.found.st_ino) == (source.path, source.device, source.inode)
+    return is_there and file.found.st_ctime_ns != source.ctime
 
 
 def _blame(source: Source, line: int, reason: str) -> None:

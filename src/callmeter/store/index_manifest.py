@@ -50,6 +50,7 @@ class Source(msgspec.Struct):
     size: int
     head: str
     tail: str
+    ctime: int = 0
     read: int = 0
     lines: int = 0
     torn: int = 0
