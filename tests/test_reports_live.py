@@ -47,6 +47,12 @@ def test_the_last_minute_is_sixty_seconds() -> None:
     assert traffic(record(ago(seconds=61))).minute.calls == 0
 
 
+def test_a_call_at_the_full_hour_belongs_to_the_hour_that_begins() -> None:
+    full = NOW.replace(hour=10, minute=0, second=0)
+    found = traffic(record(NOW), record(full), now=NOW + timedelta(hours=1))
+    assert (found.hour.calls, found.today.calls) == (1, 2)
+
+
 def test_an_hour_of_the_afternoon_is_not_one_of_the_night() -> None:
     now = NOW + timedelta(hours=5)
     found = traffic(record(now - timedelta(minutes=9)), record(now - timedelta(hours=10)), now=now)

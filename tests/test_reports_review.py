@@ -293,6 +293,17 @@ def test_errors_retries_and_refusals_are_counted_with_their_cost() -> None:
     }
 
 
+def test_the_commonest_errors_come_first_and_the_others_are_counted() -> None:
+    counts = {"overloaded": 3, "rate_limited": 2, "a": 1, "b": 1, "c": 1, "d": 1, "e": 1}
+    lines = [call(MONDAY, status="error", error=error) for error, count in counts.items() for _ in range(count)]
+    lines += [call(MONDAY, status="cancelled", error="stopped"), call(MONDAY - DAY, status="error", error="a")]
+    board = of(lines)
+    assert cells(board.sections["errors"], "error") == ["overloaded", "rate_limited", "a", "b", "c"]
+    assert cells(board.sections["errors"], "calls") == [3, 2, 1, 1, 1]
+    assert board.sections["errors"].notes == ["2 more kinds are not shown."]
+    assert cells(board.sections["trouble"], "before") == [1, 0], "failed, stopped by the caller"
+
+
 def test_billed_computed_estimated_and_unknown_are_told_apart() -> None:
     board = of(
         [
@@ -427,6 +438,7 @@ def test_decisions_of_the_week_are_listed_and_counted() -> None:
     assert cells(report, "what") == ["asked for", "denied", "stopped by the loop breaker", "key added", "key rotated"]
     assert cells(report, "subject") == ["agent:code"] * 2 + ["session:s-1"] + ["code@openrouter"] * 2
     assert cells(report, "amount")[0] == "$5.00"
+    assert report.notes == []
     assert board.facts["events"] == {
         "approval.request": 1,
         "approval.deny": 1,
@@ -434,6 +446,16 @@ def test_decisions_of_the_week_are_listed_and_counted() -> None:
         "key.add": 1,
         "key.rotate": 1,
     }
+
+
+def test_of_many_decisions_the_last_twenty_are_listed_and_all_are_counted() -> None:
+    times = [f"2026-11-10T10:{minute:02}:00.000Z" for minute in range(23)]
+    events = [{"event": "quota.set", "at": at, "by": "ann", "quota": f"agent:{at[14:16]}"} for at in times]
+    board = of([], events=events)
+    report = board.sections["decisions"]
+    assert cells(report, "at") == times[3:]
+    assert report.notes == ["3 earlier events not shown: see `callmeter budget audit show`."]
+    assert board.facts["events"] == {"quota.set": 23}
 
 
 def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:
@@ -448,6 +470,15 @@ def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:
     board = of([], keys=keys)
     assert cells(board.sections["keys"], "key") == ["over", "soon", "often", "old", "odd"]
     assert "5 keys to rotate: over, soon, often and 2 more." in board.lead
+    assert cells(board.sections["keys"], "why") == [
+        "it has expired",
+        "it expires soon",
+        "it is older than 30 days",
+        "it is older than 90 days",
+        "nobody knows how old it is",
+    ]
+    assert cells(board.sections["keys"], "age_days") == [None, 1, 31, 91, None]
+    assert cells(board.sections["keys"], "expires_in_days") == [-1, 13, None, None, None]
 
 
 # Whatever the log holds

@@ -12,6 +12,7 @@ from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano, shown
+from callmeter.words.wording import counted
 
 _MOST = 20
 _DAY = timedelta(days=1)
@@ -81,7 +82,7 @@ def decisions(events: Iterable[Mapping[str, object]], span: Span) -> tuple[Repor
         Column("reason", "reason", Kind.TEXT, quiet=True),
     ]
     more = len(found) - len(rows)
-    notes = [f"{more:,} earlier ones are not shown; see `callmeter budget audit show`."] if more else []
+    notes = [f"{counted(more, 'earlier event')} not shown: see `callmeter budget audit show`."] if more else []
     report = Report("What was asked for, decided and changed", columns, rows, notes=notes, facts={"counts": counts})
     return (report if rows else None), counts
 
