@@ -41,6 +41,16 @@ def test_what_is_usual_is_the_median_of_the_hour_and_its_neighbours_on_like_days
     assert (usual.hour, usual.day, usual.days) == (100 * CENT, 24 * 100 * CENT + 12 * CENT, 20)
 
 
+def test_of_several_odd_hours_the_one_furthest_beyond_its_own_usual_is_named() -> None:
+    past = {
+        (DAY - timedelta(back), hour): (100 if hour < 6 else 400) * CENT
+        for back in range(1, 29)
+        for hour in (*range(6), *range(10, 14))
+    }
+    assert odd({**past, (DAY, 12): 1500 * CENT}) == (12, 1500 * CENT)
+    assert odd({**past, (DAY, 3): 1300 * CENT, (DAY, 12): 1500 * CENT}) == (3, 1300 * CENT)
+
+
 def test_weekends_are_measured_by_weekends() -> None:
     hours = {place: 1000 * CENT if place[0].weekday() >= 5 else spent for place, spent in weeks().items()}
     workday = usual_hour(hours, date(2026, 1, 1), DAY, 9)

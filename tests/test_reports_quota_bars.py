@@ -76,6 +76,15 @@ def test_days_left_are_a_straight_line_from_the_last_seven_days() -> None:
     assert lasts(stand("agent:a", 112 * NANO, 107 * NANO), log) == 5
 
 
+def test_the_pace_of_tokens_is_of_prompts_and_answers_and_that_of_calls_of_what_was_sent() -> None:
+    log = "2026-11-14T12:00Z agent=a in=700 out=70\n2026-11-20T12:00Z agent=a in=700 out=70"
+    tokens, calls = (Quota(parse_subject("agent:a"), 9000, unit=unit) for unit in ("tokens", "calls"))
+    burn = Burn([tokens, calls], PlainUsage(log_records(f"2026-11-01T12:00Z agent=a\n{log}")), NOW)
+    assert burn.a_day("agent:a", "tokens") == 220
+    assert burn.a_day("agent:a", "calls") == Decimal(2) / 7
+    assert burn.a_day("agent:b", "calls") == 0
+
+
 def test_what_began_later_is_not_diluted_by_the_days_before_it() -> None:
     """
     2026-11-19T12:00Z agent=a cost=4

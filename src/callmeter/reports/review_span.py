@@ -25,9 +25,8 @@ class Span:
 
     @property
     def period(self) -> Period:
-        """As a period, its label the ISO name and the dates."""
-        days = f"{self.first} to {self.last}" if self.unit != "day" else ""
-        return Period(self.start, self.end, ", ".join(filter(None, (self.iso, days))))
+        """As a period, its label the ISO name."""
+        return Period(self.start, self.end, self.iso)
 
     @property
     def before(self) -> Span:
