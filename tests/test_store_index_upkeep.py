@@ -258,6 +258,15 @@ def test_a_damaged_index_is_made_anew(home: Home, damage: str) -> None:
     assert home.look() == (21, 0)
 
 
+def test_an_index_that_is_deleted_under_a_report_is_made_anew(home: Home) -> None:
+    write(home.log, calls(20, OCTOBER))
+    usage = UsageIndex([home.log], str(home.index), UTC)
+    shutil.rmtree(home.index)
+    assert len(list(usage.calls())) == 20
+    shutil.rmtree(home.index)
+    assert [figures.calls for _, figures in usage.groups(("agent",), latency=(50,))] == [20]
+
+
 def test_reports_after_every_call_do_not_leave_a_file_for_each(home: Home) -> None:
     for number in range(20):
         append_usage(home.log, call(OCTOBER + timedelta(hours=number), corrects="x" if number % 3 else None))

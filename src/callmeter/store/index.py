@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from callmeter.reports.usage import Figures, Group, Reading, Spent
@@ -99,7 +100,7 @@ class UsageIndex:
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
-        return self._answer(lambda answers: answers.calls(period, where, last))
+        return self._answer(lambda answers: _begun(answers.calls(period, where, last)))
 
     def rest(
         self,
@@ -295,6 +296,11 @@ class UsageIndex:
         connection = duckdb.connect(config=config)
         connection.execute("SET parquet_metadata_cache = true")
         return connection
+
+
+def _begun(records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
+    """The same records, the first at hand: to find it, all files of the index were read, and were whole."""
+    return chain([*islice(records, 1)], records)
 
 
 def _lack(error: Exception) -> int:
