@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from callmeter.reports.forecast_grades import hits_text
+from callmeter.reports.forecast_history import History, together
 from callmeter.reports.forecast_model import fit
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.words.errors import UsageError
@@ -67,9 +68,25 @@ def backtest(days: Sequence[int | None], newest: date, length: int) -> Trial:
     return trial
 
 
-def backtest_report(found: Mapping[str, Sequence[int | None]], newest: date) -> Report:
-    """The trials of each subject, by its name; the first of them is the total. Raises UsageError when its log is too
-    short to say anything."""
+def pasts_of(
+    found: Mapping[tuple[str, ...], History], by: Sequence[str], until: date, top: int | None = None
+) -> dict[str, list[int | None]]:
+    """What the total and its parts, grouped `by` so many tags, took on each day before `until`, by name (`agent:code`);
+    of the parts the `top` dearest, or all."""
+    parts = {
+        " ".join(f"{name}:{value}" for name, value in zip(by, values, strict=True)): history.days(until)
+        for values, history in sorted(found.items())
+        if by
+    }
+    dearest = sorted(parts, key=lambda name: -sum(filter(None, parts[name])))[:top]
+    total = {"total": together(found.values()).days(until)}
+    return total | {name: days for name, days in parts.items() if name in dearest}
+
+
+def backtest_report(found: Mapping[str, Sequence[int | None]], until: date) -> Report:
+    """The trials of each subject, by its name, over its days before `until`; the first of them is the total. Raises
+    UsageError when its log is too short to say anything."""
+    newest = until - _DAY
     length = sum(amount is not None for amount in next(iter(found.values()), ()))
     if length < LEAST_DAYS:
         raise UsageError(

@@ -9,7 +9,7 @@ callmeter budget forecast --backtest
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -22,8 +22,8 @@ from callmeter.cli.world import World
 from callmeter.flows.forecast_past import past_of
 from callmeter.reports.forecast import MOST_DAYS, Horizon, next_days, next_month, next_week, to_end
 from callmeter.reports.forecast import forecast as forecast_of
-from callmeter.reports.forecast_backtest import backtest_report
-from callmeter.reports.forecast_history import histories, silent_hosts, stopped_days, together
+from callmeter.reports.forecast_backtest import backtest_report, pasts_of
+from callmeter.reports.forecast_history import histories, silent_hosts, stopped_days
 from callmeter.reports.forecast_page import forecast_page, silence_sentence
 from callmeter.reports.grouping import is_time, key_name
 from callmeter.words.errors import UsageError
@@ -86,15 +86,7 @@ def forecast(
     now = past_of(usage, clock.now, world.paths, own=log is None)
     found = histories(usage, names, now)
     if backtest:
-        past = {"total": together(found.values()).days(now.until)}
-        parts = {
-            " ".join(f"{name}:{value}" for name, value in zip(names, values, strict=True)): history.days(now.until)
-            for values, history in sorted(found.items())
-            if names
-        }
-        dearest = sorted(parts, key=lambda name: -sum(filter(None, parts[name])))[:top]
-        past |= {name: days for name, days in parts.items() if name in dearest}
-        show_usage(world, backtest_report(past, now.until - timedelta(1)), usage, log)
+        show_usage(world, backtest_report(pasts_of(found, names, now.until, top), now.until), usage, log)
         return
     horizons = _horizons(now.today, week, month, days, world.policy.period if to_period_end else "")
     forecasts = [forecast_of(each, found, now, names) for each in horizons]
