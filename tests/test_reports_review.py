@@ -160,6 +160,18 @@ def test_a_week_whose_costs_nobody_knows_is_not_free() -> None:
     assert "The cost of 1 call is unknown and in no sum." in board.notes
 
 
+def test_a_cost_that_nobody_knows_is_no_fall() -> None:
+    lines = [call(MONDAY - 7 * DAY, cost=Decimal(4)), call(MONDAY, cost=None, cost_source="unknown")]
+    lines += [call(at, cost=Decimal(0), tags={"agent": "docs"}) for at in (MONDAY - 7 * DAY,)]
+    board = of(lines)
+    assert board.lead == ["Week 46 had 1 call, whose cost nobody knows."]
+    assert (board.facts["change"], subject_line(board)) == (None, "LLM spend 2026-W46: cost unknown")
+    course = board.sections["course"].rows[-1].cells
+    assert (course["difference"], course["change"]) == (None, None)
+    code = row(board.sections["agents"], "code")
+    assert (code["before"], code["difference"], code["change"]) == (4 * NANO, None, None)
+
+
 def test_a_log_that_begins_within_the_week_before_is_told() -> None:
     board = of([call(MONDAY - 2 * DAY), call(MONDAY)])
     assert "The log begins on 2026-11-07, within week 45: the change is against a part of it." in board.notes

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from callmeter.reports.report import Cell, Column, Kind
-from callmeter.reports.sums import relative, share_of
-from callmeter.reports.usage import Figures
+from callmeter.reports.sums import share_of
+from callmeter.reports.usage import Figures, difference, growth
 
 P95 = (95,)
 PERCENTILES = (50, 90, 95, 99)
@@ -92,11 +92,10 @@ def compared(now: Figures, before: Figures | None) -> dict[str, Cell]:
     known cost on either side there is no difference."""
     if before is None:
         return dict.fromkeys(("cost_before", "difference", "change", "calls_before", "news"))
-    difference = None if now.cost is None or before.cost is None else now.nano - before.nano
     return {
         "cost_before": before.cost,
-        "difference": difference,
-        "change": None if difference is None else relative(now.nano, before.nano),
+        "difference": difference(now, before),
+        "change": growth(now, before),
         "calls_before": before.calls,
         "news": GONE if not now.lines else None if before.lines else NEW,
     }

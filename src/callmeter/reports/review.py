@@ -21,8 +21,8 @@ from callmeter.reports.review_groups import DIMENSIONS, Groups, by_group, by_par
 from callmeter.reports.review_quotas import Level, levels, quota_tables, subject_of
 from callmeter.reports.review_span import Span
 from callmeter.reports.review_trouble import origin, trouble
-from callmeter.reports.sums import relative, share_of
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.sums import share_of
+from callmeter.reports.usage import Figures, Usage, difference, growth
 from callmeter.words.instant import text_of
 from callmeter.words.money import more_or_less, shown, usd
 from callmeter.words.period import bucket
@@ -106,7 +106,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
             "now": text_of(sources.now),
             "cost": None if now.cost is None else usd(now.nano),
             "before": None if before is None or before.cost is None else usd(before.nano),
-            "change": relative(now.nano, before.nano) if before is not None else None,
+            "change": None if before is None else growth(now, before),
             "calls": now.calls,
             "events": dict(counts),
             "share_by_origin": {name: share_of(share) for name, share in shares.items()},
@@ -136,7 +136,7 @@ def _add_costs(draft: _Draft, usage: Usage, span: Span, rates: Rates, now: Figur
         draft.sections["course"] = course(usage, span, first)
     if now.calls or now.nano:
         draft.sections["parts"] = by_part(usage, span, compared=compared)
-    if before is not None and before.calls and now.calls:
+    if before is not None and before.calls and now.calls and difference(now, before) is not None:
         why, change = causes(usage, span, rates)
         if any(change.parts.values()):
             draft.sections["why"] = why
@@ -178,13 +178,13 @@ def _headline(span: Span, now: Figures, before: Figures | None) -> str:
         return f"{said}. It is the first {span.unit} of this log: there is nothing to compare with."
     if not before.calls and not before.nano:
         return f"{said}. There were no calls {_in(span.before)}."
-    if now.cost is None or before.cost is None:
+    more, share = difference(now, before), growth(now, before)
+    if more is None:
         return f"{said}."
-    difference, change = now.nano - before.nano, relative(now.nano, before.nano)
-    if not difference:
+    if not more:
         return f"{said}, as much as {span.before.name}."
-    share = f" ({more_or_less(abs(change)).lstrip('+')})" if change else ""
-    return f"{said}: {shown(abs(difference))}{share} {'more' if difference > 0 else 'less'} than {span.before.name}."
+    by = f" ({more_or_less(abs(share)).lstrip('+')})" if share else ""
+    return f"{said}: {shown(abs(more))}{by} {'more' if more > 0 else 'less'} than {span.before.name}."
 
 
 def _begun(span: Span, first: datetime) -> Iterator[str]:
@@ -199,14 +199,15 @@ def _in(span: Span) -> str:
 
 
 def _movers(now: Groups, before: Groups) -> list[str]:
-    """The agents whose spend rose and fell most."""
-    moves = {name: now.get(name, Figures()).nano - before.get(name, Figures()).nano for name in {*now, *before}}
+    """The agents whose spend rose and fell most, as far as it is known."""
+    pairs = {name: (now.get(name, Figures()), before.get(name, Figures())) for name in {*now, *before}}
+    moves = {name: more for name, pair in pairs.items() if (more := difference(*pair)) is not None}
     largest = max(map(abs, moves.values()), default=0)
     said = []
     for what, way in (("Largest rise", 1), ("Largest fall", -1)):
         name = max(moves, key=lambda each: (moves[each] * way, each), default="")
         if len(moves) > 1 and moves[name] * way * _MATTERS > largest:
-            rate = relative(now.get(name, Figures()).nano, before.get(name, Figures()).nano)
+            rate = growth(*pairs[name])
             share = f" ({more_or_less(rate)})" if rate is not None else ""
             said.append(f"{what}: agent {name}, {signed(moves[name])}{share}.")
     return said

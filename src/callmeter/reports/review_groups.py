@@ -8,8 +8,8 @@ from datetime import datetime
 from callmeter.reports.grouping import NONE, title_of
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.review_span import Span
-from callmeter.reports.sums import apportion, relative, share_of
-from callmeter.reports.usage import Figures, Usage, summed
+from callmeter.reports.sums import apportion, share_of
+from callmeter.reports.usage import Figures, Usage, difference, growth, summed
 from callmeter.words.period import Period, bucket_label
 
 _MOST = 10
@@ -137,8 +137,8 @@ def course(usage: Usage, span: Span, first: datetime) -> Report:
                     span.unit: each.iso,
                     "cost": figures.cost,
                     "unknown": figures.unknown,
-                    "difference": None if last is None else figures.nano - last.nano,
-                    "change": None if last is None else relative(figures.nano, last.nano),
+                    "difference": None if last is None else difference(figures, last),
+                    "change": None if last is None else growth(figures, last),
                     "calls": figures.calls,
                     "tokens": figures.tokens_in + figures.tokens_out,
                     "cost_per_1k_tokens": figures.per_1k,
@@ -164,13 +164,12 @@ def course(usage: Usage, span: Span, first: datetime) -> Report:
 
 
 def _cells(now: Figures, before: Figures, share: int | None, compared: bool) -> dict[str, Cell]:
-    known = compared and now.cost is not None and before.cost is not None
     return {
         "cost": now.cost,
         "unknown": now.unknown,
         "share": None if share is None or now.cost is None else share_of(share),
-        "before": before.nano if known else None,
-        "difference": now.nano - before.nano if known else None,
-        "change": relative(now.nano, before.nano) if known else None,
+        "before": before.cost if compared else None,
+        "difference": difference(now, before) if compared else None,
+        "change": growth(now, before) if compared else None,
         "calls": now.calls,
     }

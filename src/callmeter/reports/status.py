@@ -20,8 +20,8 @@ from callmeter.reports.grouping import bound_text, time_text
 from callmeter.reports.quota_bars import budgets, quota_reports, thresholds
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.requests import requests
-from callmeter.reports.sums import FAILED, apportion, relative, share_of
-from callmeter.reports.usage import Figures, Usage, summed
+from callmeter.reports.sums import FAILED, apportion, share_of
+from callmeter.reports.usage import Figures, Usage, growth, summed
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.period import Period, bucket, bucket_label
 from callmeter.words.record import UsageRecord
@@ -177,7 +177,7 @@ def _spend(sums: _Stretches, spans: Spans) -> Report:
                     "calls": now.calls,
                     "errors": now.errors,
                     "before": before.cost if before.calls else None,
-                    "change": None if now.cost is None else relative(now.nano, before.nano),
+                    "change": growth(now, before),
                 }
             )
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from callmeter.reports.sums import relative
 from callmeter.words.period import EVER, Period
 from callmeter.words.record import UsageRecord
 
@@ -99,6 +101,17 @@ def summed(groups: Iterable[Figures]) -> Figures:
     for figures in groups:
         total.merge(figures)
     return total
+
+
+def difference(now: Figures, before: Figures) -> int | None:
+    """How many nano-dollars more a group came to than before, below 0 for less; None where nobody knows the cost of
+    one of them."""
+    return None if now.cost is None or before.cost is None else now.nano - before.nano
+
+
+def growth(now: Figures, before: Figures) -> Decimal | None:
+    """The difference as a share of before (0.12 is 12 % more); None where there is none, or nothing to compare with."""
+    return None if difference(now, before) is None else relative(now.nano, before.nano)
 
 
 _SUMMED = tuple(name for name in Figures.__slots__ if name not in ("first", "last", "latency", "costs"))
