@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from callmeter.cli.breakdown_options import Sort
 from callmeter.reports.breakdown import Question, breakdown
-from callmeter.reports.report import Report, Row
+from callmeter.reports.report import Report, Row, with_reading
 from callmeter.reports.sums import apportion
 from callmeter.words.errors import UsageError
 from callmeter.words.period import Period, zone_named
@@ -263,6 +263,19 @@ def test_rows_sort_as_asked(sort: str, agents: str, ask: Callable[..., Report]) 
     2026-11-20T09:00Z agent=c cost=3 in=100 out=10 ms=10
     """
     assert "".join(str(name) for (name,) in table(ask(by=["agent"], sort=sort), "agent")) == agents
+
+
+@pytest.mark.parametrize(
+    ("bad_lines", "notes"),
+    [
+        (0, ["first"]),
+        (1, ["first", "1 line is left out, being no usage records: see `callmeter budget log verify`."]),
+        (2000, ["first", "2,000 lines are left out, being no usage records: see `callmeter budget log verify`."]),
+    ],
+)
+def test_a_page_says_what_its_reader_left_out(bad_lines: int, notes: list[str]) -> None:
+    page = with_reading(Report("", (), (), notes=["first"], facts={"a": 1}), bad_lines, 3)
+    assert (page.notes, page.facts) == (notes, {"a": 1, "log": {"bad_lines": bad_lines, "duplicates": 3}})
 
 
 def test_every_sort_is_tested() -> None:

@@ -305,6 +305,12 @@ def test_errors_retries_and_refusals_are_counted_with_their_cost() -> None:
     }
 
 
+def test_what_a_retried_call_cost_can_be_unknown() -> None:
+    board = of([call(MONDAY, attempts=2, cost=None, cost_source="unknown"), call(MONDAY)])
+    found = row(board.sections["trouble"], "took more than one attempt")
+    assert (found["calls"], found["cost"]) == (1, None)
+
+
 def test_the_commonest_errors_come_first_and_the_others_are_counted() -> None:
     counts = {"overloaded": 3, "rate_limited": 2, "a": 1, "b": 1, "c": 1, "d": 1, "e": 1}
     lines = [call(MONDAY, status="error", error=error) for error, count in counts.items() for _ in range(count)]
@@ -355,6 +361,13 @@ def test_a_week_says_nothing_about_times_beyond_a_year(limit: int, lasts: Decima
     lines = [call(MONDAY + number * DAY, cost=Decimal("1")) for number in range(7)]
     board = of(lines, quotas=quotas({"subject": "agent:code", "limit": limit + 6, "period": "life"}))
     assert board.sections["quotas"].rows[0].cells["lasts_days"] == lasts
+
+
+def test_a_weekly_quota_in_the_review_of_a_week_is_over_with_it() -> None:
+    board = of([call(MONDAY, cost=Decimal(3))], quotas=quotas({"subject": "total", "limit": 4, "period": "week"}))
+    found = board.sections["quotas"].rows[0].cells
+    assert (found["used"], found["level"]) == (3 * NANO, Decimal("0.75"))
+    assert (found["fullest"], found["lasts_days"], found["resets"]) == (None, None, None)
 
 
 def test_a_daily_quota_shows_its_fullest_day_and_how_often_it_was_passed() -> None:
