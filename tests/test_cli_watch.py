@@ -233,7 +233,21 @@ def test_sessions_that_are_over_do_not_hide_the_quotas_of_those_at_work(world: W
     assert [line.split()[0] for line in lines[first : first + 2]] == ["total", "session:now"]
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_an_agent_whose_costs_nobody_knows_has_not_spent_nothing(world: World, log: str) -> None:
+    write(log, [call(NOW, tags={"agent": "dark"}, cost=None, cost_source="unknown")])
+    assert re.search(r"dark +unknown +unknown +1", "\n".join(shown(Feed(world, None, []).look())))
+
+
+def test_a_narrow_page_keeps_names_and_money(world: World, home: Path, log: str) -> None:
+    (home / "budget.json").write_text('{"quotas": [{"subject": "total", "limit": 10}]}')
+    write(log, [call(NOW, tags={"agent": "code"}, cost=Decimal("1.5"))])
+    lines = [line.split() for line in shown(Feed(world, None, []).look(), 30)]
+    assert ["code", "$1.50"] in lines
+    assert ["total", "per", "month", "$8.50", "left"] in lines
+    assert ["today", "$1.50", "1", "call"] in lines
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 120, 200])
 @pytest.mark.parametrize("height", [10, 24, 40, 80])
 def test_the_page_fits_the_terminal_and_shows_calls(
     width: int, height: int, world: World, home: Path, log: str

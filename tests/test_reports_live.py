@@ -90,7 +90,7 @@ def test_failed_refused_and_unknown_calls_are_told_apart() -> None:
         record(ago(seconds=5), None, cost_source="unknown"),
         record(ago(seconds=5), status="cancelled"),
     )
-    assert (found.today, found.refused, found.unknown) == (Spend(2 * CENT, 3, 1), 1, 1)
+    assert (found.today, found.refused, sum(found.unknown.values())) == (Spend(2 * CENT, 3, 1), 1, 1)
 
 
 def test_a_correction_changes_what_its_call_cost_and_is_no_call() -> None:
@@ -98,7 +98,7 @@ def test_a_correction_changes_what_its_call_cost_and_is_no_call() -> None:
     unknown = record(at, None, id="u", cost_source="unknown")
     correction = record(at, "0.07", corrects="u", cost_source="reconciled", recorded_at=text_of(ago(seconds=3)))
     for found in (traffic(unknown, correction), traffic(correction, unknown)):
-        assert (found.today, found.unknown, found.minute) == (Spend(7 * CENT, 1), 0, Spend(7 * CENT, 0))
+        assert (found.today, dict(found.unknown), found.minute) == (Spend(7 * CENT, 1), {}, Spend(7 * CENT, 0))
 
 
 def test_agents_come_by_what_they_spent_today() -> None:

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Sequence
 from decimal import Decimal
 from io import StringIO
+from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -32,10 +33,12 @@ from callmeter.words.wording import counted, duration
 
 _WIDE = 100
 _MEDIUM = 76
+_NARROW = 50
 _HIGH = 32
 _CALLS = 7  # lines that calls get, their heading included, before the panels get any
 _LEVELS = "▁▂▃▄▅▆▇█"
 _MONEY = Column("", "", Kind.MONEY)
+_Item = TypeVar("_Item")
 
 
 def page(picture: Picture, width: int, height: int, look: Look) -> RenderableType:
@@ -85,17 +88,20 @@ def _header(picture: Picture, width: int, look: Look) -> RenderableType:
 
 
 def _spend(traffic: Traffic, width: int) -> Table:
-    table = _table(("", False), ("", True), ("", True), ("", True), ("", False))
+    # Where all would be cut to nothing, some columns go.
+    without = (3, 4) if width < _NARROW else ()
+    table = _table(*_kept((("", False), ("", True), ("", True), ("", True), ("", False)), without))
     lines = (("last minute", traffic.minute), ("this hour", traffic.hour), ("today", traffic.today))
     costs = shown_column(_MONEY, [spend.nano for _, spend in lines])
     for (name, spend), cost in zip(lines, costs, strict=True):
-        table.add_row(
+        cells = (
             Text(name),
             Text(cost, style="bold"),
             Text(counted(spend.calls, "call")),
             _errors(spend),
             Text(_remark(name, traffic, width), style="dim", no_wrap=True, overflow="ellipsis"),
         )
+        table.add_row(*_kept(cells, without))
     table.columns[-1].ratio = 1
     return table
 
@@ -109,7 +115,8 @@ def _remark(name: str, traffic: Traffic, width: int) -> str:
         return f"usually {shown(usual.hour)}{end}" if usual else ""
     said = [f"usually {shown(usual.day)}{end}"] if usual else []
     said += [f"{traffic.refused:,} refused"] if traffic.refused else []
-    said += [f"{traffic.unknown:,} of unknown cost"] if traffic.unknown else []
+    unknown = sum(traffic.unknown.values())
+    said += [f"{unknown:,} of unknown cost"] if unknown else []
     return ", ".join(said)
 
 
@@ -152,7 +159,7 @@ def _panels(picture: Picture, width: int, rows: int, look: Look) -> list[Rendera
         _quotas(picture, width, rows, look),
         _frozen(picture, rows),
         _requests(picture, rows),
-        _agents(picture.traffic, rows),
+        _agents(picture.traffic, width, rows),
         _running(picture, width, rows),
     ]
     return [panel for panel in found if panel is not None]
@@ -182,7 +189,8 @@ def _quotas(picture: Picture, width: int, rows: int, look: Look) -> RenderableTy
     ranked = sorted(stands, key=lambda stand: (over(stand), -_fill(stand), stand.bucket.key))
     told, rest = chosen(ranked, rows, lambda stand: stand.quota)
     cells = max(min(width // 5, 16), 6)
-    table = _table(("", False), ("", False), ("", True), ("", True))
+    without = (1, 2) if width < _NARROW else ()
+    table = _table(*_kept((("", False), ("", False), ("", True), ("", True)), without))
     for stand in told:
         fill = _fill(stand)
         style = "red" if fill >= 1 else "yellow" if fill >= Decimal("0.8") else "green"
@@ -191,12 +199,13 @@ def _quotas(picture: Picture, width: int, rows: int, look: Look) -> RenderableTy
         bar.append(("░" if look.blocks else ".") * (cells - full), style="dim")
         left = stand.limit() - stand.taken
         word = "left" if left >= 0 else "over"
-        table.add_row(
+        cells_of_row = (
             _name(f"{stand.bucket.key.removeprefix('own/')} per {stand.quota.period}"),
             bar,
             Text(f"{fill:.0%}"),
-            Text(f"{amount_text(abs(left), stand.quota.unit)} {word}"),
+            Text(f"{amount_text(abs(left), stand.quota.unit)} {word}", style=style if without else ""),
         )
+        table.add_row(*_kept(cells_of_row, without))
     table.columns[0].ratio = 1
     return _panel("Quotas", table, f"{len(rest):,} more, at {max(map(_fill, rest)):.0%} or below" if rest else "")
 
@@ -222,18 +231,23 @@ def _running(picture: Picture, width: int, rows: int) -> RenderableType | None:
     return _panel(title, table, f"{rest:,} more, begun later" if rest > 0 else "")
 
 
-def _agents(traffic: Traffic, rows: int) -> RenderableType | None:
+def _agents(traffic: Traffic, width: int, rows: int) -> RenderableType | None:
     if not traffic.agents:
         return None
     shown_agents = traffic.agents[:rows]
-    table = _table(("agent", False), ("today", True), ("this hour", True), ("calls", True), ("failed", True))
+    without = (2, 3) if width < _NARROW else ()
+    columns = (("agent", False), ("today", True), ("this hour", True), ("calls", True), ("failed", True))
+    table = _table(*_kept(columns, without))
     table.show_header = True
-    today: list[Cell] = [spend.nano for _, spend, _ in shown_agents]
-    hour: list[Cell] = [inside for _, _, inside in shown_agents]
+    # What only calls of unknown cost took is no zero.
+    known = [bool(spend.nano) or not traffic.unknown.get(agent) for agent, spend, _ in shown_agents]
+    today: list[Cell] = [spend.nano if has else None for (_, spend, _), has in zip(shown_agents, known, strict=True)]
+    hour: list[Cell] = [inside if has else None for (_, _, inside), has in zip(shown_agents, known, strict=True)]
     costs = zip(shown_column(_MONEY, today), shown_column(_MONEY, hour), strict=True)
     for (agent, spend, _), (whole, inside) in zip(shown_agents, costs, strict=True):
         failed = Text(f"{spend.errors:,}" if spend.errors else "", style="red")
-        table.add_row(_name(agent), Text(whole), Text(inside), Text(f"{spend.calls:,}"), failed)
+        cells = (_name(agent), Text(whole), Text(inside), Text(f"{spend.calls:,}"), failed)
+        table.add_row(*_kept(cells, without))
     table.columns[0].ratio = 1
     rest = traffic.agents[rows:]
     return _panel("", table, f"{len(rest):,} more, {shown(sum(each[1].nano for each in rest))}" if rest else "")
@@ -302,6 +316,11 @@ def _table(*columns: tuple[str, bool]) -> Table:
     for heading, right in columns:
         table.add_column(heading, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
     return table
+
+
+def _kept(items: Sequence[_Item], without: Sequence[int]) -> list[_Item]:
+    """A row's cells, or columns, without some."""
+    return [item for index, item in enumerate(items) if index not in without]
 
 
 def _name(text: str) -> Text:

@@ -6,7 +6,7 @@ ended in it, because that is when its money is known.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -44,13 +44,13 @@ class Spend:
 class Traffic:
     """How things go at one moment. `minutes` are nano-dollars of the last 60 minutes, the current one last; `agents`
     have today's spend and this hour's, the dearest first; `calls` the newest lines first; `culprit` is the agent that
-    spent most in the odd hour, and how much. `unknown` calls of today have no known cost."""
+    spent most in the odd hour, and how much. `unknown` has by agent how many calls of today have no known cost."""
 
     minute: Spend
     hour: Spend
     today: Spend
     refused: int
-    unknown: int
+    unknown: Mapping[str, int]
     minutes: tuple[int, ...]
     usual: Usual | None
     agents: tuple[tuple[str, Spend, int], ...]
@@ -71,7 +71,7 @@ class Live:
         self._seconds: dict[int, Spend] = {}
         self._refused: dict[date, int] = {}
         # Calls whose cost nobody knows, until a correction says it.
-        self._unknown: dict[str, date] = {}
+        self._unknown: dict[str, tuple[date, str]] = {}
         self._corrected: set[str] = set()
         self._seen: dict[date, set[int]] = {}
         self._calls: deque[UsageRecord] = deque(maxlen=_RECENT)
@@ -115,7 +115,7 @@ class Live:
             hour=running,
             today=whole,
             refused=self._refused.get(today, 0),
-            unknown=sum(day == today for day in self._unknown.values()),
+            unknown=Counter(agent for day, agent in self._unknown.values() if day == today),
             minutes=self._by_minute(now),
             usual=self._usual_in(hour),
             agents=tuple((agent, spent, inside.nano) for agent, (spent, inside) in ranked),
@@ -132,7 +132,7 @@ class Live:
         self._today = today
         self._usual.clear()
         self._groups = {place: spend for place, spend in self._groups.items() if place[0] >= today}
-        self._unknown = {id: day for id, day in self._unknown.items() if day >= today}
+        self._unknown = {id: place for id, place in self._unknown.items() if place[0] >= today}
         self._refused = {day: count for day, count in self._refused.items() if day >= today}
         self._seen = {day: ids for day, ids in self._seen.items() if day >= today - timedelta(days=1)}
         if self._first is None:
@@ -140,7 +140,8 @@ class Live:
 
     def _count(self, record: UsageRecord, place: Hour) -> None:
         cost = record.cost_nano
-        spend = self._groups.setdefault((*place, record.tags.get("agent") or NONE), Spend())
+        agent = record.tags.get("agent") or NONE
+        spend = self._groups.setdefault((*place, agent), Spend())
         spend.nano += cost or 0
         self._hours[place] = self._hours.get(place, 0) + (cost or 0)
         if record.corrects is not None:
@@ -152,7 +153,7 @@ class Live:
             spend.calls += 1
             spend.errors += record.status in FAILED
             if cost is None and record.id not in self._corrected:
-                self._unknown[record.id] = place[0]
+                self._unknown[record.id] = place[0], agent
 
     def _time(self, record: UsageRecord, now: datetime) -> None:
         """Count a line in the second in which its call ended."""
