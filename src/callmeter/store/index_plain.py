@@ -265,9 +265,15 @@ class _Plain:
         """The map of tags that have no column."""
         if not names:
             return "NULL"
-        entries = ", ".join(f"""{{'k': '{name}', 'v': {self.tag(name)}}}""" for name in names)
-        some = " OR ".join(f"{self.tag(name)} IS NOT NULL" for name in names)
-        return f"if({some}, map_from_entries(list_filter([{entries}], lambda each: each.v IS NOT NULL)), NULL)"
+        values = [self.tag(name) for name in names]
+        every = " AND ".join(f"{value} IS NOT NULL" for value in values)
+        whole = f"map({list(names)}, [{', '.join(values)}])"
+        if len(names) == 1:
+            return f"CASE WHEN {every} THEN {whole} END"
+        some = " OR ".join(f"{value} IS NOT NULL" for value in values)
+        entries = ", ".join(f"{{'k': '{name}', 'v': {value}}}" for name, value in zip(names, values, strict=True))
+        part = f"map_from_entries(list_filter([{entries}], lambda each: each.v IS NOT NULL))"
+        return f"CASE WHEN {every} THEN {whole} WHEN {some} THEN {part} END"
 
 
 def _one_of(value: str, words: Iterable[str]) -> str:
