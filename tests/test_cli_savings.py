@@ -82,6 +82,13 @@ def test_without_a_period_it_is_the_last_30_days(call: Call, home: Path) -> None
     assert len(rows(call("--to", MINI, "--last", "60d", "--format", "json"))) == 1
 
 
+def test_a_young_log_says_from_how_much_a_month_is_guessed(call: Call, home: Path) -> None:
+    calls(home, 0.5)
+    assert "A month is guessed from 1 day.\n" in call("--to", MINI).stdout
+    calls(home, 2.5, id="earlier")
+    assert "A month is guessed from 2.5 days.\n" in call("--to", MINI).stdout
+
+
 def test_a_provider_that_nobody_knows_has_no_prices_and_does_no_harm(call: Call, home: Path) -> None:
     calls(home, 3, provider="elsewhere", model="m-1")
     calls(home, 3, provider="elsewhere", model="m-2", id="other", cost=Decimal(0))

@@ -274,13 +274,24 @@ def test_in_a_young_log_no_model_is_new() -> None:
     assert found_in(log, scope) == []
 
 
-def test_a_price_that_changed_is_told_once_with_what_it_took() -> None:
+def dearer(since: int, factor: Decimal) -> MadeLog:
+    """Calls whose price is so much higher from a day on."""
     log = MadeLog(9)
     for number in range(DAYS):
         for at in log.times(number, 30):
             size = log.random.randint(3000, 9000), log.random.randint(300, 900)
-            cost = (size[0] * RATES[MODEL][0] + size[1] * RATES[MODEL][1]) * Decimal("1.25" if number >= 45 else "1")
+            cost = (size[0] * RATES[MODEL][0] + size[1] * RATES[MODEL][1]) * (factor if number >= since else 1)
             log.call(at, "code", f"c{number}-{at.hour // 3}", sizes=size, cost=cost)
+    return log
+
+
+def test_a_price_that_rose_many_times_over_is_told_as_such() -> None:
+    change = one(found_in(dearer(45, Decimal(16))), "price change")
+    assert "the same tokens cost 16.0 × as much as in the days before" in change.evidence
+
+
+def test_a_price_that_changed_is_told_once_with_what_it_took() -> None:
+    log = dearer(45, Decimal("1.25"))
     change = one(found_in(log), "price change")
     assert (change.subject, change.first, change.last) == (f"model:{MODEL}", "2026-10-29", "2026-11-08")
     assert "the same tokens cost 25% more" in change.evidence

@@ -23,6 +23,7 @@ from callmeter.reports.anomaly_finding import (
     days_period,
     earlier,
     subject_of,
+    times,
 )
 from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.money import shown
@@ -158,10 +159,17 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
                 expected,
                 actual,
                 actual - expected,
-                f"the same tokens cost {abs(part):.0%} {'more' if part > 0 else 'less'} than in the days before, in "
-                f"{counted(calls, 'call')} at {provider}; neither the price list nor the mix of tokens explains it",
+                f"the same tokens cost {_than_before(part)} in the days before, in {counted(calls, 'call')} at "
+                f"{provider}; neither the price list nor the mix of tokens explains it",
                 breakdown(scope, ["day", "agent"], [f"model={model}", f"provider={provider}"], first, last),
             )
+
+
+def _than_before(part: float) -> str:
+    """`12% more than`; what is more than double, `16.5 × as much as`."""
+    if part > 1:
+        return f"{times(1 + part, 1)} × as much as"
+    return f"{abs(part):.0%} {'more' if part > 0 else 'less'} than"
 
 
 @dataclass

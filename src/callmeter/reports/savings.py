@@ -194,7 +194,7 @@ def _notes(cheaper: Cheaper, rows: Mapping[Place, Found], days: Decimal, only: S
     if Saving.CACHE in kinds:
         notes.append("Prompt cache: where the log shows that prompts repeat within five minutes; writes are paid for.")
     if days < _SHORT:
-        notes.append(f"A month is guessed from {days} days.")
+        notes.append(f"A month is guessed from {days.normalize():f} day{'s' * (days != 1)}.")
     return notes
 
 
