@@ -8,15 +8,30 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from typing import TypeVar
 
+import typer
+
 from callmeter.cli.world import World
 from callmeter.flows.recovery import recover
 from callmeter.reports.report import Board, Report, with_reading
 from callmeter.reports.usage import Usage
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.errors import UsageError
-from callmeter.words.period import Period, as_of, zone_named
+from callmeter.words.period import Period, as_of, chosen_period, zone_named
 
 _Page = TypeVar("_Page", Report, Board)
+# As commands call those of `options`; not every command has all of them.
+_OPTIONS_OF_TIME = (
+    "since",
+    "until",
+    "last",
+    "month",
+    "today",
+    "yesterday",
+    "this_week",
+    "last_week",
+    "this_month",
+    "last_month",
+)
 # Whoever waits longer (seconds) is told for what.
 _SILENCE = 1.0
 
@@ -28,6 +43,12 @@ class Clock:
         self.zone: tzinfo = zone_named(world.policy.time_zone)
         self.as_of: datetime | None = None if text is None else as_of(text, self.zone)
         self.now: datetime = self.as_of or world.now()
+
+    def period(self, ctx: typer.Context, default: str | None = None) -> Period:
+        """The period that the command's options of time name; without any, the last span that is the `default`, or
+        all time. Raises UsageError as `chosen_period` does."""
+        named = {name: ctx.params[name] for name in _OPTIONS_OF_TIME if name in ctx.params}
+        return chosen_period(self.now, self.zone, **named, default=default)
 
 
 def open_log(world: World, log: str | None, period: Period, clock: Clock) -> LogReader:

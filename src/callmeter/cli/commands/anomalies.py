@@ -25,7 +25,7 @@ from callmeter.reports.grouping import key_name
 from callmeter.words.errors import Refused, UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.money import nano, parse_usd
-from callmeter.words.period import UNITS, chosen_period
+from callmeter.words.period import UNITS
 
 SPAN = "28d"
 # Older news alert nobody.
@@ -75,21 +75,7 @@ def anomalies(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    period = chosen_period(
-        clock.now,
-        clock.zone,
-        since=since,
-        until=until,
-        last=last,
-        month=month,
-        today=today,
-        yesterday=yesterday,
-        this_week=this_week,
-        last_week=last_week,
-        this_month=this_month,
-        last_month=last_month,
-        default=SPAN,
-    )
+    period = clock.period(ctx, SPAN)
     policy = world.policy
     scope = Scope(
         clock.now,

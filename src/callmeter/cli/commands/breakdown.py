@@ -20,7 +20,6 @@ from callmeter.cli.world import World
 from callmeter.reports.breakdown import Question
 from callmeter.reports.breakdown import breakdown as break_down
 from callmeter.words.comparison import compared_period, with_default
-from callmeter.words.period import chosen_period
 
 
 def breakdown(
@@ -95,20 +94,7 @@ def breakdown(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    period = chosen_period(
-        clock.now,
-        clock.zone,
-        since=since,
-        until=until,
-        last=last,
-        month=month,
-        today=today,
-        yesterday=yesterday,
-        this_week=this_week,
-        last_week=last_week,
-        this_month=this_month,
-        last_month=last_month,
-    )
+    period = clock.period(ctx)
     by_names = groupings(ctx.meta["callmeter.arguments"]) or ["agent"]
     aliases = world.policy.aliases
     require_consistent(by_names, aliases, compare=compare, cumulative=cumulative, top=top, sort=sort)

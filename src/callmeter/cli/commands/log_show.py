@@ -16,7 +16,6 @@ from callmeter.cli import options as opt
 from callmeter.cli.call_stream import CallStream
 from callmeter.cli.reading import Clock
 from callmeter.cli.world import World
-from callmeter.words.period import chosen_period
 
 
 class Status(enum.StrEnum):
@@ -63,20 +62,7 @@ def log_show(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    period = chosen_period(
-        clock.now,
-        clock.zone,
-        since=since,
-        until=until,
-        last=last,
-        month=month,
-        today=today,
-        yesterday=yesterday,
-        this_week=this_week,
-        last_week=last_week,
-        this_month=this_month,
-        last_month=last_month,
-    )
+    period = clock.period(ctx)
     conditions = [*(where or ()), *(f"status={each}" for each in status or ())]
     stream = CallStream(world, log, clock, period, conditions)
     if follow:

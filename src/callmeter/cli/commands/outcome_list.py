@@ -16,7 +16,6 @@ from callmeter.cli.outcomes import standing_outcomes
 from callmeter.cli.reading import Clock
 from callmeter.cli.world import World
 from callmeter.reports.outcomes import outcome_list as listed
-from callmeter.words.period import chosen_period
 
 
 def outcome_list(
@@ -46,20 +45,7 @@ def outcome_list(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    period = chosen_period(
-        clock.now,
-        clock.zone,
-        since=since,
-        until=until,
-        last=last,
-        month=month,
-        today=today,
-        yesterday=yesterday,
-        this_week=this_week,
-        last_week=last_week,
-        this_month=this_month,
-        last_month=last_month,
-    )
+    period = clock.period(ctx)
     outcomes, notes = standing_outcomes(world, clock, period)
     chosen = [each for each in outcomes if work_item is None or each.work_item == work_item]
     report = listed(chosen, period, str(clock.zone))

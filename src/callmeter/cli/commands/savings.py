@@ -18,7 +18,6 @@ from callmeter.cli.zombies import zombies_of
 from callmeter.flows.offers import offers_of
 from callmeter.reports.savings import TOP
 from callmeter.reports.savings import savings as savings_of
-from callmeter.words.period import chosen_period
 
 SPAN = "30d"
 
@@ -54,21 +53,7 @@ def savings(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    period = chosen_period(
-        clock.now,
-        clock.zone,
-        since=since,
-        until=until,
-        last=last,
-        month=month,
-        today=today,
-        yesterday=yesterday,
-        this_week=this_week,
-        last_week=last_week,
-        this_month=this_month,
-        last_month=last_month,
-        default=SPAN,
-    )
+    period = clock.period(ctx, SPAN)
     usage = open_usage(world, log, clock)
     report = savings_of(
         usage,

@@ -16,7 +16,6 @@ from callmeter.cli.world import World
 from callmeter.reports.breakdown import Question
 from callmeter.reports.tag_discipline import tag_discipline
 from callmeter.words.errors import Refused
-from callmeter.words.period import chosen_period
 from callmeter.words.tags import tag_name
 from callmeter.words.wording import counted
 
@@ -56,20 +55,7 @@ def tags(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    period = chosen_period(
-        clock.now,
-        clock.zone,
-        since=since,
-        until=until,
-        last=last,
-        month=month,
-        today=today,
-        yesterday=yesterday,
-        this_week=this_week,
-        last_week=last_week,
-        this_month=this_month,
-        last_month=last_month,
-    )
+    period = clock.period(ctx)
     question = Question(where=where or (), period=period, aliases=world.policy.aliases)
     usage = open_usage(world, log, clock)
     report = tag_discipline(usage, question, world.policy, [tag_name(name) for name in known or ()])

@@ -17,7 +17,6 @@ from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
 from callmeter.reports.value import TOP
 from callmeter.reports.value import value as value_of
-from callmeter.words.period import chosen_period
 
 
 def value(
@@ -49,20 +48,7 @@ def value(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
-    period = chosen_period(
-        clock.now,
-        clock.zone,
-        since=since,
-        until=until,
-        last=last,
-        month=month,
-        today=today,
-        yesterday=yesterday,
-        this_week=this_week,
-        last_week=last_week,
-        this_month=this_month,
-        last_month=last_month,
-    )
+    period = clock.period(ctx)
     outcomes, notes = standing_outcomes(world, clock, period)
     usage = open_usage(world, log, clock)
     page = value_of(usage, outcomes, period=period, top=top)
