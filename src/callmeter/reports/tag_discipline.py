@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from callmeter.policy.document import Policy
-from callmeter.reports.breakdown import Question
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.sums import apportion, share_of
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown
+from callmeter.words.period import EVER, Period
 from callmeter.words.tags import BUILT_IN, MAX_TAGS
 from callmeter.words.wording import counted
 
@@ -86,12 +86,12 @@ class _Finding:
 class _Log:
     """The calls by the tags that matter here: names, and the values of those tags that have few."""
 
-    def __init__(self, usage: Usage, question: Question, policy: Policy) -> None:
+    def __init__(self, usage: Usage, policy: Policy, period: Period, where: Sequence[str]) -> None:
         self.policy = policy
         self._compared = {*FEW_VALUES, *policy.allowed}
         self.parts = {
             tags: _Part(figures.calls, figures.nano, figures.unknown)
-            for tags, figures in usage.taggings(self._compared, period=question.period, where=question.where)
+            for tags, figures in usage.taggings(self._compared, period=period, where=where)
         }
 
     def names(self) -> Counter[str]:
@@ -112,10 +112,12 @@ class _Log:
         return found
 
 
-def tag_discipline(usage: Usage, question: Question, policy: Policy, known: Sequence[str]) -> Report:
-    """The findings of the period, as a report whose `facts` say how many there are. Names in `known` are in order,
-    besides those that are built in or in the policy. Calls that were refused are left out: they cost nothing."""
-    log = _Log(usage, question, policy)
+def tag_discipline(
+    usage: Usage, policy: Policy, known: Sequence[str], *, period: Period = EVER, where: Sequence[str] = ()
+) -> Report:
+    """The findings in the calls of a period, as a report whose `facts` say how many there are. Names in `known` are in
+    order, besides those that are built in or in the policy. Calls that were refused are left out: they cost nothing."""
+    log = _Log(usage, policy, period, where)
     find = _finder(log, {*BUILT_IN, *policy.required, *policy.allowed, *known})
     rows: dict[tuple[str, _Finding], _Part] = {}
     agents: Counter[str] = Counter()
@@ -146,7 +148,7 @@ def tag_discipline(usage: Usage, question: Question, policy: Policy, known: Sequ
             "calls_with_findings": wrong.calls,
             "kinds": dict(sorted(Counter(finding.kind for _, finding, _ in counted).items())),
         },
-        period=question.period,
+        period=period,
         zone=str(usage.zone),
     )
 

@@ -13,7 +13,6 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
-from callmeter.reports.breakdown import Question
 from callmeter.reports.tag_discipline import tag_discipline
 from callmeter.words.errors import Refused
 from callmeter.words.tags import tag_name
@@ -56,9 +55,9 @@ def tags(
     world.out.shape(format, quiet=quiet, verbose=verbose)
     clock = Clock(world, as_of)
     period = clock.period(ctx)
-    question = Question(where=where or (), period=period, aliases=world.policy.aliases)
     usage = open_usage(world, log, clock)
-    report = tag_discipline(usage, question, world.policy, [tag_name(name) for name in known or ()])
+    names = [tag_name(name) for name in known or ()]
+    report = tag_discipline(usage, world.policy, names, period=period, where=where or ())
     show_usage(world, report, usage, log)
     if fail_if_any and report.rows:
         raise Refused(
