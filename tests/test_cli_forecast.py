@@ -437,6 +437,15 @@ def test_what_is_spent_says_how_much_of_it_is_unknown(desk: Desk) -> None:
     assert "Of what is spent" not in desk.run("--next-week").stdout
 
 
+def test_a_log_that_fell_silent_long_ago_expects_nothing_and_says_so(desk: Desk) -> None:
+    desk.spend([1.0] * 30)
+    text = desk.run("--as-of", "2028-01-05", "--next-week", "--to-period-end").stdout
+    assert "Next week, 2028-01-10 to 2028-01-16: nothing is to be expected.\n" in text
+    assert "This month, 2028-01-01 to 2028-01-31: $0.00 spent, nothing more is to be expected.\n" in text
+    assert "From 180 days, 0 with spend" in text
+    assert "8 in 10 chance" not in text
+
+
 # The backtest
 
 

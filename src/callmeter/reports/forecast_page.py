@@ -110,6 +110,9 @@ def horizon_sentence(forecast: Forecast) -> str:
     so_far = f", {shown(said.spent)} of it spent" if horizon.begun is not None else ""
     likely = range_text(said.quantile(0.1), said.quantile(0.9))
     days = days_text(horizon.begun or horizon.first, horizon.last)
+    if not said.coming.mean:
+        what = f"{shown(said.spent)} spent, nothing more" if horizon.begun is not None else "nothing"
+        return f"{capitalised(horizon.title)}, {days}: {what} is to be expected."
     text = f"{capitalised(horizon.title)}, {days}: about {shown(said.expected)}{so_far}, 8 in 10 chance of {likely}"
     if said.coming.mean > 0 and said.median - said.spent < 0.75 * said.coming.mean:
         nothing = said.median <= said.spent
@@ -278,7 +281,7 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
     days, spent = total.fit.days, total.fit.days_with_spend
     notes = [f"From {counted(days, 'day')}, {spent:,} with spend; the newest count most, and today is not one."]
     why = doubt(total.fit)
-    if why:
+    if why and spent:
         notes.append(f"{capitalised(why)}.")
     lost = lost_sentence(now.missing, total.history.first or now.until, now.until)
     if lost:
