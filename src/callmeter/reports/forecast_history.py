@@ -20,9 +20,12 @@ UNITS = ("usd", "tokens", "calls")
 # Older days weigh next to nothing.
 HISTORY = 180
 RECENT = 28
-_FEW = 5
+# Days: fewer are a guess, say nothing of weekdays, are a short history; and fewer with spend say little.
+_GUESS, _WEEK, _ENOUGH, _FEW = 3, 7, 14, 5
 _TICK = timedelta(microseconds=1)
 _DAY = timedelta(1)
+# A host that has not called for longer is silent.
+_SILENT = 2 * _DAY
 # Calls that a limit or a freeze stopped.
 _STOPPED = ("quota_exceeded", "quota_busy", "frozen", "loop", "limit_exceeded", "approval_needed")
 
@@ -158,11 +161,12 @@ def silent_hosts(now: Now) -> list[tuple[str, date]]:
         if figures.calls:
             days.setdefault(host, []).append(date.fromisoformat(label))
     last = max((max(each) for each in days.values()), default=now.today)
-    return sorted(
-        (host, max(each))
-        for host, each in days.items()
-        if last - max(each) > 2 * _DAY and 7 <= len(each) >= 0.9 * ((max(each) - min(each)).days + 1)
-    )
+    return sorted((host, max(each)) for host, each in days.items() if last - max(each) > _SILENT and _is_daily(each))
+
+
+def _is_daily(days: Sequence[date]) -> bool:
+    """Whether they are a week's at least, and nine of ten days from the first to the last of them."""
+    return len(days) >= _WEEK and 10 * len(days) >= 9 * ((max(days) - min(days)).days + 1)
 
 
 def histories(usage: Usage, by: Sequence[str], now: Now) -> dict[tuple[str, ...], History]:
@@ -186,24 +190,24 @@ def quality(found: Fit | None) -> str:
     """How far a forecast can be trusted: `none`, `guess` (one or two days), `short`, `ok`."""
     if found is None:
         return "none"
-    if found.days <= 2:
+    if found.days < _GUESS:
         return "guess"
-    return "short" if found.days < 14 or found.days_with_spend < _FEW else "ok"
+    return "short" if found.days < _ENOUGH or found.days_with_spend < _FEW else "ok"
 
 
 def doubt(found: Fit | None) -> str:
     """Why a forecast is worth less than it looks, in a few words; "" when it is not."""
     if found is None:
         return "no complete day yet"
-    if found.days <= 2:
+    if found.days < _GUESS:
         return f"{'one day' if found.days == 1 else 'two days'} only; the range is a guess"
     if not found.days_with_spend:
         return "spends nothing"
-    if found.days < 7:
+    if found.days < _WEEK:
         return "less than a week: no weekdays known"
     if found.days_with_spend < _FEW:
         return "spends on few days"
-    return "less than two weeks" if found.days < 14 else ""
+    return "less than two weeks" if found.days < _ENOUGH else ""
 
 
 def days_of(first: date, last: date) -> list[Share]:
