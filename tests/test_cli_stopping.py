@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from callmeter.cli import failure
+from callmeter.cli.world import World
+
 # A query of half a minute, of which the signal leaves nothing.
 _SCRIPT = """
 import os, signal, sys, threading
@@ -29,3 +32,12 @@ sys.exit(failure.run(SimpleNamespace(out=SimpleNamespace(stderr=sys.stderr)), []
 def test_a_query_that_is_interrupted_is_no_failure(number: int, status: int) -> None:
     done = subprocess.run([sys.executable, "-c", _SCRIPT, str(number)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_too_little_memory_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise MemoryError
+
+    world = World(env={}, stderr=sys.stderr)
+    assert failure.run(world, [], command) == 1
+    assert "callmeter: error: there is not enough memory\n" in capsys.readouterr().err

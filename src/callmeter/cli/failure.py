@@ -25,6 +25,9 @@ def run(world: World, arguments: list[str], command: Callable[[], int]) -> int:
         return int(end.exit_status)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
+    except MemoryError:
+        world.out.error(CallmeterError("there is not enough memory", "free some, or allow this process more"))
+        return int(Exit.FAILED)
     except Exception:
         from callmeter.cli.stopping import asked
 
