@@ -54,8 +54,8 @@ def forecast(
         typer.Option(
             "--fail-if-over",
             metavar="[=USD]",
-            help="Exit status 3 when a quota is likelier than not to be exceeded before its reset; with an amount, "
-            "when the first sum is likelier than not above it.",
+            help="Exit with status 3 when a quota is likelier than not to be exceeded before its reset; with an "
+            "amount, when the first sum is likelier than not above it.",
         ),
     ] = None,
     backtest: Annotated[

@@ -31,7 +31,9 @@ def keys_audit(
     fix: Annotated[
         bool, typer.Option("--fix", help="Propose the command for each finding, and run it after a yes.")
     ] = False,
-    fail_if_any: Annotated[bool, typer.Option("--fail-if-any", help="Exit status 3 when there is a finding.")] = False,
+    fail_if_any: Annotated[
+        bool, typer.Option("--fail-if-any", help="Exit with status 3 when anything was found.")
+    ] = False,
     format: Format = Shape.TEXT,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -26,7 +26,7 @@ def quota_sync(
     ctx: typer.Context,
     label: Annotated[list[str] | None, typer.Argument(metavar="[LABEL]...", help="These keys; all else.")] = None,
     put: Annotated[bool, typer.Option("--apply", help="Write what differs to the provider.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Exit status 3 when something differs.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with status 3 when something differs.")] = False,
     format: Format = Shape.TEXT,
     quiet: Quiet = False,
     verbose: Verbose = False,
