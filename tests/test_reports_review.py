@@ -55,6 +55,15 @@ def quotas(*entries: dict[str, object]) -> object:
     return parse_policy(dumps({"version": 1, "quotas": list(entries)}).encode(), "budget.json").quotas
 
 
+def test_causes_that_are_larger_than_what_was_spent_are_no_headline() -> None:
+    cheap = [call(MONDAY - 7 * DAY + timedelta(hours=n), cost=Decimal("0.01")) for n in range(10)]
+    board = of([*cheap, call(MONDAY, cost=Decimal("0.12"))])
+    assert board.lead[0].startswith("Week 46 cost $0.120")
+    assert not any(line.startswith("Why:") for line in board.lead)
+    assert "differ too much for causes to be told apart" in board.sections["why"].notes[-1]
+    assert any(line.startswith("Why:") for line in of([*cheap, call(MONDAY, cost=Decimal("0.01"))]).lead)
+
+
 def test_days_before_the_log_begins_are_no_rows_and_nothing_to_compare_with() -> None:
     days = [call(MONDAY - 5 * DAY + n * DAY, cost=Decimal(1)) for n in range(9)]
     parts = of(days).sections["parts"]

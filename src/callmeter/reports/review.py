@@ -15,7 +15,7 @@ from callmeter.policy.grants import Allowances
 from callmeter.policy.quotas import Quota
 from callmeter.reports.change import Rates
 from callmeter.reports.report import Board, Report
-from callmeter.reports.review_causes import causes, in_words, signed
+from callmeter.reports.review_causes import causes, in_words, is_telling, signed
 from callmeter.reports.review_events import KeyAge, decisions, keys_due
 from callmeter.reports.review_groups import DIMENSIONS, Groups, by_group, by_part, course, groups_of
 from callmeter.reports.review_quotas import Level, levels, quota_tables, subject_of
@@ -140,7 +140,7 @@ def _add_costs(draft: _Draft, usage: Usage, span: Span, rates: Rates, now: Figur
         why, change = causes(usage, span, rates)
         if any(change.parts.values()):
             draft.sections["why"] = why
-        if change.total:
+        if change.total and is_telling(change, (before, now)):
             draft.lead.append(f"Why: {in_words(change)}.")
     if not (now.calls or now.nano or now.refused or (before is not None and before.calls)):
         return

@@ -40,7 +40,8 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
     sides: _Sides = {
         served: (before.get(served, Figures()), after.get(served, Figures())) for served in {*before, *after}
     }
-    because = _because(sides, (summed(before.values()), summed(after.values())), found)
+    whole = summed(before.values()), summed(after.values())
+    because = _because(sides, whole, found)
     rows = [
         Row({"cause": _NAMES[cause], "difference": part, "because": because[cause]})
         for cause, part in found.parts.items()
@@ -51,6 +52,11 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
     if unlisted and any(any(sides[served][side].nano for side in (0, 1)) for served in found.unlisted):
         named = listed(unlisted, 3)
         notes.append(f"No list price for {named}: how long the answers are, and the cache, count as price there.")
+    if not is_telling(found, whole):
+        notes.append(
+            f"The two {span.unit}s differ too much for causes to be told apart: effects larger than what was spent "
+            "cancel out."
+        )
     moves = sorted(
         ((served, new.nano - old.nano) for served, (old, new) in sides.items()), key=lambda move: -abs(move[1])
     )
@@ -58,6 +64,11 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
     title, total = f"Why it changed since {span.before.name}", {"difference": found.total}
     report = Report(title, _COLUMNS, rows, total=total, notes=notes, facts={"method": "shapley", "models": models})
     return report, found
+
+
+def is_telling(found: Change, whole: tuple[Figures, Figures]) -> bool:
+    """Whether no effect is larger than what either span cost."""
+    return max(map(abs, found.parts.values())) <= max(figures.nano for figures in whole)
 
 
 def _because(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> dict[str, str]:
