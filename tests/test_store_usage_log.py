@@ -246,6 +246,26 @@ def test_a_damaged_segment_is_reported_and_the_rest_of_the_log_is_read(
     assert reader.bad[-1].file == str(segment)
 
 
+def test_of_a_gzipped_log_that_was_cut_off_everything_up_to_there_is_read(tmp_path: Path) -> None:
+    lines = calls(2000, OCTOBER, timedelta(minutes=1))
+    packed = gzip.compress(b"".join(lines))[:-12]
+    (tmp_path / "usage.jsonl.1.gz").write_bytes(packed)
+    reader = read_records(write(tmp_path / "usage.jsonl", []))
+    assert len(list(reader)) >= 1990
+    assert [bad.reason for bad in reader.bad] == [
+        "damaged from here on: compressed file ended before the end-of-stream marker was reached"
+    ]
+
+
+def test_a_gzipped_log_can_have_several_members_and_padding(tmp_path: Path) -> None:
+    odd = [gzip.compress(b"\n" * 3_000_000), bytes(40_000), gzip.compress(b""), gzip.compress(call(id="two")), b"\0"]
+    (tmp_path / "usage.jsonl.1.gz").write_bytes(gzip.compress(call(id="one")) + b"".join(odd))
+    (tmp_path / "usage.jsonl.2.gz").write_bytes(b"")
+    reader = read_records(str(tmp_path / "usage.jsonl"))
+    assert [record.id for record in reader] == ["one", "two"]
+    assert (reader.bad_count, reader.lines) == (0, 3_000_002)
+
+
 def test_an_empty_segment_and_one_of_several_frames_are_read(tmp_path: Path) -> None:
     (tmp_path / "usage-2026-09.jsonl.zst").write_bytes(b"")
     pack = zstandard.ZstdCompressor().compress

@@ -21,6 +21,7 @@ from callmeter.words.record import UsageRecord, parse_record
 from callmeter.words.usage import MAX_LINE
 
 _CHUNK = 1 << 20
+_PACKED = 1 << 14
 _MAX_LISTED = 1000
 _BOM = b"\xef\xbb\xbf"
 # usage-2026-10.jsonl.zst and usage-2026-10.2.jsonl.zst are ours; usage.jsonl.1.gz is logrotate's way.
@@ -329,15 +330,25 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _gzip(file: BinaryIO) -> Iterator[bytes]:
-    import gzip
+    """Not through `gzip`, which gives nothing of its last read if the file was cut off."""
     import zlib
 
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    begun = False
     try:
-        with gzip.GzipFile(fileobj=file) as unzipped:
-            while chunk := unzipped.read(_CHUNK):
-                yield chunk
-    except (OSError, EOFError, zlib.error) as error:
+        while packed := file.read(_PACKED):
+            while packed := packed.lstrip(b"\0") if unpacker.eof else packed:  # padding, or one more member
+                if unpacker.eof:
+                    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+                begun = True
+                yield unpacker.decompress(packed, _CHUNK)
+                packed = unpacker.unconsumed_tail or unpacker.unused_data
+        while rest := unpacker.decompress(b"", _CHUNK):
+            yield rest
+    except zlib.error as error:
         raise Damaged(str(error).lower()) from None
+    if begun and not unpacker.eof:
+        raise Damaged("compressed file ended before the end-of-stream marker was reached")
 
 
 def _is_record(line: bytes) -> bool:
