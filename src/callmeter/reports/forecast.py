@@ -49,6 +49,16 @@ class Sum:
         """What is as likely exceeded as not."""
         return self.quantile(0.5)
 
+    @property
+    def likely(self) -> tuple[int, int]:
+        """The amounts between which it lies with 8 chances in 10."""
+        return self.quantile(0.1), self.quantile(0.9)
+
+    @property
+    def nearly_sure(self) -> tuple[int, int]:
+        """The amounts between which it lies with 95 chances in 100."""
+        return self.quantile(0.025), self.quantile(0.975)
+
     def quantile(self, probability: float) -> int:
         """What is not exceeded with this probability."""
         return self.spent + self.coming.quantile(probability)

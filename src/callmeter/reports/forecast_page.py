@@ -22,6 +22,8 @@ from callmeter.words.wording import capitalised, counted
 
 _DAY = timedelta(1)
 _MOST_SENTENCES = 5
+# A median below this part of the mean is worth a word: a few dear days are most of what is expected.
+_SKEWED = 0.75
 _RANGE = [
     Column("expected", "expected", Kind.RATE),
     Column("median", "median", Kind.RATE, optional=5),
@@ -89,8 +91,8 @@ def forecast_page(
 
 
 def silence_sentence(silent: Sequence[tuple[str, date]]) -> str:
-    """`No calls from build7 since 2026-11-15: if its log ends there by mistake, the forecast is too low.`; "" for no
-    such host."""
+    """`No calls from build7 since 2026-11-15, after calls day by day: if its log ends there by mistake, the forecast is
+    too low.`; "" for no such host."""
     if not silent:
         return ""
     host, last = min(silent, key=lambda each: (each[1], each[0]))
@@ -108,18 +110,16 @@ def horizon_sentence(forecast: Forecast) -> str:
         return ""
     said = total.sum
     so_far = f", {shown(said.spent)} of it spent" if horizon.begun is not None else ""
-    likely = range_text(said.quantile(0.1), said.quantile(0.9))
     days = days_text(horizon.begun or horizon.first, horizon.last)
     if not said.coming.mean:
         what = f"{shown(said.spent)} spent, nothing more" if horizon.begun is not None else "nothing"
         return f"{capitalised(horizon.title)}, {days}: {what} is to be expected."
-    text = f"{capitalised(horizon.title)}, {days}: about {shown(said.expected)}{so_far}, 8 in 10 chance of {likely}"
-    if said.coming.mean > 0 and said.median - said.spent < 0.75 * said.coming.mean:
-        nothing = said.median <= said.spent
-        text += (
-            "; as likely nothing more as anything" if nothing else f"; as likely below {shown(said.median)} as above"
-        )
-    return f"{text}."
+    text = f"about {shown(said.expected)}{so_far}, 8 in 10 chance of {range_text(*said.likely)}"
+    if said.median <= said.spent:
+        text += "; as likely nothing more as anything"
+    elif said.median - said.spent < _SKEWED * said.coming.mean:
+        text += f"; as likely below {shown(said.median)} as above"
+    return f"{capitalised(horizon.title)}, {days}: {text}."
 
 
 def quota_sentence(found: Exhaustion) -> str:
@@ -128,12 +128,12 @@ def quota_sentence(found: Exhaustion) -> str:
     passing = amount_text(limit.limit, limit.unit)
     if limit.pools:
         passing += f", then pool:{limit.pools[0]} pays,"
-    reset = "" if limit.resets is None else f" before {weekday_of(limit.resets)} {limit.resets.isoformat()}"
+    reset = "" if limit.resets is None else f"{weekday_of(limit.resets)} {limit.resets.isoformat()}"
     if found.used_up:
-        return f"{limit.name}: used up; the limit is {passing}{reset.replace(' before', ' until')}."
+        return f"{limit.name}: used up; the limit is {passing}{reset and f' until {reset}'}."
     if found.chance is None:
         return f"{limit.name}: {_when(found)}." if found.runs_out or found.earliest else ""
-    text = f"{limit.name}: {chance_text(found.chance)} chance of passing {passing}{reset}"
+    text = f"{limit.name}: {chance_text(found.chance)} chance of passing {passing}{reset and f' before {reset}'}"
     when = _when(found)
     return f"{text}; {when}." if when else f"{text}."
 
@@ -203,10 +203,10 @@ def _cells(part: Part, now: Now) -> dict[str, Cell]:
     said = part.sum
     return found | {
         "median": said.median,
-        "low_80": said.quantile(0.1),
-        "high_80": said.quantile(0.9),
-        "low_95": said.quantile(0.025),
-        "high_95": said.quantile(0.975),
+        "low_80": said.likely[0],
+        "high_80": said.likely[1],
+        "low_95": said.nearly_sure[0],
+        "high_95": said.nearly_sure[1],
     }
 
 
