@@ -101,6 +101,7 @@ def test_a_correction_is_a_new_line(call: Call, home: Path) -> None:
         ("--work-item", "S\x1b[31m", "--value", "1"),
         ("--work-item", "S-1", "--accepted", "--rejected"),
         ("--work-item", "S-1", "--value", "1", "--at", "yesterday"),
+        ("--work-item", "S-1", "--value", "1", "--at", "2062-11-21"),
         ("--work-item", "S-1", "--value", "1", "--note", "n" * 1001),
         ("--corrects", "a"),
         ("--from", "-", "--value", "1"),

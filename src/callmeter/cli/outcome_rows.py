@@ -14,12 +14,14 @@ import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from itertools import chain
 from typing import BinaryIO
 
 from callmeter.cli.batch_lines import lines
 from callmeter.words.errors import CallmeterError, Malformed, UsageError
+from callmeter.words.instant import parse_instant
 from callmeter.words.jsontext import dumps, loads
 from callmeter.words.money import parse_usd
 from callmeter.words.outcome import MAX_NOTE, TAGS, VERSION, Outcome
@@ -99,7 +101,7 @@ class Reader:
         return Outcome(
             v=VERSION,
             id=own,
-            at=self._now if at is None else self._moment(at),
+            at=self._now if at is None else self._past(at),
             value=value,
             accepted=accepted,
             note=note,
@@ -108,6 +110,15 @@ class Reader:
             by=self._by,
             **texts,
         )
+
+    def _past(self, text: str) -> str:
+        at = self._moment(text)
+        # Clocks differ, and in another zone it is tomorrow already.
+        if parse_instant(at) > parse_instant(self._now) + timedelta(days=1):
+            raise UsageError(
+                f"--at {text!r} has not happened yet", "name the time at which it was accepted or rejected"
+            )
+        return at
 
     def _named(self, text: str) -> str:
         name = text.strip().lower().replace("-", "_").replace(" ", "_")
