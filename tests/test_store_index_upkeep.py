@@ -316,12 +316,17 @@ def test_sums_too_large_for_a_number_of_64_bits_are_right(home: Home) -> None:
 def test_files_that_nobody_names_are_cleared_away_when_they_are_old(home: Home) -> None:
     write(home.log, calls(3, OCTOBER))
     home.look()
-    for name, age in {"old": 4000, "new": 10}.items():
-        (home.index / f"{name}.parquet").touch()
-        os.utime(home.index / f"{name}.parquet", (time.time() - age, time.time() - age))
+    names = ("{}.parquet", ".manifest.json.{}.tmp", ".sums.json.{}.tmp")
+    for age, seconds in {"old": 4000, "new": 10}.items():
+        for name in names:
+            path = home.index / name.format(age)
+            path.touch()
+            os.utime(path, (time.time() - seconds, time.time() - seconds))
     append_usage(home.log, call(NOW))
     home.look()
-    assert "new.parquet" in home.parts() and "old.parquet" not in home.parts()
+    left = set(os.listdir(home.index))
+    assert {name.format("new") for name in names} <= left
+    assert not {name.format("old") for name in names} & left
 
 
 def test_a_killed_build_leaves_an_index_that_works(home: Home) -> None:

@@ -114,7 +114,7 @@ def write_manifest(directory: str, manifest: Manifest, now: int) -> None:
     replace_file(os.path.join(directory, NAME), msgspec.json.encode(manifest), sync=False)
     named = {part.file for part in manifest.files()} | set(manifest.retired)
     for entry in os.scandir(directory):
-        if entry.name.endswith(".parquet") and entry.name not in named:
+        if entry.name.endswith((".parquet", ".tmp")) and entry.name not in named:
             at = entry.stat().st_mtime
             if now - at > _LEFT_OVER or at > now:
                 remove_file(entry.path)
