@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from callmeter.reports.forecast import forecast, next_days, next_week, to_end
+from callmeter.reports.forecast_grades import Grade, Said
 from callmeter.reports.forecast_history import Now, histories
 from callmeter.reports.forecast_page import forecast_page, horizon_sentence, quota_sentence, silence_sentence
 from callmeter.reports.forecast_quotas import Exhaustion, Limit
@@ -176,3 +177,34 @@ def test_what_is_estimated_of_the_last_days_is_noted() -> None:
     guessed = [record for record in daily(40, a="4") if record.instant.date() != TODAY - timedelta(2)]
     guessed += log_records("2026-11-19T12:00Z agent=a cost=4 cost_source=estimate id=guess")
     assert "Of the last 28 days' cost 4 % is estimated, not known." in page(known(*guessed)).notes
+
+
+def test_what_quotas_and_pools_are_about_is_noted_where_there_are_some() -> None:
+    now = known(*daily(40, a="4"))
+    found = [forecast(next_week(TODAY), histories(now.usage, (), now), now)]
+    plain = Exhaustion(LIMIT, 9 * NANO, 0.31)
+    pool = Exhaustion(replace(LIMIT, subject=Subject("pool", "shared")), 9 * NANO, 0.31)
+    without, one, both = (forecast_page(found, (), quotas, now) for quotas in ([], [plain], [plain, pool]))
+    assert "quotas" not in without.sections and not any("reset" in note for note in without.notes)
+    assert any(note.startswith("What is expected of a quota is") for note in one.notes)
+    assert not any("shared pool" in note for note in one.notes)
+    assert any(note.startswith("What comes to a shared pool is") for note in both.notes)
+    assert cells(both.sections["quotas"], "subject", "used", "limit", "resets") == [
+        ("agent:code", 5 * NANO, 45 * NANO, "2026-12-01"),
+        ("pool:shared", 5 * NANO, 45 * NANO, "2026-12-01"),
+    ]
+
+
+def test_the_last_grade_of_the_total_is_told_and_several_are_counted() -> None:
+    now = known(*daily(40, a="4"))
+    found = [forecast(next_week(TODAY), histories(now.usage, (), now), now)]
+    week = date(2026, 11, 9)
+    said = Said(
+        "2026-11-08T00:00:00.000Z", "x", week, week + timedelta(6), 28 * NANO, 28 * NANO, (0, 30 * NANO), (0, 0)
+    )
+    total, part = Grade(said, 28 * NANO), Grade(replace(said, by={"agent": "a"}), 99 * NANO)
+    sentence = "For 2026-11-09 to 2026-11-15 we said $28.00 ($0.00 to $30), it came to $28.00: inside."
+    hits = "2 of 2 forecasts inside their range; 8 in 10 should be."
+    assert forecast_page(found, (), [], now, grades=[total, part]).notes[-1] == sentence
+    assert forecast_page(found, (), [], now, grades=[total, total]).notes[-1] == f"{sentence} {hits}"
+    assert sentence not in forecast_page(found, (), [], now, grades=[part]).notes
