@@ -433,7 +433,7 @@ def test_what_is_spent_says_how_much_of_it_is_unknown(desk: Desk) -> None:
     (row,) = desk.found("--to-period-end")["sections"]["forecast"]["rows"]
     assert row["spent"] == Decimal("20.25")
     text = " ".join(desk.run("--to-period-end").stdout.split())
-    assert "Of what is spent $0.250 is the estimate of calls whose cost is unknown; it is in no other report." in text
+    assert "Of what is spent $0.250 is the estimate of calls whose cost is unknown; breakdowns and" in text
     assert "Of what is spent" not in desk.run("--next-week").stdout
 
 

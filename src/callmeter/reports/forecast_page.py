@@ -312,8 +312,8 @@ def _about_spent(forecasts: Sequence[Forecast], now: Now) -> list[str]:
         unknown = 0 if begun is None else each.total.history.sum_unknown(begun, now.today)
         if unknown:
             return [
-                f"Of what is spent {shown(unknown)} is the estimate of calls whose cost is unknown; it is in no other "
-                "report."
+                f"Of what is spent {shown(unknown)} is the estimate of calls whose cost is unknown; breakdowns and "
+                "`callmeter budget status` leave it out."
             ]
     return []
 
