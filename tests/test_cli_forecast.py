@@ -295,6 +295,8 @@ def test_fail_if_over_an_amount_needs_no_quota(desk: Desk) -> None:
     error = json.loads(result.stderr)
     assert (error["error"], error["limit"]) == ("over", 5) and "budget breakdown" in error["hint"]
     assert desk.run("--fail-if-over=lots").exit_code == 2
+    tokens = desk.run("--fail-if-over=5tok")
+    assert (tokens.exit_code, "hint: write it in usd\n" in tokens.stderr) == (2, True)
 
 
 def test_a_ledger_out_of_reach_hides_the_quotas_only(desk: Desk) -> None:

@@ -30,7 +30,8 @@ def amount_in(text: str, what: str, unit: str | None = None) -> tuple[int, str]:
             f"{what} {text!r} is not an amount", "write `50` or `$50` (USD), `100000tok` (tokens) or `100calls`"
         )
     if unit is not None and said != unit:
-        raise UsageError(f"{what} {text!r} is in {said}, not in {unit}", f"leave out `--unit`, or write {unit}")
+        other = " or leave out `--unit`" if what == "LIMIT" else ""
+        raise UsageError(f"{what} {text!r} is in {said}, not in {unit}", f"write it in {unit}{other}")
     found = number_of(number.removeprefix("$"))
     if found is None or (said != "usd" and found != int(found)):
         # Not `1,50` nor `1,500`: a comma means one thing here and another there.
