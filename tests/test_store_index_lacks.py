@@ -67,7 +67,9 @@ def test_builds_that_come_to_nothing_leave_nothing(log: str, tmp_path: Path) -> 
     index = tmp_path / "index"
     (index / "manifest.json").mkdir(parents=True)
     for _ in range(2):
-        assert counted(log, index) == 2000
+        usage = UsageIndex([log], str(index), UTC)
+        assert usage.groups()[0][1].calls == 2000
+        assert usage.unkept == f"{index}/manifest.json is not a regular file"
         assert parts(index) == set()
 
 
@@ -77,7 +79,8 @@ def test_a_full_disk_leaves_the_index_that_was_there(log: str, file_system: Call
     before = parts(index)
     append_usage(log, call(NOW))
     ballast = fill(index)
-    assert counted(log, index) == 2001
+    usage = UsageIndex([log], str(index), UTC)
+    assert (usage.groups()[0][1].calls, usage.unkept) == (2001, "no space left on device")
     assert parts(index) == before
     ballast.unlink()
     assert counted(log, index) == 2001
@@ -153,6 +156,23 @@ def test_patterns_mean_what_they_mean_to_a_shell(tmp_path: Path, monkeypatch: py
     assert sorted(files_of(pattern)) == expected
 
 
+# Memory
+
+
+def test_too_little_address_space_is_said_before_duckdb_ends_the_process(log: str, tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from datetime import UTC; from callmeter.store.index import UsageIndex;"
+        "resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]), int(sys.argv[4])));"
+        "print(UsageIndex([sys.argv[1]], sys.argv[2], UTC).groups()[0][1].calls)"
+    )
+    command = [sys.executable, "-c", script, log, str(tmp_path / "index")]
+    done = subprocess.run([*command, str(600 << 20), str(700 << 20)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "a report needs 1024 MB of address space, and this process may have 700 MB" in done.stderr
+    done = subprocess.run([*command, str(700 << 20), str(8 << 30)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "2000\n")
+
+
 # What is temporary
 
 
@@ -185,6 +205,21 @@ def test_what_killed_runs_left_is_cleared_away_and_nothing_else(
         left = {*os.listdir(tmp_path)} - {os.path.basename(run.path)}
     assert left == {"callmeter-run-alive", "callmeter-run-young", "callmeter-run-link", "callmeter-mine"}
     assert os.listdir(tmp_path / "callmeter-mine")
+
+
+def test_a_container_may_have_nothing_to_write_to_but_its_state(
+    log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc"])
+    index = tmp_path / "index"
+    with open(log, "ab") as file:
+        file.write(call(NOW).removesuffix(b"\n"))  # is read in a directory of the run's own
+    assert counted(log, index) == 2001
+    assert not list(index.glob("callmeter-*"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(FileProblem, match="no directory for temporary files"):
+        counted(log, Path("/proc/index"))
 
 
 def test_a_machine_without_a_place_for_temporary_files_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,11 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
     directory = world.paths.index
     if os.path.abspath(path) != os.path.abspath(world.paths.log):
         directory = folder_of(directory, path)
-    return UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases, _told(world))
+    begun = time.monotonic()
+    usage = UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases, _told(world))
+    if usage.unkept and time.monotonic() - begun >= _SILENCE:
+        world.out.note(f"callmeter: the usage index is made anew for each report: {usage.unkept}")
+    return usage
 
 
 def show_usage(world: World, page: _Page, usage: Usage, log: str | None) -> None:

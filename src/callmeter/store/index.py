@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -40,12 +41,15 @@ _MEMORY = "350MB"
 # What no index made anew would mend; and what would be lacking in any other directory, too.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 _EVERYWHERE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# DuckDB ends the process if its libraries and threads do not find so much of it.
+_ADDRESS_SPACE = 1 << 30
 _Answer = TypeVar("_Answer")
 
 
 class UsageIndex:
     """Usage of the logs at `paths` (a live log with its segments, or a glob of files), indexed in `directory`, as they
-    are when this is made. Lines that were recorded after `as_of` are left out. `tell` hears what takes its time."""
+    are when this is made. Lines that were recorded after `as_of` are left out. `tell` hears what takes its time.
+    `unkept` is why the index could not be kept for the next report; empty if it was."""
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class UsageIndex:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._tell = tell
+        self.unkept = ""
         self.zone = zone
         self.as_of = as_of
         self._aliases = aliases or {}
@@ -65,6 +70,7 @@ class UsageIndex:
         # Of this run alone: the index itself if its directory cannot be written, and lines that are still unfinished.
         self._private: Scratch | None = None
         self._answers: Answers | None = None
+        _require_address_space()
         self.reading = self._answer(lambda answers: answers.reading)
 
     def groups(
@@ -159,6 +165,7 @@ class UsageIndex:
             if _lack(error) in _EVERYWHERE:
                 raise self._problem(error) from None
             log_files(self._paths)  # a log that cannot be read is no fault of the index
+            self.unkept = _said(error)
             directory = self._own_directory()
             try:
                 manifest, files = self._built(directory, Manifest(version()))
@@ -274,11 +281,11 @@ class UsageIndex:
         verb, where = "index the usage log in", self._own_directory()
         if lack:
             return file_problem(verb, where, OSError(lack, os.strerror(lack)))
-        return FileProblem(f"cannot {verb} {where}: {str(error).splitlines()[0].lower()}")
+        return FileProblem(f"cannot {verb} {where}: {_said(error)}")
 
     def _own_directory(self) -> str:
         if self._private is None:
-            self._private = Scratch()
+            self._private = Scratch(self._directory)
         return self._private.path
 
     def _connect(self, threads: int | None = None) -> DuckDBPyConnection:
@@ -298,9 +305,32 @@ class UsageIndex:
         return connection
 
 
+def _require_address_space() -> None:
+    """Raises CallmeterError if this process cannot have what DuckDB needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft >= _ADDRESS_SPACE:
+        return
+    if hard == resource.RLIM_INFINITY or hard >= _ADDRESS_SPACE:
+        with suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        return
+    raise CallmeterError(
+        f"a report needs {_ADDRESS_SPACE >> 20} MB of address space, and this process may have {hard >> 20} MB",
+        "allow it more with `ulimit -v`",
+    )
+
+
 def _begun(records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
     """The same records, the first at hand: to find it, all files of the index were read, and were whole."""
     return chain([*islice(records, 1)], records)
+
+
+def _said(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, CallmeterError):
+        return error.message
+    lack = _lack(error)
+    return (os.strerror(lack) if lack else str(error).splitlines()[0]).lower()
 
 
 def _lack(error: Exception) -> int:

@@ -6,8 +6,10 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 
-from callmeter.store.files import FileProblem, Lock, file_problem, is_locked
+from callmeter.store.files import FileProblem, Lock, file_problem, is_locked, make_directory
+from callmeter.words.errors import CallmeterError
 
 _PREFIX = "callmeter-run-"
 _LOCK = "lock"
@@ -16,11 +18,13 @@ _YOUNG = 60
 
 
 class Scratch:
-    """`path` is a new directory, 0700, where the system has temporary files. Raises FileProblem."""
+    """`path` is a new directory, 0700, where the system has temporary files; or else in the directory `other`, which is
+    made for it. Raises FileProblem."""
 
-    def __init__(self) -> None:
+    def __init__(self, other: str = "") -> None:
         self._lock: Lock | None = None
         try:
+            _find_place(other)
             self._directory = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
         except OSError as error:
             raise _problem(error) from None
@@ -31,6 +35,21 @@ class Scratch:
     def __del__(self) -> None:
         if self._lock is not None:
             self._lock.__exit__(None, None, None)
+
+
+def _find_place(other: str) -> None:
+    """Let this process have its temporary files in `other` if the system has no place for them: a container may have
+    nothing that can be written to but a volume for the state."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        if not other:
+            raise
+        with suppress(CallmeterError):
+            make_directory(other)
+        if not os.access(other, os.W_OK | os.X_OK):
+            raise
+        tempfile.tempdir = other
 
 
 def _clear_away(directory: str) -> None:
