@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 from callmeter.reports.grouping import NONE
 from callmeter.reports.savings_question import (
@@ -22,18 +22,15 @@ from callmeter.reports.savings_question import (
     Saved,
     Saving,
 )
-from callmeter.reports.sums import FAILED
-from callmeter.store.index_columns import CORRECTION, REFUSED
+from callmeter.store.index_columns import CORRECTION, ERROR, REFUSED, RETRIED
 from callmeter.store.index_query import Query
+from callmeter.store.index_rates import NO_LIMIT, YEAR_1, Pieces, columns_of
 from callmeter.store.index_relation import Asked, Relation
 
 _AT_ONCE = 1_000_000
-_HOUR, _DAY = 3_600_000, 86_400_000
-_YEAR_1 = 62_135_596_800_000  # milliseconds from then to 1970: what is divided is not negative
-_NO_LIMIT = (1 << 63) - 1
+_HOUR = 3_600_000
 _CALL = f"(rows.kind & {CORRECTION | REFUSED}) = 0"
 _WHOLE = f"{_CALL} AND rows.status = 'ok' AND sized"
-_FAILED = " OR ".join(f"status = '{word}'" for word in sorted(FAILED))
 # How many tokens have which amount; those of a part that exceeds its whole are none.
 _COUNTS = {
     "in_": "greatest(tokens_in - tokens_cached - tokens_cache_write, 0)",
@@ -43,21 +40,31 @@ _COUNTS = {
     "write_1h": "tokens_cache_write_1h",
     "reasoning": "tokens_reasoning",
 }
-_LARGEST = "greatest(tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning)"
+_SIZES = ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_cache_write_1h", "tokens_reasoning")
 # What each kind would save, from 0 to `paid`, of a call with the columns of `_largest`.
 _SAVES = {
     Saving.ZOMBIE: "if(zombie IS NOT NULL, paid, 0)",
-    Saving.FAILED: f"if({_FAILED}, paid, 0)",
+    Saving.FAILED: "if(failed, paid, 0)",
     Saving.RETRIES: "if(whole AND retried, greatest(paid - coalesce(own, paid), 0), 0)",
-    Saving.MODEL: f"""if(whole AND other < coalesce(own, {_NO_LIMIT}),
+    Saving.MODEL: f"""if(whole AND other < coalesce(own, {NO_LIMIT}),
         greatest(if(retried, least(own, paid), paid) - other, 0), 0)""",
-    Saving.ANSWERS: """if(whole AND tokens_out > ceiling AND own_unit IS NOT NULL,
+    Saving.ANSWERS: """if(whole AND tokens_out > ceiling AND own_in_ IS NOT NULL,
         least((tokens_out - ceiling) * own_out // own_unit, paid), 0)""",
-    Saving.CACHE: """if(read IS NOT NULL AND own_unit IS NOT NULL, greatest(least(
+    Saving.CACHE: """if(read IS NOT NULL AND own_in_ IS NOT NULL, greatest(least(
         (read * (own_in_ - own_cached) - written * greatest(own_write - own_in_, 0)) // own_unit, paid), 0), 0)""",
 }
 _KINDS = tuple(_SAVES)
 _BITS = [(1 << place, name) for place, name in enumerate(_COUNTS)]
+
+
+class _Rates(NamedTuple):
+    """Of a table of rates: `conditions` for a row's piece of its work's; whether all amounts are `known`, and whether
+    any call has a price of its own besides its tokens'; the `unit` that all have in common, if they do."""
+
+    conditions: list[str]
+    known: bool
+    requests: bool
+    unit: int | None
 
 
 class Savings:
@@ -93,23 +100,29 @@ class Savings:
 
     def answer(self, question: Question) -> Answer:
         """See `Usage.savings`."""
-        stretches, largest = self._stretches()
-        money = self._make_tables(question, largest)
+        stretches, used = self._stretches()
+        money = self._money(question, max(used.values(), default=0))
+        self._make_zombies(question)
+        pieces = Pieces(question)
         sessions = list(question.zombies)
         sums: dict[tuple[Any, ...], list[int]] = {}
         alone = [0] * len(_KINDS)
         for begin, end in stretches:
-            self._find_repeats(begin, end)
-            for *group, calls, cost, saved, tokens, by_itself in self._largest(question, money, begin, end):
+            repeats = self._find_repeats(begin, end, sketches=used["sketches"] > 0)
+            rates = self._make_rates(question, pieces, money, begin, end)
+            query = self._query()
+            query.conditions.append(f"ms >= {begin} AND ms < {end}")
+            found = self._largest(query, question, money, rates, _counts(used), repeats=repeats)
+            for *group, calls, cost, saved, tokens, by_itself in found:
                 alone = list(map(add, alone, map(int, by_itself)))
                 before = sums.setdefault(tuple(group), [0] * 4)
                 before[:] = map(add, before, map(int, (calls, cost, saved, tokens)))
-        found = []
+        answers = []
         for (kind, number, ended, grown), four in sums.items():
             is_zombie = _KINDS[kind] == Saving.ZOMBIE
             name = sessions[number] if is_zombie else None
-            found.append(Saved(_KINDS[kind], None if is_zombie else number, name, ended, grown, *four))
-        return Answer(found, dict(zip(_KINDS, alone, strict=True)))
+            answers.append(Saved(_KINDS[kind], None if is_zombie else number, name, ended, grown, *four))
+        return Answer(answers, dict(zip(_KINDS, alone, strict=True)))
 
     def _query(self) -> Query:
         return self._relation.query(self._asked)
@@ -118,72 +131,41 @@ class Savings:
         """What the groups are called by these groupings."""
         return [query.name(name) for name in self._relation.names(names)]
 
-    def _stretches(self) -> tuple[list[tuple[int, int]], int]:
-        """Parts of the period, in milliseconds, half-open; and the largest count of tokens that a call has."""
+    def _stretches(self) -> tuple[list[tuple[int, int]], dict[str, int]]:
+        """Parts of the period, in milliseconds, half-open; and what calls have of tokens at most, by column, and how
+        many have a sketch."""
         query = self._query()
         query.conditions.append(_CALL)
+        largest = ", ".join(f"max({name})" for name in _SIZES)
         hours = self._run(
-            f"""SELECT (ms + {_YEAR_1}) // {_HOUR} AS hour, count(*), max({_LARGEST}) {self._source(query)}
+            f"""SELECT (ms + {YEAR_1}) // {_HOUR} AS hour, count(*), {largest}, count(sketch) {self._source(query)}
                 GROUP BY hour ORDER BY hour""",
             query.given,
         )
         found: list[tuple[int, int]] = []
         lines = 0
-        for hour, count, _ in hours:
-            begin = hour * _HOUR - _YEAR_1
+        used = dict.fromkeys((*_SIZES, "sketches"), 0)
+        for hour, count, *sizes in hours:
+            used = {name: max(most, size) for (name, most), size in zip(used.items(), sizes, strict=True)}
+            begin = hour * _HOUR - YEAR_1
             if found and lines + count <= _AT_ONCE:
                 found[-1] = found[-1][0], begin + _HOUR
                 lines += count
             else:
                 found.append((begin, begin + _HOUR))
                 lines = count
-        return found, max((largest for _, _, largest in hours), default=0)
+        return found, used
 
-    def _make_tables(self, question: Question, largest: int) -> str:
-        """The tables of a question; and the type that holds money, of calls with so many tokens at most."""
-        charges = [(number, each) for number, tariff in enumerate(question.tariffs) for each in tariff]
-        rates = [each.rates for _, each in charges]
+    def _money(self, question: Question, largest: int) -> str:
+        """The type that holds money, of calls with so many tokens at most."""
+        rates = [each.rates for tariff in question.tariffs for each in tariff]
         most = max((4 * largest * each.most + each.request + each.unit for each in rates), default=0)
         if self._has_corrections():
             ((change,),) = self._run("SELECT max(abs(change)) FROM fixed", {})
             most = max(most, 4 * change)
-        money = "BIGINT" if most < _NO_LIMIT else "HUGEINT"
-        self._table(
-            "charges",
-            {
-                "tariff": ("INTEGER", [number for number, _ in charges]),
-                "day": ("BIGINT", [(each.begin + _YEAR_1) // _DAY for _, each in charges]),
-                "begins": ("BIGINT", [each.begin for _, each in charges]),
-                "ends": ("BIGINT", [each.end for _, each in charges]),
-                "above": ("BIGINT", [each.above for _, each in charges]),
-                "upto": ("BIGINT", [_NO_LIMIT if each.upto is None else each.upto for _, each in charges]),
-                "takes": ("BIGINT", [_NO_LIMIT if each.context is None else each.context for _, each in charges]),
-                "gives": ("BIGINT", [_NO_LIMIT if each.max_output is None else each.max_output for _, each in charges]),
-                "request": (money, [each.request for each in rates]),
-                "unit": (money, [each.unit for each in rates]),
-                # Arithmetic is several times as fast without NULL, so a bit says which amounts are unknown.
-                **{name: (money, [getattr(each, name) or 0 for each in rates]) for name in _COUNTS},
-                "unknown": (
-                    "INTEGER",
-                    [sum(bit for bit, name in _BITS if getattr(each, name) is None) for each in rates],
-                ),
-            },
-        )
-        works = question.works
-        self._table(
-            "works",
-            {
-                "work": ("INTEGER", list(range(len(works)))),
-                "own": ("INTEGER", [work.own for work in works]),
-                "other": ("INTEGER", [work.other for work in works]),
-                "tried": ("BOOLEAN", [work.tried for work in works]),
-                "ceiling": ("BIGINT", [work.ceiling for work in works]),
-                **{
-                    f"name{place}": ("VARCHAR", [work.names[place] for work in works])
-                    for place in range(len(question.by))
-                },
-            },
-        )
+        return "BIGINT" if most < NO_LIMIT else "HUGEINT"
+
+    def _make_zombies(self, question: Question) -> None:
         self._table(
             "zombies",
             {
@@ -194,7 +176,31 @@ class Savings:
                 "last": ("BIGINT", [last for _, last in question.zombies.values()]),
             },
         )
-        return money
+
+    def _make_rates(self, question: Question, pieces: Pieces, money: str, begin: int, end: int) -> _Rates:
+        """The table of what holds in a stretch for each work."""
+        found, conditions = pieces.within(begin, end)
+        works = [question.works[piece.work] for piece in found]
+        self._table(
+            "rates",
+            {
+                **{
+                    f"name{place}": ("VARCHAR", [work.names[place] for work in works])
+                    for place in range(len(question.by))
+                },
+                "tried": ("BOOLEAN", [work.tried for work in works]),
+                "ceiling": ("BIGINT", [work.ceiling for work in works]),
+                **columns_of(found, money, tuple(_COUNTS)),
+            },
+        )
+        rates = {charge.rates for piece in found for charge in (piece.own, piece.other) if charge is not None}
+        units = {each.unit for each in rates}
+        return _Rates(
+            conditions,
+            known=all(getattr(each, name) is not None for each in rates for name in _COUNTS),
+            requests=any(each.request for each in rates),
+            unit=units.pop() if len(units) == 1 else None,
+        )
 
     def _table(self, name: str, columns: Mapping[str, tuple[str, Sequence[object]]]) -> None:
         """A table `saved_NAME` of some columns, each with its type and its values."""
@@ -202,8 +208,9 @@ class Savings:
         given = {column: list(values) for column, (_, values) in columns.items()}
         self._run(f"CREATE OR REPLACE TEMP TABLE saved_{name} AS SELECT {listed}", given)
 
-    def _find_repeats(self, begin: int, end: int) -> None:
-        """The table `saved_repeats` of the calls of a stretch whose prompts repeat."""
+    def _find_repeats(self, begin: int, end: int, *, sketches: bool) -> bool:
+        """The table `saved_repeats` of the calls of a stretch whose prompts repeat, by their sketches too if there are
+        some; whether there are any."""
         query = self._query()
         agent, session = self._named(query, ["agent", "session"])
         query.conditions += [
@@ -212,7 +219,10 @@ class Savings:
             # What makes evidence may lie before the stretch and behind it.
             f"ms >= {begin - IN_A_ROW * KEPT_MS} AND ms < {end + IN_A_ROW * KEPT_MS}",
         ]
-        self._run(
+        same, either = (
+            (f", {_repeats('same', 'sketch')}", "FROM grown UNION ALL FROM same") if sketches else ("", "FROM grown")
+        )
+        ((found,),) = self._run(
             f"""
             CREATE OR REPLACE TEMP TABLE saved_repeats AS
             WITH asked AS (
@@ -220,38 +230,48 @@ class Savings:
                     nullif({session}, '{NONE}') AS session, sketch, tokens_in AS size,
                     tokens_out - tokens_reasoning AS said, tokens_cached + tokens_cache_write AS had
                 {self._source(query)}
-            ), {_repeats("grown", "session")}, {_repeats("same", "sketch")}
+            ), {_repeats("grown", "session")}{same}
             SELECT DISTINCT ON (source, line) source, line, read, written, grown
-            FROM (FROM grown UNION ALL FROM same)
+            FROM ({either})
             WHERE read > 0 AND ms >= {begin} AND ms < {end}
             ORDER BY source, line, read DESC, grown DESC
             """,
             query.given,
         )
+        return bool(found)
 
-    def _largest(self, question: Question, money: str, begin: int, end: int) -> list[tuple[Any, ...]]:
+    def _largest(
+        self,
+        query: Query,
+        question: Question,
+        money: str,
+        rates: _Rates,
+        counts: Mapping[str, str],
+        *,
+        repeats: bool,
+    ) -> list[tuple[Any, ...]]:
         """The calls of a stretch by their largest saving: its kind, the number of the work or the zombie, how failed
         calls ended and prompts repeat; how many there are, cost, saving, tokens for a cache, each kind's saving."""
-        query = self._query()
         query.needs_fixed = self._has_corrections()
         paid = f"coalesce(cost, 0) + coalesce(fixed.change, 0)::{money}" if query.needs_fixed else "coalesce(cost, 0)"
         names = self._named(query, question.by)
-        same = " AND ".join(f"works.name{place} = {name}" for place, name in enumerate(names))
-        query.joins += [
-            f"JOIN saved_works AS works ON {same}",
-            _charge("own", "works.own"),
-            f"""{_charge("other", "works.other")}
-                AND tokens_in + tokens_out <= other.takes AND tokens_out <= other.gives""",
-            "LEFT JOIN saved_repeats AS repeats ON repeats.source = rows.source AND repeats.line = rows.line",
-        ]
-        agent, session = "''", "''"
+        same = [f"rates.name{place} = {name}" for place, name in enumerate(names)]
+        query.joins.append(f"JOIN saved_rates AS rates ON {' AND '.join([*same, *rates.conditions])}")
+        repeated = "NULL::BIGINT AS read, NULL::BIGINT AS written, NULL::BOOLEAN AS grown"
+        if repeats:
+            query.joins.append(
+                "LEFT JOIN saved_repeats AS repeats ON repeats.source = rows.source AND repeats.line = rows.line"
+            )
+            repeated = "read, written, grown"
+        zombie_of = "NULL::INTEGER AS zombie"
         if question.zombies:
             agent, session = self._named(query, ["agent", "session"])
-        query.joins.append(
-            f"""LEFT JOIN saved_zombies AS zombies ON zombies.agent = {agent} AND zombies.session = {session}
-                AND ms BETWEEN zombies.first AND zombies.last"""
-        )
-        query.conditions += [_CALL, "rows.status <> 'cancelled'", f"ms >= {begin} AND ms < {end}"]
+            query.joins.append(
+                f"""LEFT JOIN saved_zombies AS zombies ON zombies.agent = {agent} AND zombies.session = {session}
+                    AND ms BETWEEN zombies.first AND zombies.last"""
+            )
+            zombie_of = "zombie"
+        query.conditions += [_CALL, "rows.status <> 'cancelled'"]
         saves = [f"saves{kind}" for kind in range(len(_KINDS))]
         listed = ", ".join(f"{value} AS {name}" for value, name in zip(_SAVES.values(), saves, strict=True))
         zombie, failed, model, cache = map(_KINDS.index, (Saving.ZOMBIE, Saving.FAILED, Saving.MODEL, Saving.CACHE))
@@ -260,24 +280,28 @@ class Savings:
         return self._run(
             f"""
             WITH priced AS (
-                SELECT work, zombie, rows.status AS status, {paid} AS paid, sized AND rows.status = 'ok' AS whole,
-                    attempts > 1 AS retried, tokens_out, tried, ceiling, {_price("own")} AS own,
-                    {_price("other")} AS other, own.in_ AS own_in_, own.out AS own_out,
-                    own.cached AS own_cached, own.write AS own_write, own.unit AS own_unit, read, written, grown
+                SELECT work, {zombie_of}, rows.status AS status, {paid} AS paid, sized AND rows.status = 'ok' AS whole,
+                    kind & {ERROR} > 0 AS failed, kind & {RETRIED} > 0 AS retried, tokens_out, tried, ceiling,
+                    {_price("own", counts, rates)} AS own,
+                    if(tokens_in + tokens_out <= takes AND tokens_out <= gives,
+                        {_price("other", counts, rates)}, NULL) AS other,
+                    own_in_, own_out, own_cached, own_write, {_unit("own", rates)} AS own_unit, {repeated}
                 {self._source(query)}
             ),
             saving AS (SELECT *, {listed} FROM priced WHERE paid > 0),
             best AS (SELECT *, greatest({", ".join(sure)}) AS most FROM saving),
             largest AS (
                 SELECT * REPLACE (if(most = 0, saves{model}, most) AS most),
-                    CASE WHEN most = 0 THEN {model} {kinds} END AS kind
-                FROM best WHERE most > 0 OR saves{model} > 0
+                    -- What saves nothing is left out at the end: a condition here would work out all savings twice.
+                    CASE WHEN most = 0 THEN if(saves{model} > 0, {model}, NULL) {kinds} END AS saving
+                FROM best
             )
-            SELECT kind, if(kind = {zombie}, zombie, work) AS number, if(kind = {failed}, status, '') AS ended,
-                kind = {cache} AND grown AS how, count(*), sum(paid), sum(most),
-                coalesce(sum(read) FILTER (kind = {cache}), 0), [{", ".join(f"sum({name})" for name in saves)}]
+            SELECT saving, if(saving = {zombie}, zombie, if(saving >= 0, work, NULL)) AS number,
+                if(saving = {failed}, status, '') AS ended,
+                saving = {cache} AND grown AS how, count(*), sum(paid), sum(most),
+                coalesce(sum(read) FILTER (saving = {cache}), 0), [{", ".join(f"sum({name})" for name in saves)}]
             FROM largest
-            GROUP BY kind, number, ended, how
+            GROUP BY saving, number, ended, how HAVING max(most) > 0
             """,
             query.given,
         )
@@ -308,16 +332,30 @@ def _repeats(name: str, key: str) -> str:
         )"""
 
 
-def _charge(name: str, tariff: str) -> str:
-    """A join of the rates for a call."""
-    return f"""LEFT JOIN saved_charges AS {name} ON {name}.tariff = {tariff}
-        AND {name}.day = (rows.ms + {_YEAR_1}) // {_DAY} AND rows.ms >= {name}.begins AND rows.ms < {name}.ends
-        AND tokens_in > {name}.above AND tokens_in <= {name}.upto"""
+def _counts(used: Mapping[str, int]) -> dict[str, str]:
+    """How many tokens have which amount, without the amounts of which no call has a token."""
+    parts = {"cached": "tokens_cached", "write": "tokens_cache_write", "write_1h": "tokens_cache_write_1h"}
+    none = [name for name, column in {**parts, "reasoning": "tokens_reasoning"}.items() if not used[column]]
+    counts = {name: count for name, count in _COUNTS.items() if name not in none}
+    if not used["tokens_cached"] and not used["tokens_cache_write"]:
+        counts["in_"] = "tokens_in"
+    if not used["tokens_reasoning"]:
+        counts["out"] = "tokens_out"
+    return counts
 
 
-def _price(rates: str) -> str:
+def _price(side: str, counts: Mapping[str, str], rates: _Rates) -> str:
     """What a call's tokens cost, in nano-dollars, rounded up; NULL if an amount that it needs is unknown."""
-    total = " + ".join(f"{count} * {rates}.{name}" for name, count in _COUNTS.items())
-    unknown = " OR ".join(f"{rates}.unknown & {bit} > 0 AND {_COUNTS[name]} > 0" for bit, name in _BITS)
-    return f"""if({rates}.unknown > 0 AND ({unknown}), NULL,
-        ({total} + {rates}.request + {rates}.unit - 1) // {rates}.unit)"""
+    total = " + ".join(f"{count} * {side}_{name}" for name, count in counts.items())
+    total += f" + {side}_request" if rates.requests else ""
+    unit = _unit(side, rates)
+    price = f"({total})" if rates.unit == 1 else f"({total} + {unit} - 1) // {unit}"
+    if rates.known:
+        return price
+    bits = [(bit, counts[name]) for bit, name in _BITS if name in counts]
+    unknown = " OR ".join(f"{side}_unknown & {bit} > 0 AND {count} > 0" for bit, count in bits)
+    return f"if({side}_unknown > 0 AND ({unknown}), NULL, {price})"
+
+
+def _unit(side: str, rates: _Rates) -> str:
+    return f"{side}_unit" if rates.unit is None else f"{rates.unit}::BIGINT"
