@@ -32,7 +32,7 @@ VALUES = ["*", "code", "co*", "*e*", "", '"', "%_*", "😀", "\x00"]
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handful of lines is indexed, and in several steps, as millions are."""
     monkeypatch.setattr(index_log, "_LITTLE", -1)
-    monkeypatch.setattr(index_steps, "_STEP", 400)
+    monkeypatch.setattr(index_steps, "_STEP", 1500)
     monkeypatch.setattr(index_rows, "_FEW", 2)
 
 
@@ -77,7 +77,7 @@ def own(number: int) -> str:
 TOTAL = policy_of([Quota(Subject("total", ""), 1), Quota(Subject("team", "*"), 1, period="life")])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_every_total_is_that_of_the_lines(data: st.DataObject) -> None:
     draw = data.draw
@@ -171,7 +171,8 @@ def test_an_index_that_cannot_be_made_is_trouble(tmp_path: Path) -> None:
         pass
 
 
-def test_a_build_that_is_killed_leaves_its_steps_to_the_next(tmp_path: Path) -> None:
+def test_a_build_that_is_killed_leaves_its_steps_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_steps, "_STEP", 400)
     log = tmp_path / "usage.jsonl"
     log.write_text("".join(own(number) + "\n" for number in range(40)))
     steps: list[str] = []
@@ -201,7 +202,9 @@ def test_only_new_lines_are_read_when_the_index_is_there(tmp_path: Path, monkeyp
     monkeypatch.setattr(index_log, "_LITTLE", 1 << 20)
     log = tmp_path / "usage.jsonl"
     log.write_text("".join(own(number) + "\n" for number in range(9)))
-    index_steps.brought_up(str(log), str(tmp_path / "index"), little=-1, fresh=False, tell=lambda _: None)
+    index_steps.brought_up(
+        str(log), str(tmp_path / "index"), str(tmp_path), little=-1, fresh=False, tell=lambda _: None
+    )
     before = (tmp_path / "index" / "manifest.json").read_bytes()
     with log.open("a") as file:
         file.write(own(100) + "\n" + own(3) + "\n")

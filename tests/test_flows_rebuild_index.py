@@ -146,7 +146,7 @@ def test_a_hold_whose_line_is_in_the_index_ends(team: Team, read_plainly: list[s
         )
         assert team.ledger.reserve(held, [])
     append_usage(team.log, call(NOW, "01a0c450-6c00-7aa0-81e1-000000000001"))
-    index_steps.brought_up(team.log, team.index, little=-1, fresh=False, tell=lambda _: None)
+    index_steps.brought_up(team.log, team.index, str(team.directory), little=-1, fresh=False, tell=lambda _: None)
     team.ledger.distrust(basis.log)
     assert team.ensure()
     assert read_plainly == []

@@ -79,10 +79,9 @@ class Tally:
 
     def totals(self) -> dict[Window, Amount]:
         """The totals, as a ledger keeps them."""
-        later = [] if self._last is None else [window for window in self._totals if window.start > self._last]
-        self.ahead = min((window.start for window in later), default=0)
-        left_out = set(later)
-        return {window: _bounded(amount) for window, amount in self._totals.items() if window not in left_out}
+        last = MOST if self._last is None else self._last
+        self.ahead = min((window.start for window in self._totals if window.start > last), default=0)
+        return {window: _bounded(amount) for window, amount in self._totals.items() if window.start <= last}
 
     def _buckets(self, record: UsageRecord) -> list[tuple[str, str]]:
         """`policy.quotas.buckets_for`, remembered: a log has few combinations of tags for its length."""
@@ -157,7 +156,7 @@ class PlainCount:
                 live.seek(self._size)
                 for line, _ in split_lines(unpacked(self._path, live)):
                     record = _parsed(line)
-                    if record is not None:
+                    if record is not None and record.instant in self.tally.period:
                         yield record
                 return
         # It was closed into a segment, or replaced: what was seen is not counted again.
@@ -165,6 +164,8 @@ class PlainCount:
 
 
 def _bounded(amount: Amount) -> Amount:
+    if max(amount.parts) <= MOST and min(amount.parts) >= -MOST:
+        return amount
     return Amount(*(max(-MOST, min(MOST, part)) for part in amount.parts))
 
 

@@ -181,7 +181,7 @@ class SqliteLedger:
                     was, counted = settled.get(window, Amount()), totals.get(window, Amount())
                     if was != counted:
                         differences.append(Difference(window, was, counted))
-                        _book(connection, window, basis.log, counted - was)
+                _book_all(connection, basis.log, differences)
                 _keep(connection, _counted(basis.log), basis.mark)
                 if not write:
                     raise _Undo
@@ -285,6 +285,20 @@ def _hold(connection: Any, reservation: Reservation, windows: Iterable[Window], 
 def _book(connection: Any, window: Window, log: str, cost: Amount, *, make: bool = True) -> None:
     """Add to what is settled in a window."""
     _add(connection, window, log, "settled", [_bounded(part) for part in cost.parts], make=make)
+
+
+def _book_all(connection: Any, log: str, differences: Iterable[Difference]) -> None:
+    """Add differences to what is settled in their windows, of which there may be a million: callers wait meanwhile."""
+    connection.executemany(
+        'INSERT INTO windows (bucket, period, start, log, "end", settled_usd, settled_tokens, settled_calls)'
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET settled_usd = settled_usd + excluded.settled_usd,"
+        " settled_tokens = settled_tokens + excluded.settled_tokens,"
+        " settled_calls = settled_calls + excluded.settled_calls",
+        (
+            (*each.window.key, log, each.window.end, *map(_bounded, (each.counted - each.settled).parts))
+            for each in differences
+        ),
+    )
 
 
 def _add(connection: Any, window: Window, log: str, kind: str, parts: Sequence[int], *, make: bool = True) -> None:

@@ -17,11 +17,12 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from callmeter.reports.usage import Figures, Group, Reading, Spent
-from callmeter.store.files import FileProblem, Lock, file_problem, make_directory, remove_file
+from callmeter.store.files import FileProblem, Lock, file_problem, make_directory
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
 from callmeter.store.index_corrections import find_corrections
 from callmeter.store.index_manifest import Manifest, read_manifest, version, write_manifest
+from callmeter.store.index_steps import clear_away, connected
 from callmeter.store.index_sums import RowFile, Summed, up_to_date
 from callmeter.store.index_twins import find_twins
 from callmeter.store.scratch import Scratch
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 # Whoever waits longer builds for itself: somebody else's first build of ten million lines takes a minute.
 _PATIENCE = 600.0
 _MOMENT = 1.0
-_MEMORY = "350MB"
 # What no index made anew would mend; and what would be lacking in any other directory, too.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 _EVERYWHERE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -238,7 +238,7 @@ class UsageIndex:
             manifest = Builder(directory, lambda: self._connect(1), self._tell).update(manifest, files, now)
             write_manifest(directory, manifest, now)
         except BaseException:
-            _clear_away(directory, before)
+            clear_away(directory, before)
             raise
         finally:
             os.umask(mask)
@@ -289,20 +289,7 @@ class UsageIndex:
         return self._private.path
 
     def _connect(self, threads: int | None = None) -> DuckDBPyConnection:
-        import duckdb
-
-        config: dict[str, str | bool | int | float | list[str]] = {
-            # Whatever a log holds, nothing is fetched from anywhere.
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "memory_limit": _MEMORY,
-            "temp_directory": os.path.join(self._own_directory(), "spill"),
-        }
-        if threads is not None:
-            config["threads"] = threads
-        connection = duckdb.connect(config=config)
-        connection.execute("SET parquet_metadata_cache = true")
-        return connection
+        return connected(self._own_directory(), threads)
 
 
 def _require_address_space() -> None:
@@ -341,12 +328,3 @@ def _lack(error: Exception) -> int:
         return errno.ENOMEM
     said = str(error).lower()  # DuckDB says what the system said
     return next((code for code in _LACKS if os.strerror(code).lower() in said), 0)
-
-
-def _clear_away(directory: str, before: Collection[str]) -> None:
-    """Remove what a build made that came to nothing: the next one may come to nothing for the same reason."""
-    named = {part.file for part in read_manifest(directory).files()}
-    with suppress(OSError):
-        for name in set(os.listdir(directory)) - named.union(before):
-            if name.endswith(".parquet"):
-                remove_file(os.path.join(directory, name))

@@ -17,6 +17,7 @@ from callmeter.store.index_manifest import Manifest, Part
 from callmeter.store.index_query import first_ms
 from callmeter.store.index_rows import meanings
 from callmeter.store.index_steps import Indexed, brought_up, connected
+from callmeter.store.scratch import Scratch
 from callmeter.store.seen_ids import SeenIds, key_of
 from callmeter.store.usage_log import end_of_lines, may_hold, opened, split_lines
 from callmeter.words.errors import CallmeterError
@@ -85,10 +86,16 @@ class IndexedLog:
             raise IndexTrouble(str(error)) from None
         self._errors = duckdb.Error
         try:
+            self._scratch = Scratch()
             manifest, files = brought_up(
-                self._path, self._directory, little=_LITTLE, fresh=self._fresh, tell=self._tell
+                self._path,
+                self._directory,
+                self._scratch.path,
+                little=_LITTLE,
+                fresh=self._fresh,
+                tell=self._tell,
             )
-            self._connection: DuckDBPyConnection = connected()
+            self._connection: DuckDBPyConnection = connected(self._scratch.path)
         except (CallmeterError, OSError, EOFError, duckdb.Error) as error:
             raise IndexTrouble(str(error)) from None
         try:
@@ -157,7 +164,7 @@ class IndexedLog:
             return
         end = end_of_lines(live.file)
         found = []
-        for record in _records(_read(live, self._position), whole=self._position > 0):
+        for record in self._records(_read(live, self._position), whole=self._position > 0):
             found.append(record)
             if len(found) == _AT_ONCE:
                 yield from self._new(found)
@@ -170,8 +177,7 @@ class IndexedLog:
         found = [
             record
             for source, file in self._closed
-            for record in _records(file.text(source.read), whole=source.read > 0)
-            if record.instant in self._period
+            for record in self._records(file.text(source.read), whole=source.read > 0)
         ]
         if self.has([record.id for record in found]):
             raise IndexTrouble("which of two lines is the first is not in the index")
@@ -282,6 +288,14 @@ class IndexedLog:
             raise LogMoved(self._path)
         return self._live
 
+    def _records(self, text: Iterable[bytes], *, whole: bool) -> Iterator[UsageRecord]:
+        """The records in lines; `whole` if these do not begin the file."""
+        for number, (line, complete) in enumerate(split_lines(text), 1 + whole):
+            if line is not None:
+                for each in meanings(line, number, complete):
+                    if isinstance(each, UsageRecord) and each.instant in self._period:
+                        yield each
+
     def _new(self, records: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
         """Those whose id neither the index has nor was among them before."""
         known = self.has([record.id for record in records])
@@ -323,15 +337,6 @@ _BOUNDS = {"start": "ms >= $start", "end": "ms < $end"}
 def _reaches(part: Part, ranks: Sequence[int]) -> bool:
     place = bisect_left(ranks, part.low)
     return place < len(ranks) and ranks[place] <= part.high
-
-
-def _records(text: Iterable[bytes], *, whole: bool) -> Iterator[UsageRecord]:
-    """The records in lines; `whole` if these do not begin the file."""
-    for number, (line, complete) in enumerate(split_lines(text), 1 + whole):
-        if line is not None:
-            for each in meanings(line, number, complete):
-                if isinstance(each, UsageRecord):
-                    yield each
 
 
 def _read(file: LogFile, start: int) -> Iterator[bytes]:

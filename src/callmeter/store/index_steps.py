@@ -4,12 +4,12 @@ cron job perhaps, leaves to the next one what is done."""
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from callmeter.store.files import Lock, make_directory
+from callmeter.store.files import Lock, make_directory, remove_file
 from callmeter.store.index_build import Builder, LogFile, log_files, matched
 from callmeter.store.index_manifest import Manifest, Source, read_manifest, version, write_manifest
 from callmeter.store.log_size import PACKED
@@ -30,7 +30,7 @@ def unread(path: str, directory: str) -> int:
 
 
 def brought_up(
-    path: str, directory: str, *, little: int, fresh: bool, tell: Callable[[str], None]
+    path: str, directory: str, scratch: str, *, little: int, fresh: bool, tell: Callable[[str], None]
 ) -> tuple[Manifest, list[Indexed]]:
     """The manifest of an index of the log at `path` that lacks no more than `little` bytes of it, and the log's files
     in their order; made anew with `fresh`. `tell` hears how far it is. Raises FileProblem, Busy, duckdb.Error,
@@ -50,17 +50,17 @@ def brought_up(
         found = _indexed(manifest, files, little)
         if found is None:
             try:
-                manifest = _built(directory, manifest, files, tell)
+                manifest = _built(directory, scratch, manifest, files, tell)
             except duckdb.Error:
                 if not manifest.sources:
                     raise
-                manifest = _built(directory, Manifest(version()), files, tell)
+                manifest = _built(directory, scratch, Manifest(version()), files, tell)
             found = list(zip(manifest.sources, files, strict=True))
         return manifest, found
 
 
-def connected(threads: int | None = None) -> DuckDBPyConnection:
-    """A connection to DuckDB that takes no more memory than the index may."""
+def connected(scratch: str, threads: int | None = None) -> DuckDBPyConnection:
+    """A connection to DuckDB that takes no more memory than the index may; the directory `scratch` takes the rest."""
     import duckdb
 
     config: dict[str, str | bool | int | float | list[str]] = {
@@ -68,13 +68,22 @@ def connected(threads: int | None = None) -> DuckDBPyConnection:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "memory_limit": _MEMORY,
-        "temp_directory": os.path.join(tempfile.gettempdir(), f"callmeter-{os.getpid()}"),
+        "temp_directory": os.path.join(scratch, "spill"),
     }
     if threads is not None:
         config["threads"] = threads
     connection = duckdb.connect(config=config)
     connection.execute("SET parquet_metadata_cache = true")
     return connection
+
+
+def clear_away(directory: str, before: Collection[str]) -> None:
+    """Remove what a build made that came to nothing: the next one may come to nothing for the same reason."""
+    named = {part.file for part in read_manifest(directory).files()}
+    with suppress(OSError):
+        for name in set(os.listdir(directory)) - named.union(before):
+            if name.endswith(".parquet"):
+                remove_file(os.path.join(directory, name))
 
 
 def _indexed(manifest: Manifest, files: Sequence[LogFile], little: int) -> list[Indexed] | None:
@@ -94,14 +103,16 @@ def _unread(manifest: Manifest, files: Sequence[LogFile]) -> int:
     return size
 
 
-def _built(directory: str, manifest: Manifest, files: Sequence[LogFile], tell: Callable[[str], None]) -> Manifest:
+def _built(
+    directory: str, scratch: str, manifest: Manifest, files: Sequence[LogFile], tell: Callable[[str], None]
+) -> Manifest:
     sizes = [file.size for file in files]
     every, step = _unread(manifest, files), _STEP
     left = every
     while True:
         tell(f"{100 * (every - left) // max(every, 1)} % of {every / 1e6:,.0f} MB")
         taken = _taken(manifest, files, step)
-        manifest = _updated(directory, manifest, taken)
+        manifest = _updated(directory, scratch, manifest, taken)
         whole = len(taken) == len(files) and sizes == [file.size for file in files]
         for file, size in zip(files, sizes, strict=True):
             file.size = size
@@ -128,12 +139,16 @@ def _taken(manifest: Manifest, files: Sequence[LogFile], step: int) -> list[LogF
     return taken
 
 
-def _updated(directory: str, manifest: Manifest, files: Sequence[LogFile]) -> Manifest:
+def _updated(directory: str, scratch: str, manifest: Manifest, files: Sequence[LogFile]) -> Manifest:
     now = int(time.time())
+    before = set(os.listdir(directory))
     mask = os.umask(0o077)  # DuckDB makes the files
     try:
-        manifest = Builder(directory, lambda: connected(1)).update(manifest, files, now)
+        manifest = Builder(directory, lambda: connected(scratch, 1)).update(manifest, files, now)
+        write_manifest(directory, manifest, now)
+    except BaseException:
+        clear_away(directory, before)
+        raise
     finally:
         os.umask(mask)
-    write_manifest(directory, manifest, now)
     return manifest
