@@ -55,6 +55,15 @@ def quotas(*entries: dict[str, object]) -> object:
     return parse_policy(dumps({"version": 1, "quotas": list(entries)}).encode(), "budget.json").quotas
 
 
+def test_eleven_groups_stand_in_the_order_of_their_cost() -> None:
+    week = [call(MONDAY, tags={"agent": f"a{n}"}, cost=Decimal(n + 1) / 10) for n in range(10)]
+    before = [call(MONDAY - 7 * DAY, tags={"agent": "gone"}, cost=Decimal(9))]
+    agents = of([*before, *week]).sections["agents"]
+    costs = [row.cells["cost"] or 0 for row in agents.rows]
+    assert len(costs) == 11
+    assert costs == sorted(costs, reverse=True)  # type: ignore[type-var]
+
+
 def test_causes_that_are_larger_than_what_was_spent_are_no_headline() -> None:
     cheap = [call(MONDAY - 7 * DAY + timedelta(hours=n), cost=Decimal("0.01")) for n in range(10)]
     board = of([*cheap, call(MONDAY, cost=Decimal("0.12"))])

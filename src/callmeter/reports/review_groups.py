@@ -37,10 +37,10 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
     earlier = before or {}
     pairs = [(name, now.get(name, Figures()), earlier.get(name, Figures())) for name in {*now, *earlier}]
     ranked = sorted(pairs, key=lambda pair: (-max(pair[1].nano, pair[2].nano), -pair[1].calls, pair[0]))
-    kept, rest = ranked[:_MOST], ranked[_MOST:]
+    # One more takes no more room than a row that says so.
+    most = _MOST if len(ranked) > _MOST + 1 else len(ranked)
+    kept, rest = ranked[:most], ranked[most:]
     kept.sort(key=lambda pair: (-pair[1].nano, -pair[1].calls, -pair[2].nano, pair[0]))
-    if len(rest) == 1:
-        kept, rest = [*kept, *rest], []
     if rest:
         kept.append((f"other ({len(rest)})", summed(pair[1] for pair in rest), summed(pair[2] for pair in rest)))
     whole = sum(pair[1].nano for pair in kept)
