@@ -68,6 +68,7 @@ AsOf = Annotated[
         help="Report as if it were this time, or the end of this day; what was logged later is left out.",
     ),
 ]
+# Options of time: a command has those that mean something to it, and `Clock.period` reads the ones that it has.
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="From this time on (a date, or a date and time).")
 ]
