@@ -22,6 +22,7 @@ from callmeter.reports.review_events import KeyAge
 from callmeter.reports.review_outlook import outlook
 from callmeter.reports.review_span import Span
 from callmeter.reports.savings import savings
+from callmeter.reports.savings_zombies import awake
 from callmeter.reports.session_days import Name, Part
 from callmeter.reports.usage import Usage
 from callmeter.secrets.registry import Entry, read_registry
@@ -124,9 +125,8 @@ def _savings(
         return {}, []
     if zombies is None or period.start != span.start:
         zombies = zombie_sessions(usage, _scope(period, span, ground))
-    awake = {name: (part.first, part.last) for name, part in zombies.items()}
     offers = offers_of(ground.places, ground.settings.providers)
-    found = savings(usage, ground.policy, offers, period, span.end, zombies=awake, top=_TOP)
+    found = savings(usage, ground.policy, offers, period, span.end, zombies=awake(zombies), top=_TOP)
     report = replace(found, title="What could be saved", period=None)
     month = found.total["month"] if found.total else None
     if not isinstance(month, int) or not month:

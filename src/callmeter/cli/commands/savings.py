@@ -14,10 +14,10 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.reading import Clock, open_usage, show_usage
 from callmeter.cli.world import World
-from callmeter.cli.zombies import zombies_of
 from callmeter.flows.offers import offers_of
 from callmeter.reports.savings import TOP
 from callmeter.reports.savings import savings as savings_of
+from callmeter.reports.savings_zombies import zombies_of
 
 SPAN = "30d"
 
