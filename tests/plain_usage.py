@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from callmeter.reports.grouping import NONE, key_name, matcher_of, patterns_of, reader_of, time_text, within
 from callmeter.reports.savings_question import Answer, AnswerSizes, Question
 from callmeter.reports.sums import FAILED
-from callmeter.reports.usage import Figures, Group, Reading, Spent
+from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano
 from callmeter.words.period import EVER, Period
@@ -17,6 +17,13 @@ from callmeter.words.record import UsageRecord
 from plain_savings import answer_sizes, savings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ORDERS: dict[str, Callable[[Figures], tuple[int, ...]]] = {
+    "cost": lambda each: (-each.nano, -each.calls),
+    "calls": lambda each: (-each.calls, -each.nano),
+    "tokens": lambda each: (-each.tokens_in - each.tokens_out,),
+    "errors": lambda each: (-each.errors, -each.calls),
+    "name": lambda each: (),
+}
 
 
 class PlainUsage:
@@ -74,6 +81,32 @@ class PlainUsage:
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
         return {(): Figures()} | self._grouped(by, period, where, latency, costs, whole_only=False)
+
+    def top(
+        self,
+        by: Sequence[str],
+        most: int,
+        order: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
+    ) -> Top:
+        """See `Usage.top`."""
+        levels = self.levels(by, period=period, where=where, latency=latency, costs=costs)
+        kept: dict[tuple[str, ...], Figures] = {(): levels[()]}
+        others: dict[tuple[str, ...], tuple[int, Figures]] = {}
+        for depth in range(len(by)):
+            for outer in [path for path in kept if len(path) == depth]:
+                inner = [path for path in levels if path[:-1] == outer and len(path) == depth + 1]
+                inner.sort(key=lambda path: (_ORDERS[order](levels[path]), path))
+                kept |= {path: levels[path] for path in inner[:most]}
+                if inner[most:]:
+                    names = [path[-1] for path in inner[:most]]
+                    rest = self.rest(by, outer, names, period=period, where=where, latency=latency, costs=costs)
+                    others[outer] = len(inner) - most, rest
+        return Top(kept, others)
 
     def spent(
         self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None

@@ -131,6 +131,14 @@ class Spent(NamedTuple):
     end: int | None
 
 
+class Top(NamedTuple):
+    """The first groups of each level: `levels` as of `Usage.levels`, and what is left of a level under the path of the
+    group that it is about, how many groups and their figures as one."""
+
+    levels: dict[tuple[str, ...], Figures]
+    others: dict[tuple[str, ...], tuple[int, Figures]]
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the log was read: `files` that hold lines of it, lines in all, lines that are no usage records, and lines
@@ -185,6 +193,21 @@ class Usage(Protocol):
         costs: Sequence[int] = (),
     ) -> dict[tuple[str, ...], Figures]:
         """The figures of every group and of every group of groups; the total under `()`."""
+
+    def top(
+        self,
+        by: Sequence[str],
+        most: int,
+        order: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
+    ) -> Top:
+        """Of each level the first `most` groups by `cost`, `calls`, `tokens` or `errors`, the largest first, or by
+        `name`: with a million groups in the log, far cheaper than `levels`. Of equal costs the group with more calls
+        comes first, of equal calls that with more cost, of equal errors that with more calls; then names decide."""
 
     def spent(
         self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None

@@ -16,7 +16,7 @@ from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
-from callmeter.reports.usage import Figures, Group, Reading, Spent
+from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
 from callmeter.store.files import FileProblem, Lock, file_problem, make_directory
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
@@ -97,6 +97,20 @@ class UsageIndex:
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
         return self._answer(lambda answers: answers.levels(by, period, where, latency, costs))
+
+    def top(
+        self,
+        by: Sequence[str],
+        most: int,
+        order: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
+    ) -> Top:
+        """See `Usage.top`."""
+        return self._answer(lambda answers: answers.top(by, most, order, period, where, latency, costs))
 
     def spent(
         self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from callmeter.reports.usage import Figures, Group, Reading, Spent
+from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import instant_at
 from callmeter.store.index_figures import Summing, figures, grouped, settle
@@ -16,6 +16,7 @@ from callmeter.store.index_query import FIGURES, SETTLED, SPENT, SPENT_OF_SUMS, 
 from callmeter.store.index_relation import Asked, Relation, Rest
 from callmeter.store.index_savings import Savings
 from callmeter.store.index_sums import Summed
+from callmeter.store.index_top import Chosen
 from callmeter.words.period import Period
 from callmeter.words.record import UsageRecord
 from callmeter.words.tags import BUILT_IN
@@ -74,8 +75,27 @@ class Answers:
         self, by: Sequence[str], period: Period, where: Sequence[str], latency: Sequence[int], costs: Sequence[int]
     ) -> dict[tuple[str, ...], Figures]:
         """See `Usage.levels`."""
+        return self._levels(self._relation.names(by), Asked(period, where), latency, costs)
+
+    def top(
+        self,
+        by: Sequence[str],
+        most: int,
+        order: str,
+        period: Period,
+        where: Sequence[str],
+        latency: Sequence[int],
+        costs: Sequence[int],
+    ) -> Top:
+        """See `Usage.top`."""
         names = self._relation.names(by)
         asked = Asked(period, where)
+        chosen = Chosen(self._relation, names, asked, most, order)
+        return chosen.top(self._levels(names, asked._replace(kept=names), latency, costs))
+
+    def _levels(
+        self, names: Sequence[str], asked: Asked, latency: Sequence[int], costs: Sequence[int]
+    ) -> dict[tuple[str, ...], Figures]:
         found: dict[tuple[str, ...], Figures] = {(): Figures()}
         for path, each in self._summing.sums(names, asked).items():
             for depth in range(len(path) + 1):

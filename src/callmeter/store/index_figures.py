@@ -43,7 +43,7 @@ class Summing:
             found = self._sums_of(names, asked, times=times)
         if found and self._relation.has_corrections():
             query = self._relation.query(asked)
-            columns = self._relation.columns(query, names)
+            columns = self._relation.columns(query, names, asked)
             sql = f"SELECT {columns} {SETTLED} {self._relation.source(query, 'corrected')} {grouped(names)}"
             for row in self._relation.all(sql, query.given):
                 path = named(row[: len(names)])
@@ -70,7 +70,7 @@ class Summing:
         # are small, and add up to every level, which takes a third of the time of sorting.
         wanted = Paces(percentiles, depths)
         query = self._relation.query(asked)
-        columns = self._relation.columns(query, names)
+        columns = self._relation.columns(query, names, asked)
         query.conditions.append(ANSWERED)
         sql = f"SELECT {columns} pace, count(*) {self._relation.source(query)} {grouped(names, 'pace')}"
         for *path, pace, count in self._relation.all(sql, query.given):
@@ -126,7 +126,7 @@ class Summing:
         own: bool = False,
     ) -> dict[Path, Figures]:
         query = self._relation.query(asked, over_days=over_days, own=own or over_days)
-        columns = self._relation.columns(query, names)
+        columns = self._relation.columns(query, names, asked)
         sums = SUMS_OF_SUMS if over_days else SUMS
         sql = f"SELECT {columns} {sums} {self._relation.source(query, rows)} {grouped(names, 'kind')}"
         found = self._relation.all(figures_of(sql, len(names)), query.given)
@@ -143,7 +143,7 @@ class Summing:
     ) -> None:
         query = self._relation.query(asked)
         query.needs_fixed = query.needs_fixed or values is WHOLE_COST
-        columns = self._relation.columns(query, names)
+        columns = self._relation.columns(query, names, asked)
         sql = f"SELECT {columns} {quantiles(*values, percentiles)} {self._relation.source(query)} {grouped(names)}"
         for *path, ranks in self._relation.all(sql, query.given):
             if ranks:

@@ -84,13 +84,16 @@ FIGURES = {
     "first": f"min(first) FILTER ({_CALL})",
     "last": f"max(last) FILTER ({_CALL})",
 }
+CALLS, CALLS_OF_SUMS = f"count(*) FILTER ({_CALL})", _lines("lines", _CALL)
+_IS_ERROR = f"{_CALL} AND kind & {ERROR} > 0"
+ERRORS, ERRORS_OF_SUMS = f"count(*) FILTER ({_IS_ERROR})", _lines("lines", _IS_ERROR)
 # What `Usage.spent` tells of a group.
 SPENT = f"""
-    coalesce(sum(cost), 0), count(*) FILTER ({_CALL}), count(*) FILTER ({_CALL} AND cost IS NULL),
+    coalesce(sum(cost), 0), {CALLS}, count(*) FILTER ({_CALL} AND cost IS NULL),
     min(ms) FILTER ({_CALL}), max(ms) FILTER ({_CALL})
 """
 SPENT_OF_SUMS = f"""
-    coalesce(sum(cost), 0), coalesce(sum(lines) FILTER ({_CALL}), 0),
+    coalesce(sum(cost), 0), {CALLS_OF_SUMS},
     coalesce(sum(lines) FILTER ({_CALL} AND kind & {PRICED} = 0), 0),
     min(first) FILTER ({_CALL}), max(last) FILTER ({_CALL})
 """
@@ -194,9 +197,8 @@ class Query:
 
     def source(self, rows: str = "rows") -> str:
         """FROM and WHERE."""
-        joins = list(self.joins)
-        if self.needs_fixed:
-            joins.append("LEFT JOIN fixed ON fixed.source = rows.source AND fixed.line = rows.line")
+        fixed = ["LEFT JOIN fixed ON fixed.source = rows.source AND fixed.line = rows.line"] * self.needs_fixed
+        joins = [*fixed, *self.joins]
         where = f"WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
         return f"FROM {rows} AS rows {' '.join(joins)} {where}"
 

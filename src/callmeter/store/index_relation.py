@@ -31,11 +31,13 @@ class Rest(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Which lines a question is about."""
+    """Which lines a question is about. Groups by the names that are `kept` are called by the codes that the tables
+    `kept0`, `kept1` and so on have for them, one for each level; those without a code are one group."""
 
     period: Period
     where: Sequence[str]
     rest: Rest | None = None
+    kept: Sequence[str] = ()
 
 
 class Relation:
@@ -82,6 +84,10 @@ class Relation:
         query.having(patterns_of(asked.where, self._aliases))
         if asked.rest is not None:
             query.only(*asked.rest)
+        values = [f"coalesce({query.raw(name)}, '')" for name in asked.kept]
+        for depth in range(len(values)):
+            same = (f"kept{depth}.value{place} = {value}" for place, value in enumerate(values[: depth + 1]))
+            query.joins.append(f"LEFT JOIN kept{depth} ON {' AND '.join(same)}")
         return query
 
     def source(self, query: Query, rows: str = "rows") -> str:
@@ -99,8 +105,10 @@ class Relation:
         """The names of groupings in their one form."""
         return [key_name(name, self._aliases) for name in by]
 
-    def columns(self, query: Query, names: Sequence[str]) -> str:
+    def columns(self, query: Query, names: Sequence[str], asked: Asked) -> str:
         """Columns `name0` and so on, with a comma behind each; missing values may be NULL or empty."""
+        if asked.kept:
+            return "".join(f"kept{place}.code AS name{place}, " for place in range(len(names)))
         return "".join(f"{query.raw(name)} AS name{place}, " for place, name in enumerate(names))
 
     def is_over_days(self, names: Sequence[str], asked: Asked) -> bool:
@@ -152,7 +160,8 @@ class Relation:
         return self._prepared(self._connection.cursor())
 
     def _all_names(self, names: Sequence[str], asked: Asked) -> list[str]:
-        return [*names, *patterns_of(asked.where, self._aliases), *(asked.rest.names if asked.rest else ())]
+        rest = asked.rest.names if asked.rest else ()
+        return [*names, *asked.kept, *patterns_of(asked.where, self._aliases), *rest]
 
     def _find_dropped(self, twins: Sequence[str]) -> int:
         """Drop all but the first line of each id."""

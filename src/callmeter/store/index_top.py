@@ -1,0 +1,103 @@
+"""The first groups of each level of a tree, of which there may be a million: SQL chooses, and only those are added up.
+
+Each group that is kept gets a code, in a table for its level; what has none is left of its level, as one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+from callmeter.reports.grouping import NONE
+from callmeter.reports.usage import Figures, Top
+from callmeter.store.index_query import CALLS, CALLS_OF_SUMS, ERRORS, ERRORS_OF_SUMS
+from callmeter.store.index_relation import Asked, Relation
+
+if TYPE_CHECKING:
+    from callmeter.store.index_figures import Path
+
+# What decides about the order, from the first to the last: over rows, over sums of days, and which way.
+_NANO, _TOKENS = "coalesce(sum(cost), 0)", "sum(tokens_in + tokens_out)"
+_KEYS = {
+    "nano": (_NANO, _NANO),
+    "calls": (CALLS, CALLS_OF_SUMS),
+    "tokens": (_TOKENS, _TOKENS),
+    "errors": (ERRORS, ERRORS_OF_SUMS),
+}
+_ORDERS = {
+    "cost": ("nano", "calls"),
+    "calls": ("calls", "nano"),
+    "tokens": ("tokens",),
+    "errors": ("errors", "calls"),
+    "name": (),
+}
+
+
+class Chosen:
+    """The `most` first groups of each level, in an order; see `Usage.top`."""
+
+    def __init__(self, relation: Relation, names: Sequence[str], asked: Asked, most: int, order: str) -> None:
+        self._relation = relation
+        self._paths: dict[str, Path] = {}
+        self._counts: dict[Path, int] = {}
+        for depth in range(len(names)):
+            self._keep(depth, self._rank(depth, names, asked, most, _ORDERS[order]))
+
+    def top(self, found: Mapping[Path, Figures]) -> Top:
+        """From the figures by codes."""
+        levels: dict[Path, Figures] = {(): found[()]}
+        others: dict[Path, tuple[int, Figures]] = {}
+        for codes, figures in found.items():
+            *outer, last = codes or (NONE,)
+            if NONE in outer or not codes:
+                continue
+            path = self._paths[outer[-1]] if outer else ()
+            if last == NONE:
+                others[path] = self._counts[path], figures
+            else:
+                levels[self._paths[last]] = figures
+        return Top(levels, others)
+
+    def _rank(self, depth: int, names: Sequence[str], asked: Asked, most: int, order: Sequence[str]) -> list[Path]:
+        """What to keep of each group that is kept at the level above."""
+        asked = asked._replace(kept=names[:depth])
+        over_days = self._relation.is_over_days(names[: depth + 1], asked)
+        over_days = over_days and not self._relation.is_about_origin(names[: depth + 1], asked)
+        query = self._relation.query(asked, over_days=over_days)
+        above = f"kept{depth - 1}.code" if depth else "''"
+        query.conditions.append(f"{above} IS NOT NULL")
+        keys = "".join(f", {_KEYS[key][over_days]} AS {key}" for key in order)
+        sums = "".join(f", sum({key}) AS {key}" for key in order)
+        ranked = ", ".join([*(f"{key} DESC" for key in order), "name"])
+        inner = f"SELECT {above} AS above, {query.raw(names[depth])} AS name{keys} {self._relation.source(query)}"
+        sql = f"""
+            SELECT above, name, count(*) OVER (PARTITION BY above)
+            FROM (
+                SELECT above, coalesce(nullif(name, ''), '{NONE}') AS name{sums} FROM ({inner} GROUP BY ALL)
+                GROUP BY ALL
+            )
+            QUALIFY row_number() OVER (PARTITION BY above ORDER BY {ranked}) <= {most}
+        """
+        found = []
+        for code, name, count in self._relation.all(sql, query.given):
+            path = self._paths[code] if depth else ()
+            self._counts[path] = count - most
+            found.append((*path, name))
+        return found
+
+    def _keep(self, depth: int, paths: Sequence[Path]) -> None:
+        """Make the table of a level: the names of each kept group as rows may have them, and its code."""
+        first = len(self._paths)
+        codes = {str(number): path for number, path in enumerate(paths, first)}
+        self._paths.update(codes)
+        # A name that is missing is NULL or empty in rows, which `Relation` reads as empty.
+        rows = [
+            (*variant, code)
+            for code, path in codes.items()
+            for variant in product(*((name, "") if name == NONE else (name,) for name in path))
+        ]
+        columns = {f"value{place}": [row[place] for row in rows] for place in range(depth + 1)}
+        columns["code"] = [row[-1] for row in rows]
+        listed = ", ".join(f"unnest(${name}::VARCHAR[]) AS {name}" for name in columns)
+        self._relation.run(f"CREATE OR REPLACE TABLE kept{depth} AS SELECT {listed}", columns)
