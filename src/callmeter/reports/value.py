@@ -96,30 +96,38 @@ class Credits:
 
     def _give(self, outcome: Outcome, worked: Mapping[_Key, Spent]) -> None:
         """Credit those who `worked` on the outcome's work item."""
-        wanted = tuple(getattr(outcome, name) for name in TAGS)
-        fitting = [
-            key for key in worked if all(not name or name == own for name, own in zip(wanted, key[1:], strict=True))
-        ]
-        if fitting:
-            weights = [max(worked[key].nano, 0) for key in fitting]
-            if not any(weights):
-                weights = [worked[key].calls for key in fitting]
-        else:
-            agent, purpose, customer = (name or NONE for name in wanted)
-            fitting, weights = [(outcome.work_item, agent, purpose, customer)], [1]
-        if not any(weights):
-            weights = [1] * len(fitting)
-        parts = apportion(weights, sum(weights), outcome.worth)
-        most = max(range(len(fitting)), key=lambda index: weights[index])
-        for index, (key, part) in enumerate(zip(fitting, parts, strict=True)):
+        weights = _weights(outcome, worked)
+        parts = apportion(list(weights.values()), sum(weights.values()), outcome.worth)
+        most = max(weights, key=lambda key: weights[key])
+        for key, part in zip(weights, parts, strict=True):
             for name, value in zip(_KEYS, key, strict=True):
                 credit = self.sums[name].setdefault(value, Credit())
                 credit.value += part
-                if index == most:
+                if key == most:
                     credit.outcomes += 1
                     credit.valued += outcome.value is not None
                     credit.outputs += outcome.valuable
                     credit.rejected += outcome.accepted is False
+
+
+def _weights(outcome: Outcome, worked: Mapping[_Key, Spent]) -> dict[_Key, int]:
+    """Who gets how much of an outcome, by cost; by calls where nobody's is known or above 0, and else alike. An outcome
+    that nobody worked on goes to whom it names."""
+    wanted = tuple(getattr(outcome, name) for name in TAGS)
+    fitting = {
+        key: spent
+        for key, spent in worked.items()
+        if all(not name or name == own for name, own in zip(wanted, key[1:], strict=True))
+    }
+    for weights in (
+        {key: max(spent.nano, 0) for key, spent in fitting.items()},
+        {key: spent.calls for key, spent in fitting.items()},
+        dict.fromkeys(fitting, 1),
+    ):
+        if any(weights.values()):
+            return weights
+    agent, purpose, customer = (name or NONE for name in wanted)
+    return {(outcome.work_item, agent, purpose, customer): 1}
 
 
 def summed(credits: Iterable[Credit]) -> Credit:
