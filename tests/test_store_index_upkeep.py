@@ -317,7 +317,7 @@ def test_files_that_nobody_names_are_cleared_away_when_they_are_old(home: Home) 
     write(home.log, calls(3, OCTOBER))
     home.look()
     names = ("{}.parquet", ".manifest.json.{}.tmp", ".sums.json.{}.tmp")
-    for age, seconds in {"old": 4000, "new": 10}.items():
+    for age, seconds in {"old": 700, "new": 10}.items():
         for name in names:
             path = home.index / name.format(age)
             path.touch()

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 NAME = "manifest.json"
 BLOCK = 4096
 LISTED = 1000
-# What is no longer named stays for readers of the manifest that named it; what never was is left by a killed build.
+# So long (seconds) what is no longer named stays for readers of the manifest that named it. What this manifest never
+# named goes as late: a killed build left it, or callmeter of another version, which may take turns with this one.
 _KEPT = 600
-_LEFT_OVER = 3600
 
 
 class Part(msgspec.Struct):
@@ -60,8 +60,9 @@ class Source(msgspec.Struct):
 
 
 class Manifest(msgspec.Struct):
-    """`twins` are files of rows whose id is there more than once, `corrections` and `corrected` copies of rows; all
-    three may tell of sources that are gone. `retired` names files with the time of that."""
+    """`twins` are files of rows whose id is there more than once, `corrections` and `corrected` of what corrections say
+    and of the rows they correct; all three may tell of sources that are gone. `retired` names files with the time of
+    that."""
 
     version: str
     sources: list[Source] = []
@@ -82,7 +83,7 @@ class Manifest(msgspec.Struct):
 
 def version() -> str:
     """Changes with the shape of the index."""
-    return "5-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
+    return "6-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
 
 
 def read_manifest(directory: str) -> Manifest:
@@ -116,7 +117,7 @@ def write_manifest(directory: str, manifest: Manifest, now: int) -> None:
     for entry in os.scandir(directory):
         if entry.name.endswith((".parquet", ".tmp")) and entry.name not in named:
             at = entry.stat().st_mtime
-            if now - at > _LEFT_OVER or at > now:
+            if now - at > _KEPT or at > now:
                 remove_file(entry.path)
 
 
