@@ -34,6 +34,8 @@ from callmeter.words.money import usd
 from callmeter.words.period import EVER, Period, bucket, bucket_label
 
 _NOTHING = Figures()
+# In these orders the usage log can choose the groups to show.
+_CHOSEN = ("", "cost", "calls", "tokens", "name", "errors")
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,21 @@ class _Tree:
         self._keys = keys
         self._names = names
         self._latency, self._costs = ranks(percentiles=question.percentiles)
-        self.levels = usage.levels(
-            names, period=question.period, where=question.where, latency=self._latency, costs=self._costs
-        )
+        self._others: Mapping[Path, tuple[int, Figures]] = {}
+        if _can_choose(question):
+            self.levels, self._others = usage.top(
+                names,
+                question.top,
+                question.sort or "cost",
+                period=question.period,
+                where=question.where,
+                latency=self._latency,
+                costs=self._costs,
+            )
+        else:
+            self.levels = usage.levels(
+                names, period=question.period, where=question.where, latency=self._latency, costs=self._costs
+            )
         total = self.levels[()]
         now = question.now or usage.as_of
         self.unit = next(filter(is_time, keys), "")
@@ -169,8 +183,11 @@ class _Tree:
             return
         kept, rest = self._cut(level, self._keys[depth])
         parts = [group.now for group in kept]
+        count, others = self._others.get(outer, (len(rest), _NOTHING))
         if rest:
-            parts.append(self._rest(outer, kept))
+            others = self._rest(outer, kept)
+        if count:
+            parts.append(others)
         shares = _shares(parts, units)
         is_inner = depth + 1 < len(self._keys)
         for group, share in zip(kept, shares, strict=False):
@@ -179,9 +196,9 @@ class _Tree:
             yield Row(self.cells(path, group.now, before, share, [path]), depth, subtotal=is_inner)
             if is_inner:
                 yield from self.rows(share, path)
-        if rest:
+        if count:
             before = summed(group.before for group in rest) if self._is_known(outer) else None
-            path = (*outer, f"other ({len(rest)})")
+            path = (*outer, f"other ({count})")
             hidden = [(*outer, group.name) for group in rest]
             yield Row(self.cells(path, parts[-1], before, shares[-1], hidden), depth, rest=True)
 
@@ -237,6 +254,11 @@ class _Tree:
         return sorted(level, key=_ORDERS[sort or ("time" if is_time(key) else "cost")]), rest
 
 
+def _can_choose(question: Question) -> bool:
+    """Whether the usage log chooses the groups to show; changes and charts want to know all."""
+    return question.top > 0 and question.compare is None and not question.chart and question.sort in _CHOSEN
+
+
 def _by_time(label: str) -> tuple[bool, str, float]:
     """Sorts units of time: by name, but of an hour that comes twice, that of summer time is the first; what has no
     unit comes last."""
@@ -265,10 +287,10 @@ _ORDERS: dict[str, Callable[[_Named], tuple[object, ...]]] = {
 
 
 def _shares(parts: Sequence[Figures], units: int | None) -> Sequence[int | None]:
+    if units is None:
+        return [None] * len(parts)
     total = sum(part.nano for part in parts)
-    if units is None or total == 0:
-        return [units and 0 for _ in parts]
-    return apportion([part.nano for part in parts], total, units)
+    return apportion([part.nano for part in parts], total, units) if total else [0] * len(parts)
 
 
 def _running(rows: Sequence[Row], question: Question, usage: Usage) -> tuple[list[Row], Quota | None]:
