@@ -101,6 +101,18 @@ def test_an_unknown_cost_is_no_zero(ask: Callable[..., Report]) -> None:
     assert report.facts["cost_sources"]["unknown"] == {"calls": 3, "cost": None}  # type: ignore[index]
 
 
+def test_calls_that_cost_nothing_have_no_shares_and_free_ones_among_others_none_of_it(
+    ask: Callable[..., Report],
+) -> None:
+    """
+    2026-11-20T09:00Z agent=a purpose=x cost=0
+    2026-11-20T09:00Z agent=a purpose=y cost=0
+    2026-11-20T09:00Z agent=b purpose=x cost=2
+    """
+    assert table(ask(by=["agent"], where=["agent=a"]), "share") == [(None,)]
+    assert table(ask(by=["agent", "purpose"]), "share") == [(1,), (1,), (0,), (0,), (0,)]
+
+
 def test_notes_say_what_is_in_no_sum_and_what_was_corrected(ask: Callable[..., Report]) -> None:
     """
     2026-11-20T09:00Z agent=a cost=1

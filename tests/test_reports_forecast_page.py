@@ -13,7 +13,7 @@ from callmeter.reports.forecast_history import Now, histories
 from callmeter.reports.forecast_page import forecast_page, horizon_sentence, quota_sentence, silence_sentence
 from callmeter.reports.forecast_quotas import Exhaustion, Limit
 from callmeter.reports.report import Board, Report
-from callmeter.words.money import NANO
+from callmeter.words.money import NANO, shown
 from callmeter.words.record import UsageRecord
 from callmeter.words.subject import Subject
 from log_text import log_records
@@ -74,6 +74,9 @@ def test_rare_dear_days_make_less_as_likely_as_more() -> None:
     now = known(*monthly)
     past = histories(now.usage, (), now)
     week, day = (horizon_sentence(forecast(next_days(TODAY, count), past, now)) for count in (7, 1))
+    month = forecast(to_end(TODAY, "month"), past, now)
+    assert 0 < month.total.sum.spent < month.total.sum.median
+    assert horizon_sentence(month).endswith(f"; as likely below {shown(month.total.sum.median)} as above.")
     assert "; as likely below $" in week and week.endswith(" as above.")
     assert day.startswith("Tomorrow, 2026-11-22: about $") and day.endswith("; as likely nothing more as anything.")
 

@@ -88,6 +88,9 @@ def test_a_day_of_unknown_cost_is_no_zero_to_compare_with() -> None:
     assert cells(of(week).sections["parts"], "before")[:3] == [NANO, None, NANO]
 
 
+ONE_CALL: dict[str, object] = {"subject": "total", "limit": 1, "unit": "calls"}
+
+
 # Which time it is about
 
 
@@ -379,6 +382,11 @@ def test_a_week_says_nothing_about_times_beyond_a_year(limit: int, lasts: Decima
     lines = [call(MONDAY + number * DAY, cost=Decimal("1")) for number in range(7)]
     board = of(lines, quotas=quotas({"subject": "agent:code", "limit": limit + 6, "period": "life"}))
     assert board.sections["quotas"].rows[0].cells["lasts_days"] == lasts
+
+
+def test_a_quota_of_one_call_can_be_three_times_full() -> None:
+    report = of([call(MONDAY), call(MONDAY), call(MONDAY)], quotas=quotas({**ONE_CALL, "period": "day"}))
+    assert cells(report.sections["quotas_calls"], "level") == [3]
 
 
 def test_a_weekly_quota_in_the_review_of_a_week_is_over_with_it() -> None:
