@@ -18,8 +18,13 @@ from callmeter.words.period import Period
 # Days before the judged ones: what the range is fitted to, and what a spike is compared with.
 _FITTED, _LARGEST_OF, _MEAN_OF = 84, 42, 28
 _LEAST_DAYS, _LEAST_WITH_SPEND = 14, 5
+# A spike has at most this chance, comes to more than so many times the mean, and exceeds what was expected by more than
+# this part of it.
 _SPIKE_TAIL, _SPIKE_TIMES, _SPIKE_OF_MEAN = 0.001, 2, 0.5
+# A shift has at most this chance, comes to more than so many times a usual week, and without its largest day to more
+# than this part of what was expected of the whole week.
 _SHIFT_TAIL, _SHIFT_TIMES, _SHIFT_WITHOUT_LARGEST = 0.005, 1.5, 0.8
+# Days: of a shift, and after one, in which nothing is said.
 _WEEK, _QUIET = 7, 21
 # So many spikes in a row are no spike any more.
 _LASTING = 3

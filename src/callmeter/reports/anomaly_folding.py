@@ -16,6 +16,8 @@ from callmeter.reports.usage import Usage
 _MOST = 0.8
 # Where the larger of two is told: so much larger.
 _LARGER = 1.5
+# Where no event was seen nothing is read, of whatever day.
+_ANY = "0001-02-01"
 _What = TypeVar("_What")
 Joint = dict[tuple[str, str], dict[str, Day]]
 
@@ -46,8 +48,8 @@ class Overlaps(Generic[_What]):
         self._values: dict[str, list[str]] = {}
         for each in seen:
             self._values.setdefault(each.kind, []).append(each.value)
-        first = min((each.first for each in seen), default="0001-02-01")
-        last = max((each.last for each in seen), default="0001-02-01")
+        first = min((each.first for each in seen), default=_ANY)
+        last = max((each.last for each in seen), default=_ANY)
         start = earlier(date.fromisoformat(first[:10]), before)
         self._period = days_period(start, date.fromisoformat(last[:10]), usage.zone)
         self._known: dict[tuple[str, str], Joint] = {}

@@ -35,7 +35,10 @@ _LEAST_LOG = timedelta(7)
 _LEAST_DAYS, _LEAST_CALLS, _ENOUGH_CALLS = 3, 10, 20
 _OFF, _DEVIATIONS = 0.1, 4
 _FITTED = 28
+# The standard deviation of a normal distribution is about so many times its median absolute deviation.
+_NORMAL = 1.5
 _KINDS = ("in", "cached", "cache_write", "out")
+# What the price list weighs in the fit, against a day's weight of 1: next to nothing where days tell the rates apart.
 _LEANING = 1e-3
 Model = tuple[str, str]  # provider, model
 
@@ -239,7 +242,7 @@ def _fit(scope: Scope, model: Model, days: Sequence[_Day]) -> tuple[list[float],
     factors = [max(0.0, factor) for factor in _solved(left, right)]
     rates = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
     offs = [abs(_cost(rates, each) / each.nano - 1) for each in days]
-    return rates, 1.5 * median(offs)
+    return rates, _NORMAL * median(offs)
 
 
 def _solved(left: list[list[float]], right: list[float]) -> list[float]:
