@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _RANK = "((target::UHUGEINT >> 80) << 16 | (target::UHUGEINT & 65535))::UBIGINT"
 _READ = "read_parquet({}, hive_partitioning = false)"
+# What is asked of a correction beside its row: few columns, because all others would be read for all rows.
+_CHANGE = "source, line, ident, rank, id, ms, recorded, target, corrects, cost, sized, cost_source"
 
 
 def find_corrections(
@@ -29,12 +31,12 @@ def find_corrections(
     before: Sequence[Part],
     name: Callable[[], str],
 ) -> tuple[list[Part], list[Part]]:
-    """Files of the corrections in the `added` parts, and of the rows that are corrected by these, or are themselves
-    added and corrected by those in `before`. `files` says where parts are."""
+    """Files of what corrections in the `added` parts change, and of the rows that are corrected by these, or are
+    themselves added and corrected by those in `before`. `files` says where parts are."""
     paths = [files[part.file] for part in added]
     corrections = _copy(
         connection,
-        f"SELECT * FROM {_READ.format('$paths')} WHERE target IS NOT NULL AND cost IS NOT NULL",
+        f"SELECT {_CHANGE} FROM {_READ.format('$paths')} WHERE target IS NOT NULL AND cost IS NOT NULL",
         {"paths": paths},
         name,
     )

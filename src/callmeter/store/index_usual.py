@@ -15,6 +15,7 @@ from callmeter.words.tags import BUILT_IN, MAX_NAME
 _PLACES = 64
 _BLOCK = 1 << 13
 _MOST = 32
+_GOLDEN = 0.6180339887
 
 
 class Usual(NamedTuple):
@@ -83,7 +84,9 @@ def _in_order(orders: Iterable[tuple[str, ...]]) -> list[str]:
 
 def _sample(piece: Piece) -> Iterator[bytes]:
     step = max(_BLOCK, piece.size // _PLACES)
-    for start in range(piece.start, piece.start + piece.size, step):
+    for place, start in enumerate(range(piece.start, piece.start + piece.size, step)):
+        # Not at equal distances: what recurs at such would be seen always or never.
+        start += int(place * _GOLDEN % 1 * (step - _BLOCK))
         block = piece.read(start, min(start + _BLOCK, piece.stop))
         yield from block.split(b"\n")  # whose ends are no whole lines, and not read
 
