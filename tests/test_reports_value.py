@@ -112,6 +112,17 @@ def test_verdicts_without_values_give_costs_per_output_and_no_returns(worth: Cal
     assert any(note.startswith("2 outcomes have a verdict and no value") for note in page.notes)
 
 
+def test_a_cost_that_nobody_knows_makes_no_cost_per_output(worth: Callable[..., Board]) -> None:
+    """
+    2026-11-20T09:00Z agent=code work_item=S-1
+    """
+    page = worth([outcome("S-1", "8", True)])
+    assert table(page.sections["agents"], "cost", "unknown", "outputs", "cost_per_output", "return") == [
+        (None, 1, 1, None, None)
+    ]
+    assert table(page.sections["summary"], "cost", "cost_per_output") == [(None, None)]
+
+
 def test_outcomes_of_work_items_without_calls_are_listed(worth: Callable[..., Board]) -> None:
     """
     2026-11-20T09:00Z agent=code work_item=S-1 cost=1

@@ -49,9 +49,16 @@ class Credit:
         self.rejected += other.rejected
 
     @property
+    def known_cost(self) -> int | None:
+        """The cost; None where nobody knows that of any call."""
+        return None if self.unknown and self.unknown == self.calls and not self.cost else self.cost
+
+    @property
     def per_output(self) -> int | None:
-        """Nano-dollars for a valuable output, rounded; None without one, or without a call."""
-        return (2 * self.cost + self.outputs) // (2 * self.outputs) if self.outputs and self.calls else None
+        """Nano-dollars for a valuable output, rounded; None without one, without a call, or without a known cost."""
+        if not self.outputs or not self.calls or self.known_cost is None:
+            return None
+        return (2 * self.cost + self.outputs) // (2 * self.outputs)
 
     @property
     def returns(self) -> Decimal | None:
@@ -219,9 +226,8 @@ def _table(title: str, name: str, credits: Mapping[str, Credit], top: int, *, ba
 
 
 def _cells(credit: Credit) -> dict[str, Cell]:
-    unknown = bool(credit.unknown) and credit.unknown == credit.calls and not credit.cost
     return {
-        "cost": None if unknown else credit.cost,
+        "cost": credit.known_cost,
         "unknown": credit.unknown,
         "calls": credit.calls,
         "value": credit.value,

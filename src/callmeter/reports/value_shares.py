@@ -36,7 +36,7 @@ def merit_shares(
         Row(
             {
                 "agent": name,
-                "cost": credit.cost,
+                "cost": credit.known_cost,
                 "value": credit.value,
                 "outputs": credit.outputs,
                 "return": credit.returns,
