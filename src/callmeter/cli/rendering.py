@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TextIO
@@ -64,8 +65,6 @@ def _parts(report: Report, look: Look) -> list[str]:
 def _folded(text: str, look: Look, style: Callable[[str], str]) -> str:
     if len(text) <= look.width:
         return style(text)
-    import textwrap
-
     return "\n".join(
         style(line) for line in textwrap.wrap(text, look.width, break_long_words=False, break_on_hyphens=False)
     )
@@ -73,8 +72,6 @@ def _folded(text: str, look: Look, style: Callable[[str], str]) -> str:
 
 def _lead(sentences: Sequence[str], look: Look) -> list[str]:
     """The first sentence as a paragraph, the others as a list."""
-    import textwrap
-
     marks = ["" if number == 0 else "- " for number in range(len(sentences))]
     folded = [
         textwrap.wrap(
@@ -91,8 +88,6 @@ def _lead(sentences: Sequence[str], look: Look) -> list[str]:
 
 
 def _notes(notes: Sequence[str], look: Look) -> list[str]:
-    import textwrap
-
     fold = textwrap.TextWrapper(look.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return ["\n".join(look.dim(line) for note in notes for line in fold.wrap(escaped(note)))] if notes else []
 
