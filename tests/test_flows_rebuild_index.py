@@ -43,6 +43,14 @@ ONE = Amount(9_600_000, 1600, 1)
 LINES = 30
 
 
+def long_log() -> bytes:
+    """40,000 calls."""
+    line = call(datetime.now(UTC), "01a0c450-6c00-7aa0-81e1-000000000000", note="n" * 400)
+    lines = b"".join(line.replace(b"-000000000000", b"-%012x" % number) for number in range(40_000))
+    assert len(lines) > 2 * rebuild._SHORT
+    return lines
+
+
 class Team:
     """A long log, or one that is taken for long, and its ledger."""
 
@@ -226,6 +234,25 @@ def test_of_several_who_come_at_once_one_counts(team: Team) -> None:
     team.agrees()
 
 
+def test_a_quota_that_is_set_has_the_index_made_before_it_holds(
+    home: Path, run_callmeter: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """The person who sets it waits for that, and not every call that comes then."""
+    (home / "usage.jsonl").write_bytes(long_log())
+    assert run_callmeter("budget", "quota", "set", "agent:code", "10000", "--period", "life").returncode == 0
+    assert index_steps.unread(str(home / "usage.jsonl"), str(home / "index")) == 0
+    assert not (home / "ledger.db").exists()
+
+
+def test_a_quota_on_an_hour_leaves_the_months_before_unread(
+    home: Path, run_callmeter: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (home / "usage-2026-01.jsonl").write_bytes(long_log())
+    (home / "usage.jsonl").write_bytes(call(NOW))
+    assert run_callmeter("budget", "quota", "set", "agent:code", "10000", "--period", "hour").returncode == 0
+    assert not (home / "index").exists()
+
+
 class Counting:
     """Another process, which counts until this is closed."""
 
@@ -281,10 +308,7 @@ def test_who_waits_goes_on_as_soon_as_the_log_is_counted(team: Team) -> None:
 def test_a_quota_on_a_log_of_megabytes_goes_through_the_index(
     home: Path, run_callmeter: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    line = call(datetime.now(UTC), "01a0c450-6c00-7aa0-81e1-000000000000", note="n" * 400)
-    lines = b"".join(line.replace(b"-000000000000", b"-%012x" % number) for number in range(40_000))
-    assert len(lines) > rebuild._SHORT * 2
-    (home / "usage.jsonl").write_bytes(lines)
+    (home / "usage.jsonl").write_bytes(long_log())
     (home / "budget.json").write_text('{"quotas": [{"subject": "agent:code", "limit": 10000, "period": "life"}]}')
     left = run_callmeter("budget", "quota", "left", "--agent", "code", "--json")
     assert json.loads(left.stdout)["usd"]["used"] == 384

@@ -7,10 +7,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from callmeter.cli.world import World
+    from callmeter.policy.document import Policy
 
 # Seconds: before that nobody wonders.
 _PERSON = 1.0
 _SCRIPT = 10.0
+
+
+def make_ready(world: World, policy: Policy) -> None:
+    """Read a long log while it is a person who waits, before a policy is put in place under which each call would have
+    to wait for that."""
+    from callmeter.flows import rebuild
+
+    rebuild.make_ready(policy, world.paths.log, world.now(), index=world.paths.index, tell=told(world))
 
 
 def told(world: World) -> Callable[[str], None]:

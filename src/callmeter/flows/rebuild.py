@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 
 from callmeter.flows.booking import basis_of, mark_of, windows_of
 from callmeter.flows.counting import PlainCount, Tally
 from callmeter.flows.counting_turn import Turn
-from callmeter.ledger.protocol import BACKWARDS, Basis, Difference, Ledger, Reservation, Window
+from callmeter.ledger.protocol import BACKWARDS, MOST, Basis, Difference, Ledger, Reservation, Window
 from callmeter.policy.document import Policy
+from callmeter.store.files import FileProblem
 from callmeter.store.log_identity import log_identity
 from callmeter.store.log_size import text_size
 from callmeter.words.jsontext import loads
@@ -57,6 +59,22 @@ def ensure(
         if turn.is_ours:
             rebuild(policy, ledger, log_path, now, index=index, tell=turn.tell)
         return turn.is_ours
+
+
+def make_ready(policy: Policy, log_path: str, now: datetime, *, index: str, tell: Tell = _silent) -> None:
+    """Bring the usage index of a long log up to date before a policy with other quotas is put in place: then the first
+    call under it counts in a moment. If that cannot be done, that call sees to it."""
+    tally = Tally(policy, now, None)
+
+    def told(text: str) -> None:
+        tell(f"reading the usage log for the quotas{': ' if text else ''}{text}")
+
+    with suppress(FileProblem):
+        if policy.quotas and _is_long(log_path, index, tally, told):
+            from callmeter.store.index_log import IndexedLog, IndexTrouble
+
+            with suppress(IndexTrouble), IndexedLog(log_path, index, tally.period, MOST, fresh=False, tell=told):
+                pass
 
 
 def rebuild(

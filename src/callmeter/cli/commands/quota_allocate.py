@@ -19,6 +19,7 @@ from callmeter.cli.auditing import audit
 from callmeter.cli.confirming import require_yes
 from callmeter.cli.merit import asks_for_value, plan_by_merit
 from callmeter.cli.plan_options import plan_from
+from callmeter.cli.waiting import make_ready
 from callmeter.cli.world import World
 from callmeter.flows.quotas import change_policy, foreseen_policy
 from callmeter.policy.strategy_edit import with_plan
@@ -105,5 +106,6 @@ def quota_allocate(
     if not apply or plan.empty:
         return
     require_yes(world, "Put this into the policy?", yes)
+    make_ready(world, then)
     change_policy(path, "quota.allocate", lambda text, now: with_plan(text, now, plan), audit(world))
     world.out.note(f"callmeter: the policy's strategy is {then.strategy.name if then.strategy else 'none'}")

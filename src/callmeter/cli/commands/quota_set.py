@@ -15,8 +15,9 @@ import typer
 from callmeter.cli import options as opt
 from callmeter.cli.amounts import limit_in, share_in
 from callmeter.cli.auditing import audit
+from callmeter.cli.waiting import make_ready
 from callmeter.cli.world import World
-from callmeter.flows.quotas import change_policy
+from callmeter.flows.quotas import change_policy, foreseen_policy
 from callmeter.policy.document import Policy
 from callmeter.policy.quota_edit import Change, Wish, with_quota, written_quota
 from callmeter.words.errors import UsageError
@@ -82,6 +83,7 @@ def quota_set(
         )
         return with_quota(text, policy, wish)
 
+    make_ready(world, foreseen_policy(world.paths.policy, changed))
     change, policy = change_policy(world.paths.policy, "quota.set", changed, audit(world))
     quota = written_quota(policy, (change.subject, change.period, change.unit))
     assert quota is not None

@@ -12,8 +12,9 @@ import typer
 
 from callmeter.cli import options as opt
 from callmeter.cli.auditing import audit
+from callmeter.cli.waiting import make_ready
 from callmeter.cli.world import World
-from callmeter.flows.quotas import change_policy
+from callmeter.flows.quotas import change_policy, foreseen_policy
 from callmeter.policy.document import Policy
 from callmeter.policy.quota_edit import Change, without_quota
 from callmeter.words.subject import parse_subject
@@ -34,5 +35,6 @@ def quota_unset(
     def changed(text: str, policy: Policy) -> Change:
         return without_quota(text, policy, parse_subject(subject, policy.aliases), unit or "", period or "")
 
+    make_ready(world, foreseen_policy(world.paths.policy, changed))
     change, _ = change_policy(world.paths.policy, "quota.unset", changed, audit(world))
     world.out.note(f"callmeter: removed: {change.subject} per {change.period} in {change.unit}")
