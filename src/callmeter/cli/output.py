@@ -7,6 +7,7 @@ mean that something went wrong. Text that came from a model, a tag or a log line
 
 from __future__ import annotations
 
+import os
 import sys
 
 from callmeter.words.errors import CallmeterError, Exit, Stopped
@@ -181,8 +182,6 @@ def _put(stream: TextIO, text: str) -> bool:
 
 def silence(stream: TextIO) -> None:
     """Point a broken stream at nothing, so that the interpreter's last flush does not fail with status 120."""
-    import os
-
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
