@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
@@ -343,6 +343,7 @@ def test_without_a_log_nothing_is_suggested(quota: Quota) -> None:
     assert (result.exit_code, "nothing can be suggested" in result.stdout) == (0, True)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 500)), max_size=30), st.sampled_from(["day", "week"]))
 def test_what_is_suggested_is_enough_with_nine_chances_in_ten(days: list[tuple[int, int]], period: str) -> None:
     text = "\n".join(f"{NOW.date() - timedelta(days=ago)}T01:00Z agent=a cost={cents / 100}" for ago, cents in days)
