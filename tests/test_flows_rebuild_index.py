@@ -100,6 +100,12 @@ def test_a_long_log_is_counted_by_its_index_and_that_stays(team: Team, read_plai
     team.agrees()
 
 
+def test_whoever_counts_says_how_far_it_is(team: Team) -> None:
+    heard: list[str] = []
+    rebuild.rebuild(POLICY, team.ledger, team.log, NOW, index=team.index, tell=heard.append)
+    assert heard == [counting_turn.COUNTING, f"{counting_turn.COUNTING}: 0 % of 0 MB"]
+
+
 def test_calls_that_are_made_while_the_log_is_counted_count_once(
     team: Team, read_plainly: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,7 +285,7 @@ class Counting:
 
 def test_who_waits_hears_how_far_it_is_and_who_gives_up_says_so(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting_turn, "_PATIENCE", 2)
-    other = Counting(team.log + ".count", "42 % of 6,786 MB")
+    other = Counting(team.log + ".count", "counting the usage log for the quotas: 42 % of 6,786 MB")
     heard: list[str] = []
     try:
         with pytest.raises(Busy) as given_up:
@@ -297,7 +303,7 @@ def test_who_waits_hears_how_far_it_is_and_who_gives_up_says_so(team: Team, monk
 
 def test_who_waits_goes_on_as_soon_as_the_log_is_counted(team: Team) -> None:
     """Also while the one who counted has not let go yet."""
-    other = Counting(team.log + ".count", "")
+    other = Counting(team.log + ".count", "counting")
     try:
         with Turn(team.log + ".count", lambda: True, lambda _: None) as turn:
             assert not turn.is_ours

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from callmeter.store.files import Lock, read_file
 from callmeter.words.errors import Busy, CallmeterError
 
+COUNTING = "counting the usage log for the quotas"
 _PATIENCE = 120  # seconds
-_WHAT = "counting the usage log for the quotas"
-# The lock's file begins with its holder's process number; how far that is follows.
+# The lock's file begins with its holder's process number; what that is doing follows.
 _NUMBER = 10
-_LONGEST = 80
+_LONGEST = 100
 
 
 class Turn:
@@ -59,14 +59,14 @@ class Turn:
             self._lock.__exit__(None, None, None)
 
     def tell(self, text: str) -> None:
-        """Say how far it is, also to those who wait."""
+        """Say what goes on, also to those who wait."""
         self._note(text)
-        self._told(f"{_WHAT}: {text}" if text else _WHAT)
+        self._told(text)
 
     def _waiting(self) -> str:
         holder, text = self._holder()
         who = f"process {holder}" if holder else "another process"
-        return f"{who} is {_WHAT}{': ' if text else ''}{text}"
+        return f"{who} is {text or COUNTING}"
 
     def _holder(self) -> tuple[str, str]:
         try:

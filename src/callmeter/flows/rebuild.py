@@ -14,7 +14,7 @@ from datetime import datetime
 
 from callmeter.flows.booking import basis_of, mark_of, windows_of
 from callmeter.flows.counting import PlainCount, Tally
-from callmeter.flows.counting_turn import Turn
+from callmeter.flows.counting_turn import COUNTING, Turn
 from callmeter.ledger.protocol import BACKWARDS, MOST, Basis, Difference, Ledger, Reservation, Window
 from callmeter.policy.document import Policy
 from callmeter.store.files import FileProblem
@@ -66,14 +66,12 @@ def make_ready(policy: Policy, log_path: str, now: datetime, *, index: str, tell
     call under it counts in a moment. If that cannot be done, that call sees to it."""
     tally = Tally(policy, now, None)
 
-    def told(text: str) -> None:
-        tell(f"reading the usage log for the quotas{': ' if text else ''}{text}")
-
     with suppress(FileProblem):
-        if policy.quotas and _is_long(log_path, index, tally, told):
+        if policy.quotas and _is_long(log_path, index, tally, tell):
             from callmeter.store.index_log import IndexedLog, IndexTrouble
 
-            with suppress(IndexTrouble), IndexedLog(log_path, index, tally.period, MOST, fresh=False, tell=told):
+            far = _far(tell)
+            with suppress(IndexTrouble), IndexedLog(log_path, index, tally.period, MOST, fresh=False, tell=far):
                 pass
 
 
@@ -158,7 +156,7 @@ def _recount(
         fresh = False
         for _ in range(_TRIES):
             try:
-                return recounted(IndexCount(tallied(), log_path, index, now, fresh=fresh, tell=tell))
+                return recounted(IndexCount(tallied(), log_path, index, now, fresh=fresh, tell=_far(tell)))
             except LogMoved:
                 continue
             except IndexDamaged:
@@ -195,7 +193,11 @@ def _is_long(log_path: str, index: str, tally: Tally, tell: Tell) -> bool:
     size = text_size(log_path, tally.period)
     if size <= _SHORT:
         return False
-    tell("")
+    tell(COUNTING)
     from callmeter.store.index_steps import unread
 
     return size > _SHORT + unread(log_path, index) / _SLOWER
+
+
+def _far(tell: Tell) -> Tell:
+    return lambda text: tell(f"{COUNTING}: {text}")
