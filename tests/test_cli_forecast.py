@@ -448,6 +448,18 @@ def test_a_log_that_fell_silent_long_ago_expects_nothing_and_says_so(desk: Desk)
     assert "8 in 10 chance" not in text
 
 
+def test_calls_that_nobody_can_price_are_not_taken_for_free(desk: Desk) -> None:
+    lines = [call(NOON - timedelta(ago), cost=None, cost_source="unknown") for ago in range(40, 0, -1)]
+    (desk.home / "usage.jsonl").write_bytes(b"".join(lines))
+    text = " ".join(desk.run("--next-week").stdout.split())
+    assert "Next week, 2026-11-23 to 2026-11-29: nobody knows, for it is unknown what calls cost." in text
+    assert "The cost of 28 calls of the last 28 days is unknown, and there is no estimate of it" in text
+    desk.spend([1.0] * 10)
+    text = " ".join(desk.run("--next-week").stdout.split())
+    assert "Next week, 2026-11-23 to 2026-11-29: about $" in text
+    assert "The cost of 28 calls of the last 28 days is unknown" in text
+
+
 # The backtest
 
 

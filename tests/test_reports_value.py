@@ -121,6 +121,7 @@ def test_a_cost_that_nobody_knows_makes_no_cost_per_output(worth: Callable[..., 
         (None, 1, 1, None, None)
     ]
     assert table(page.sections["summary"], "cost", "cost_per_output") == [(None, None)]
+    assert table(worth([]).sections["summary"], "cost", "unattributed", "no_outcome") == [(None, 0, None)]
 
 
 def test_outcomes_of_work_items_without_calls_are_listed(worth: Callable[..., Board]) -> None:

@@ -33,7 +33,7 @@ _STOPPED = ("quota_exceeded", "quota_busy", "frozen", "loop", "limit_exceeded", 
 class History:
     """What one subject took a day, in each unit (money in nano-dollars), since its first call; `guessed` is the part
     of its money that is only estimated, and `unknown` that of it which counts nowhere else: calls whose cost nobody
-    knows, at their estimates. `missing` are days that nobody knows."""
+    knows, at their estimates; `unpriced` are how many such calls had none. `missing` are days that nobody knows."""
 
     def __init__(self, missing: Collection[date] = ()) -> None:
         self.first: date | None = None
@@ -41,6 +41,7 @@ class History:
         self.amounts: dict[str, Counter[date]] = {unit: Counter() for unit in UNITS}
         self.guessed: Counter[date] = Counter()
         self.unknown: Counter[date] = Counter()
+        self.unpriced: Counter[date] = Counter()
 
     def add(self, day: date, figures: Figures, origin: str) -> None:
         """Count one group of calls of one day, whose costs come from `origin`."""
@@ -50,6 +51,7 @@ class History:
             self.amounts[unit][day] += figures.amount(unit)
         self.guessed[day] += guess + (figures.nano if origin == "estimate" else 0)
         self.unknown[day] += guess
+        self.unpriced[day] += 0 if guess else figures.unknown
         if figures.calls and (self.first is None or day < self.first):
             self.first = day
 
@@ -59,6 +61,7 @@ class History:
             self.amounts[unit].update(amounts)
         self.guessed.update(other.guessed)
         self.unknown.update(other.unknown)
+        self.unpriced.update(other.unpriced)
         self.missing |= other.missing
         self.first = min(filter(None, (self.first, other.first)), default=None)
 

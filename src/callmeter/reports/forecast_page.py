@@ -111,6 +111,8 @@ def horizon_sentence(forecast: Forecast) -> str:
     said = total.sum
     so_far = f", {shown(said.spent)} of it spent" if horizon.begun is not None else ""
     days = days_text(horizon.begun or horizon.first, horizon.last)
+    if not said.coming.mean and total.history.unpriced.total():
+        return f"{capitalised(horizon.title)}, {days}: nobody knows, for it is unknown what calls cost."
     if not said.coming.mean:
         what = f"{shown(said.spent)} spent, nothing more" if horizon.begun is not None else "nothing"
         return f"{capitalised(horizon.title)}, {days}: {what} is to be expected."
@@ -294,6 +296,12 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
     cost = sum(total.history.amounts["usd"][day] for day in recently)
     if guessed > 0 and cost > 0:
         notes.append(f"Of the last {RECENT} days' cost {_part_text(guessed, cost)} is estimated, not known.")
+    unpriced = sum(total.history.unpriced[day] for day in recently)
+    if unpriced:
+        notes.append(
+            f"The cost of {counted(unpriced, 'call')} of the last {RECENT} days is unknown, and there is no estimate "
+            "of it: it is in no figure here."
+        )
     if stopped:
         notes.append(
             f"On {stopped} of the last {RECENT} days a limit or a freeze stopped calls: capped days understate demand."

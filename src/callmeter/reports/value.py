@@ -186,8 +186,8 @@ def _summary(total: Credit, unattributed: Credit, open_: Credit, period: Period,
     cells = {
         **_cells(total),
         "what": "everything",
-        "unattributed": unattributed.cost,
-        "no_outcome": open_.cost,
+        "unattributed": unattributed.known_cost,
+        "no_outcome": open_.known_cost,
     }
     columns = [
         Column("what", "", Kind.TEXT),
