@@ -21,6 +21,7 @@ from callmeter.store.index_rows import FORMAT, Rows, write_rows
 from callmeter.store.index_text import Piece, pieces
 from callmeter.store.index_twins import find_twins
 from callmeter.store.index_usual import Habits
+from callmeter.store.memory import is_scarce
 from callmeter.store.usage_log import Damaged, open_logs, opened, unpacked
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Builder:
             source.path, source.ctime = file.path, file.found.st_ctime_ns
             sources.append(source)
         self._size = self._unread = sum(map(_unread, sources, files))
-        with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as workers:
+        with ThreadPoolExecutor(_workers()) as workers:
             for file, source in zip(files, sources, strict=True):
                 self._unread -= _unread(source, file)
                 added += self._read(source, file, workers)
@@ -220,7 +221,7 @@ class Builder:
             if piece.unfinished and damage:
                 piece.line += 1  # the damage stands where a line would be, before what could still be read of one
             found.append((piece, workers.submit(self._write, self._connection().cursor(), piece, source.number)))
-            if len(found) > _WORKERS:
+            if len(found) > _workers():
                 added += self._take(source, *found.pop(0))
                 self._tell_of(source, file)
         for each in found:
@@ -262,6 +263,10 @@ class Builder:
         connection.execute(f"COPY ({query}) TO $file {FORMAT}", given)
         merged = part_of(connection, path, sum(part.rows for part in small))
         return [*(part for part in parts if part.rows >= _SMALL), merged]
+
+
+def _workers() -> int:
+    return 1 if is_scarce() else min(_WORKERS, os.cpu_count() or 1)
 
 
 def _appended(source: Source, file: LogFile) -> bool:

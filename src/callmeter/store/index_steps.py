@@ -13,6 +13,7 @@ from callmeter.store.files import Lock, make_directory, remove_file
 from callmeter.store.index_build import Builder, LogFile, log_files, matched
 from callmeter.store.index_manifest import Manifest, Source, read_manifest, version, write_manifest
 from callmeter.store.log_size import PACKED
+from callmeter.store.memory import is_scarce
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -22,6 +23,7 @@ _STEP = 512 << 20
 # Somebody else's build goes faster than anything that could be done in its place.
 _PATIENCE = 300.0
 _MEMORY = "350MB"
+_LITTLE_MEMORY = "200MB"
 
 
 def unread(path: str, directory: str) -> int:
@@ -67,7 +69,7 @@ def connected(scratch: str, threads: int | None = None) -> DuckDBPyConnection:
         # Whatever a log holds, nothing is fetched from anywhere.
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
-        "memory_limit": _MEMORY,
+        "memory_limit": _LITTLE_MEMORY if is_scarce() else _MEMORY,
         "temp_directory": os.path.join(scratch, "spill"),
     }
     if threads is not None:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 
+from callmeter.store.memory import is_scarce
 from callmeter.words.usage import MAX_LINE
 
 BOM = b"\xef\xbb\xbf"
@@ -87,6 +88,7 @@ def pieces(chunks: Iterable[bytes], start: int, line: int) -> Iterator[Piece]:
     piece = Piece(start, line)
     rest = b""  # the end of the piece, after its last newline
     skipped = 0
+    most = _PIECE // 4 if is_scarce() else _PIECE
     for chunk in chunks:
         if skipped:
             cut = chunk.find(b"\n") + 1
@@ -103,7 +105,7 @@ def pieces(chunks: Iterable[bytes], start: int, line: int) -> Iterator[Piece]:
             piece.cut(len(rest))
             yield piece
             rest, skipped = b"", len(rest)
-        elif piece.size - len(rest) >= _PIECE:
+        elif piece.size - len(rest) >= most:
             piece.cut(len(rest))
             yield piece
             piece = piece.after()
