@@ -54,13 +54,14 @@ class Burn:
         return passes(stand.quota) and not stand.held and stand.bucket.key not in self._taken
 
     def _buckets(self, usage: Usage, period: Period) -> Iterator[tuple[str, Figures]]:
-        """What each bucket took in a period, by the facts that decide in which bucket a call falls."""
-        names = {quota.subject.kind for quota in self._quotas} - {"total"}
-        if any(quota.pools for quota in self._quotas):
-            names.add("pool")
-        by = sorted(names)
-        for values, figures in usage.groups(by, period=period):
-            facts = {name: value for name, value in zip(by, values, strict=True) if value != NONE}
-            for bucket in {quota.bucket(facts) for quota in self._quotas}:
-                if bucket is not None:
-                    yield bucket, figures
+        """What each bucket took in a period, one query for all quotas about the same kind of thing: all kinds together
+        would be every agent times every session."""
+        pools = {"pool"} if any(quota.pools for quota in self._quotas) else set()
+        for kind in dict.fromkeys(quota.subject.kind for quota in self._quotas):
+            quotas = [quota for quota in self._quotas if quota.subject.kind == kind]
+            by = sorted({kind, *pools} - {"total"})
+            for values, figures in usage.groups(by, period=period):
+                facts = {name: value for name, value in zip(by, values, strict=True) if value != NONE}
+                for bucket in {quota.bucket(facts) for quota in quotas}:
+                    if bucket is not None:
+                        yield bucket, figures
