@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +23,7 @@ from callmeter.store.index_manifest import Manifest, read_manifest, version, wri
 from callmeter.store.index_steps import clear_away, connected
 from callmeter.store.index_sums import RowFile, Summed, up_to_date
 from callmeter.store.index_twins import find_twins
+from callmeter.store.memory import require_address_space
 from callmeter.store.scratch import Scratch
 from callmeter.words.errors import Busy, CallmeterError
 from callmeter.words.period import EVER, Period
@@ -41,8 +40,6 @@ _MOMENT = 1.0
 # What no index made anew would mend; and what would be lacking in any other directory, too.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 _EVERYWHERE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-# DuckDB ends the process if its libraries and threads do not find so much of it.
-_ADDRESS_SPACE = 1 << 30
 _Answer = TypeVar("_Answer")
 
 
@@ -70,7 +67,7 @@ class UsageIndex:
         # Of this run alone: the index itself if its directory cannot be written, and lines that are still unfinished.
         self._private: Scratch | None = None
         self._answers: Answers | None = None
-        _require_address_space()
+        require_address_space()
         self.reading = self._answer(lambda answers: answers.reading)
 
     def groups(
@@ -304,21 +301,6 @@ class UsageIndex:
 
     def _connect(self, threads: int | None = None) -> DuckDBPyConnection:
         return connected(self._own_directory(), threads)
-
-
-def _require_address_space() -> None:
-    """Raises CallmeterError if this process cannot have what DuckDB needs."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if soft == resource.RLIM_INFINITY or soft >= _ADDRESS_SPACE:
-        return
-    if hard == resource.RLIM_INFINITY or hard >= _ADDRESS_SPACE:
-        with suppress(OSError, ValueError):  # some systems allow less than they say
-            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-        return
-    raise CallmeterError(
-        f"a report needs {_ADDRESS_SPACE >> 20} MB of address space, and this process may have {hard >> 20} MB",
-        "allow it more with `ulimit -v`",
-    )
 
 
 def _begun(records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:

@@ -17,6 +17,7 @@ from callmeter.store.index_manifest import Manifest, Part
 from callmeter.store.index_query import first_ms
 from callmeter.store.index_rows import meanings
 from callmeter.store.index_steps import Indexed, brought_up, connected
+from callmeter.store.memory import require_address_space
 from callmeter.store.scratch import Scratch
 from callmeter.store.seen_ids import SeenIds, key_of
 from callmeter.store.usage_log import end_of_lines, may_hold, opened, split_lines
@@ -81,12 +82,13 @@ class IndexedLog:
 
     def __enter__(self) -> IndexedLog:
         try:
+            require_address_space()
             import duckdb
-        except ImportError as error:
+        except (CallmeterError, ImportError) as error:
             raise IndexTrouble(str(error)) from None
         self._errors = duckdb.Error
         try:
-            self._scratch = Scratch()
+            self._scratch = Scratch(self._directory)
             manifest, files = brought_up(
                 self._path,
                 self._directory,
