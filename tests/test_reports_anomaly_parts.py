@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 
 from callmeter.policy.quotas import Quota
+from callmeter.reports.anomalies import Examined, anomaly_report
+from callmeter.reports.anomaly_costs import Judged
 from callmeter.reports.anomaly_days import Day, amounts, read_days, too_short
-from callmeter.reports.anomaly_finding import Floors, Scope, breakdown, earlier, freeze
+from callmeter.reports.anomaly_finding import Finding, Floors, Scope, breakdown, earlier, freeze
 from callmeter.reports.usage import Figures
 from callmeter.words.money import NANO
 from callmeter.words.period import EVER
@@ -97,3 +100,19 @@ def test_two_weeks_with_five_days_of_spend_are_enough_to_judge_by() -> None:
 def test_before_the_calendar_begins_there_is_its_first_day() -> None:
     assert earlier(date(2026, 11, 21), 28) == date(2026, 10, 24)
     assert earlier(date(1, 1, 3), 28) == date(1, 1, 1)
+
+
+def test_the_notes_say_what_was_judged_and_what_was_not() -> None:
+    one = Finding("id", "spike", "agent:a", "2026-11-19", "2026-11-19", 1, 2, 9 * NANO, 8 * NANO, "9 x", "")
+    judged = "Subjects judged by their days: 3; too young for it, without 14 days of history or 5 with spend: 2."
+    scope = replace(SCOPE, floors=Floors(5 * NANO))
+    full = anomaly_report([one, one], scope, Examined([one, one], Judged(3, 2), 7, {}))
+    assert full.notes == [
+        "One cause can have several findings, so their excesses do not add up.",
+        judged,
+        "Nothing below $5.00 is told.",
+        "The prompts of 7 calls were too many to be compared; a shorter period needs fewer.",
+    ]
+    assert full.facts == {"findings": 2, "judged": 3, "too_short": 2, "unread_calls": 7, "floor": 5}
+    plain = anomaly_report([one], SCOPE, Examined([one], Judged(3, 0), 0, {}))
+    assert (plain.notes, "floor" in plain.facts) == ([], False)
