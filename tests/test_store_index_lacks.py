@@ -17,9 +17,11 @@ import pytest
 from callmeter.store import index_rows, scratch
 from callmeter.store.files import FileProblem
 from callmeter.store.index import UsageIndex
+from callmeter.store.index_log import IndexedLog, IndexTrouble
 from callmeter.store.scratch import Scratch
 from callmeter.store.usage_append import append_usage
 from callmeter.store.usage_log import files_of
+from callmeter.words.period import EVER
 from callmeter.words.usage import TOKENS
 from conftest import fill
 from usage_lines import NOW, call, calls, write
@@ -171,6 +173,15 @@ def test_too_little_address_space_is_said_before_duckdb_ends_the_process(log: st
     assert "a report needs 1024 MB of address space, and this process may have 700 MB" in done.stderr
     done = subprocess.run([*command, str(700 << 20), str(8 << 30)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "2000\n")
+
+
+def test_counting_by_an_index_does_not_begin_in_too_little_address_space(
+    log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1 << 29, 1 << 29))
+    counting = IndexedLog(log, str(tmp_path / "index"), EVER, 0, fresh=False, tell=lambda _: None)
+    with pytest.raises(IndexTrouble, match="512 MB"):
+        counting.__enter__()
 
 
 # What is temporary
