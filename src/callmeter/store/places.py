@@ -64,6 +64,8 @@ def _xdg(env: Mapping[str, str], variable: str, default: str) -> str:
     if not os.path.isabs(base):  # relative values are to be ignored, says the XDG base directory specification
         home = env.get("HOME", "") or os.path.expanduser("~")
         if not os.path.isabs(home):
-            raise Malformed("there is no home directory: HOME is not set", "set `CALLMETER_HOME` to a directory")
+            given = env.get("HOME")
+            what = f"HOME is {given}, which is no absolute path" if given else "HOME is not set"
+            raise Malformed(f"there is no home directory: {what}", "set `CALLMETER_HOME` to a directory")
         base = os.path.join(home, default)
     return os.path.join(base, "callmeter")
