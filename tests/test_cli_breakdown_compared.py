@@ -245,6 +245,14 @@ def test_running_totals_are_shown_beside_the_months_quota(call: Call, home: Path
     )
 
 
+def test_a_running_total_begins_with_the_first_cost_that_is_known(call: Call, home: Path) -> None:
+    (home / "usage.jsonl").write_bytes(
+        log_lines("2026-11-18T09:00Z agent=a\n2026-11-19T09:00Z agent=a cost=2\n2026-11-20T09:00Z agent=a")
+    )
+    rows = page(call("--by-day", "--this-month", "--cumulative", "--format", "json"))["rows"]
+    assert [(row["cost"], row["cumulative"]) for row in rows] == [(None, None), (2, 2), (None, 2), (0, 2)]
+
+
 def test_a_chart_is_for_people_and_changes_no_other_format(call: Call) -> None:
     text = call("--this-week", "--chart").stdout
     assert "by day" in text and " █▃" in text

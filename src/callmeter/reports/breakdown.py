@@ -294,17 +294,19 @@ def _shares(parts: Sequence[Figures], units: int | None) -> Sequence[int | None]
 
 
 def _running(rows: Sequence[Row], question: Question, usage: Usage) -> tuple[list[Row], Quota | None]:
-    """The rows of the first level with what had been spent when their time was over."""
+    """The rows of the first level with what had been spent when their time was over; nobody knows before the first row
+    whose cost is known."""
     quota = month_quota(question.quotas, question.where, question.aliases, question.period, usage)
     found = []
-    spent = 0
+    spent: int | None = None
     for row in rows:
         cells: dict[str, Cell] = {"cumulative": None, "quota_share": None}
         if row.depth == 0:
             cost = row.cells["cost"]
-            spent += cost if isinstance(cost, int) else 0
+            if isinstance(cost, int):
+                spent = (spent or 0) + cost
             cells["cumulative"] = spent
-            cells["quota_share"] = None if quota is None else share_of_quota(spent, quota)
+            cells["quota_share"] = None if quota is None or spent is None else share_of_quota(spent, quota)
         found.append(replace(row, cells={**row.cells, **cells}))
     return found, quota
 
