@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callmeter.policy.document import parse_policy
+from callmeter.policy.quotas import Quota
 from callmeter.reports.breakdown import Question, breakdown
 from callmeter.reports.report import Report
 from callmeter.words.period import EVER, Period, bucket, zone_named
+from callmeter.words.subject import parse_subject
 from log_text import at, log_records
 from plain_usage import PlainUsage
 
@@ -298,6 +300,15 @@ def test_the_quota_of_each_agent_applies_to_one_agent(ask: Callable[..., Report]
     """
     quotas = parse_policy(POLICY, "budget.json").quotas
     report = ask(by=["day"], where=["agent=docs"], period=MONTH, cumulative=True, quotas=quotas)
+    assert report.rows[0].cells["quota_share"] == Decimal("0.25")
+
+
+def test_a_quota_of_tokens_is_no_measure_of_money(ask: Callable[..., Report]) -> None:
+    """
+    2026-11-18T09:00Z agent=docs cost=1 in=10 out=1
+    """
+    quotas = [Quota(parse_subject("total"), 100, unit="tokens"), Quota(parse_subject("total"), 4 * 10**9)]
+    report = ask(by=["day"], period=MONTH, cumulative=True, quotas=quotas)
     assert report.rows[0].cells["quota_share"] == Decimal("0.25")
 
 

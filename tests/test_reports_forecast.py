@@ -381,6 +381,14 @@ def test_of_quotas_for_each_the_fullest_are_foreseen_and_the_others_counted() ->
     assert hidden_note(0, 10) == ""
 
 
+def test_quotas_of_hours_are_not_foreseen_and_calls_without_an_agent_are_no_agent() -> None:
+    nobody = [line(MIDNIGHT - timedelta(age), agent="") for age in range(1, 20)]
+    each = '{"subject":"agent:*","period":"month","limit":100},{"subject":"agent:*","period":"hour","limit":100}'
+    policy = parse_policy(b'{"version":1,"quotas":[%s]}' % each.encode(), "budget.json")
+    found, hidden = limits_by_log(policy.quotas, Pasts(at([*daily([1.0] * 20), *nobody])), 10)
+    assert ([limit.name for limit in found], hidden) == (["agent:a per month"], 0)
+
+
 def test_the_past_of_one_value_is_found_as_a_pattern_would_find_it() -> None:
     pasts = Pasts(at([*daily([1] * 20, "code"), *daily([2] * 20, "other")]))
     one, same = Subject("agent", "code"), Subject("agent", "cod*e")

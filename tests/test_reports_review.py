@@ -409,7 +409,7 @@ def test_a_daily_quota_shows_its_fullest_day_and_how_often_it_was_passed() -> No
     assert "Over the limit: agent:code per day (250%)." in board.lead
 
 
-@pytest.mark.parametrize("period", ["day", "month"])
+@pytest.mark.parametrize("period", ["day", "month", "life"])
 @pytest.mark.parametrize("subject", ["agent:code", "session:*"])
 def test_a_quota_of_calls_has_used_what_was_sent(subject: str, period: str) -> None:
     tags = {"agent": "code", "session": "s-1"}
