@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import instant_at
-from callmeter.store.index_figures import Summing, figures, grouped, settle
+from callmeter.store.index_figures import Summing, figures, grouped, named, printed, settle
 from callmeter.store.index_lines import LineReader
-from callmeter.store.index_query import FIGURES, SETTLED, SPENT, SPENT_OF_SUMS, SUMS, Query
+from callmeter.store.index_query import FIGURES, SETTLED, SPENT, SPENT_IN_ALL, SPENT_OF_SUMS, SUMS, Query
 from callmeter.store.index_relation import Asked, Relation, Rest
 from callmeter.store.index_savings import Savings
 from callmeter.store.index_sums import Summed
@@ -50,6 +50,8 @@ class Answers:
         self._relation = relation
         self._summing = Summing(relation)
         self._lines = LineReader(files)
+        # What the table `dear` has: the values of a name, in which lines, that came to how much at least.
+        self._dear: tuple[tuple[str, Asked], int] | None = None
         first = None if relation.first is None else instant_at(relation.first)
         self.reading = replace(reading, duplicates=relation.dropped, first=first)
 
@@ -147,39 +149,52 @@ class Answers:
         """See `Usage.spent`."""
         names = self._relation.names(by)
         asked = Asked(period, where)
-        having = "" if least is None else f"HAVING coalesce(sum(cost), 0) >= {int(least)}"
+        having = "count(*) > 0" if least is None else f"coalesce(sum(nano), 0) >= {int(least)}"
         over_days = self._relation.is_over_days(names, asked) and not self._relation.is_about_origin(names, asked)
         query = self._relation.query(asked, over_days=over_days)
         if least is not None and least > 0 and not over_days:
-            self._leave_out_cheap(query, names, least)
-        columns = "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
+            self._leave_out_cheap(query, names, asked, least)
+        columns = self._relation.columns(query, names, asked)
         sums = SPENT_OF_SUMS if over_days else SPENT
-        rows = self._relation.all(
-            f"SELECT {columns} {sums} {self._relation.source(query)} {grouped(names)} {having}", query.given
-        )
         depth = len(names)
+        sql = f"SELECT {columns} {sums} {self._relation.source(query)} {grouped(names)}"
+        sql = f"SELECT {printed(depth)} {SPENT_IN_ALL} FROM ({sql}) GROUP BY ALL HAVING {having}"
+        rows = self._relation.all(sql, query.given)
         settled: dict[tuple[str, ...], int] = {}
         if rows and self._relation.has_corrections():
             query = self._relation.query(asked)
-            columns = "".join(f"{query.name(name)} AS name{place}, " for place, name in enumerate(names))
+            columns = self._relation.columns(query, names, asked)
             sql = f"SELECT {columns} {SETTLED} {self._relation.source(query, 'corrected')} {grouped(names)}"
-            settled = {row[:depth]: row[depth] for row in self._relation.all(sql, query.given) if row[depth]}
+            for row in self._relation.all(sql, query.given):
+                if row[depth]:
+                    path = named(row[:depth])
+                    settled[path] = settled.get(path, 0) + row[depth]
+        if not settled:
+            return [Spent(row[:depth], *row[depth:]) for row in rows]
         return [
             Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] - settled.get(row[:depth], 0), *row[-2:])
             for row in rows
         ]
 
-    def _leave_out_cheap(self, query: Query, names: Sequence[str], least: int) -> None:
+    def _leave_out_cheap(self, query: Query, names: Sequence[str], asked: Asked, least: int) -> None:
         """Leave out the values of a name, if there is one that has many, of which no group can come to `least`: adding
         up costs by one name takes a fifth of the time of adding up everything by all of them."""
         name = next((name for name in names if name in _MANY_VALUES), None)
-        if name is not None:
-            column = f"rows.tag_{name}"
-            sql = f"SELECT {column} AS name {self._relation.source(query)} GROUP BY {column}"
+        if name is None:
+            return
+        column = f"rows.tag_{name}"
+        place = name, asked
+        if self._dear is None or self._dear[0] != place or least < self._dear[1]:
+            # Whoever asks for dear sessions goes on to ask for days of half as much.
+            self._dear = place, least // 2
+            sql = f"SELECT {column} AS name, sum(greatest(cost, 0)) AS most {self._relation.source(query)}"
             # A credit must not hide what another day came to; and missing and empty values are one group.
-            sql += f" HAVING sum(greatest(cost, 0)) >= {int(least)} OR coalesce({column}, '') = ''"
+            sql += f" GROUP BY {column} HAVING most >= {int(least // 2)} OR coalesce({column}, '') = ''"
             self._relation.run(f"CREATE OR REPLACE TABLE dear AS {sql}", query.given)
-            query.joins.append(f"JOIN dear ON dear.name IS NOT DISTINCT FROM {column}")
+        query.joins.append(
+            f"""JOIN dear ON dear.name IS NOT DISTINCT FROM {column}
+                AND (dear.most >= {int(least)} OR coalesce(dear.name, '') = '')"""
+        )
 
     def calls(self, period: Period, where: Sequence[str], last: int) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""

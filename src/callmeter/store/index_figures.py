@@ -174,9 +174,14 @@ def settle(figures: Figures, row: Sequence[Any]) -> None:
 
 def figures_of(sums: str, depth: int) -> str:
     """The SQL of `Figures` from that of `SUMS` behind `depth` names, by the names as they are printed."""
+    return f"SELECT {printed(depth)} {_FIGURES} FROM ({sums}) AS sums GROUP BY ALL HAVING count(*) > 0"
+
+
+def printed(depth: int) -> str:
+    """Columns for so many names, as they are printed, with a comma behind each: missing and empty ones are one group.
+    To make them of groups is much cheaper than to make them of all rows."""
     names = [f"name{place}" for place in range(depth)]
-    printed = "".join(f"coalesce(nullif({name}, ''), '{NONE}') AS {name}, " for name in names)
-    return f"SELECT {printed} {_FIGURES} FROM ({sums}) AS sums GROUP BY ALL HAVING count(*) > 0"
+    return "".join(f"coalesce(nullif({name}, ''), '{NONE}') AS {name}, " for name in names)
 
 
 def figures(row: Sequence[Any], *, times: bool = True) -> Figures:

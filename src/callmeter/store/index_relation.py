@@ -59,7 +59,8 @@ class Relation:
         self._zone = zone
         self._as_of = as_of
         self._aliases = aliases
-        self._units: set[str] = set()
+        # Tables of units of time, and whether an hour can lie in several of a unit.
+        self._units: dict[str, bool] = {}
         self._corrections: bool | None = None
         self._sources = list(sources)
         self._paths, twins, self._correcting, self._corrected = (list(each) for each in paths)
@@ -95,10 +96,12 @@ class Relation:
         if query.over_days and self._days is not None:
             return query.source(self._days.source(query.period, query.units, query.given))
         for unit in query.units:
+            table = f"time_{unit}"
             if unit not in self._units:
                 hours = self._days.hours() if self._days else slots_of(self._connection, "rows", {})
-                make_buckets(self._connection, f"time_{unit}", unit, self._zone, hours)
-                self._units.add(unit)
+                self._units[unit] = make_buckets(self._connection, table, unit, self._zone, hours)
+            if self._units[unit]:
+                query.conditions.append(f"ms >= {table}.begins AND ms < {table}.ends")
         return query.source(rows)
 
     def names(self, by: Sequence[str]) -> list[str]:
