@@ -99,7 +99,7 @@ class Credits:
 
     @property
     def total(self) -> Credit:
-        return summed(self.sums["work_item"].values())
+        return summed(self.sums["agent"].values())  # of which there are few, unlike work items
 
     def _give(self, outcome: Outcome, worked: Mapping[_Key, Spent]) -> None:
         """Credit those who `worked` on the outcome's work item."""
@@ -155,10 +155,11 @@ def value(usage: Usage, outcomes: Iterable[Outcome], *, period: Period = EVER, t
     closed = {name: credit for name, credit in items.items() if credit.outcomes and credit.calls}
     open_ = {name: credit for name, credit in items.items() if not credit.outcomes}
     orphans = {name: credit for name, credit in items.items() if credit.outcomes and not credit.calls}
+    waiting = summed(open_.values())
     customers = credits.by("customer")
     zone = str(usage.zone)
     sections = {
-        "summary": _summary(total, unattributed, summed(open_.values()), period, zone),
+        "summary": _summary(total, unattributed, waiting, period, zone),
         "agents": _table("By agent", "agent", credits.by("agent"), top),
         "purposes": _table("By purpose", "purpose", credits.by("purpose"), top),
         **({"customers": _table("By customer", "customer", customers, top)} if set(customers) - {NONE} else {}),
@@ -176,7 +177,7 @@ def value(usage: Usage, outcomes: Iterable[Outcome], *, period: Period = EVER, t
             "outcomes": total.outcomes,
             "outputs": total.outputs,
             "unattributed_cost": usd(unattributed.cost),
-            "cost_without_outcome": usd(summed(open_.values()).cost),
+            "cost_without_outcome": usd(waiting.cost),
             "unknown_calls": total.unknown,
         },
     )
