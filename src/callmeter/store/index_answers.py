@@ -51,7 +51,7 @@ class Answers:
         self._summing = Summing(relation)
         self._lines = LineReader(files)
         # What the table `dear` has: the values of a name, in which lines, that came to how much at least.
-        self._dear: tuple[tuple[str, Asked], int] | None = None
+        self._dear: tuple[tuple[object, ...], int] | None = None
         first = None if relation.first is None else instant_at(relation.first)
         self.reading = replace(reading, duplicates=relation.dropped, first=first)
 
@@ -183,7 +183,7 @@ class Answers:
         if name is None:
             return
         column = f"rows.tag_{name}"
-        place = name, asked
+        place = name, asked.period.start, asked.period.end, tuple(asked.where)
         if self._dear is None or self._dear[0] != place or least < self._dear[1]:
             # Whoever asks for dear sessions goes on to ask for days of half as much.
             self._dear = place, least // 2

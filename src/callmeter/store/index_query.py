@@ -126,6 +126,7 @@ class Query:
         self._own = own
         self.conditions: list[str] = []
         self.joins: list[str] = []
+        self.last_joins: list[str] = []  # those that may speak of the origin of costs
         self.given: dict[str, object] = {}
         self.units: list[str] = []
         self.needs_fixed = False
@@ -203,7 +204,7 @@ class Query:
     def source(self, rows: str = "rows") -> str:
         """FROM and WHERE."""
         fixed = ["LEFT JOIN fixed ON fixed.source = rows.source AND fixed.line = rows.line"] * self.needs_fixed
-        joins = [*fixed, *self.joins]
+        joins = [*self.joins, *fixed, *self.last_joins]
         where = f"WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
         return f"FROM {rows} AS rows {' '.join(joins)} {where}"
 

@@ -88,7 +88,7 @@ class Relation:
         values = [f"coalesce({query.raw(name)}, '')" for name in asked.kept]
         for depth in range(len(values)):
             same = (f"kept{depth}.value{place} = {value}" for place, value in enumerate(values[: depth + 1]))
-            query.joins.append(f"LEFT JOIN kept{depth} ON {' AND '.join(same)}")
+            query.last_joins.append(f"LEFT JOIN kept{depth} ON {' AND '.join(same)}")
         return query
 
     def source(self, query: Query, rows: str = "rows") -> str:
