@@ -133,12 +133,14 @@ class Now:
     def _split(self, tag: str) -> dict[str, tuple[float, float]]:
         """What the last days took before and after this time of the day, by the tag's values."""
         found: dict[str, tuple[float, float]] = {}
-        for (label, *rest), figures in self.usage.groups(["hour", *filter(None, [tag])], period=recent(self)):
+        # In the order of their names: floats add up to something else in another.
+        for each in sorted(self.usage.spent(["hour", *filter(None, [tag])], period=recent(self))):
+            label, *rest = each.names
             value, hour = "".join(rest), int(label[11:13])
             later = 1.0 if hour > self._hour else 0.0 if hour < self._hour else 1 - self._gone
             before, after = found.get(value, (0.0, 0.0))
-            spent = max(figures.nano, 0)
-            found[value] = before + (1 - later) * spent, after + later * spent
+            nano = max(each.nano, 0)
+            found[value] = before + (1 - later) * nano, after + later * nano
         return found
 
 
