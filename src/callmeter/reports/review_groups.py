@@ -25,8 +25,8 @@ Groups = Mapping[str, Figures]
 
 
 def groups_of(usage: Usage, key: str, span: Span) -> Groups:
-    """The figures of each group of a span."""
-    return {names[0]: figures for names, figures in usage.groups((key,), period=span.period)}
+    """The figures of each group of a span, without times."""
+    return {names[0]: figures for names, figures in usage.groups((key,), period=span.period, times=False)}
 
 
 def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
