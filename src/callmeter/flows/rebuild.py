@@ -65,7 +65,6 @@ def make_ready(policy: Policy, log_path: str, now: datetime, *, index: str, tell
     """Bring the usage index of a long log up to date before a policy with other quotas is put in place: then the first
     call under it counts in a moment. If that cannot be done, that call sees to it."""
     tally = Tally(policy, now, None)
-
     with suppress(FileProblem):
         if policy.quotas and _is_long(log_path, index, tally, tell):
             from callmeter.store.index_log import IndexedLog, IndexTrouble
@@ -189,14 +188,17 @@ def _recounted(
 
 
 def _is_long(log_path: str, index: str, tally: Tally, tell: Tell) -> bool:
-    """Whether the log is counted sooner by its index, with all that this lacks."""
+    """Whether the log is counted sooner by its index, with all that this lacks; it also needs the other months."""
     size = text_size(log_path, tally.period)
     if size <= _SHORT:
         return False
     tell(COUNTING)
     from callmeter.store.index_steps import unread
 
-    return size > _SHORT + unread(log_path, index) / _SLOWER
+    try:
+        return size > _SHORT + unread(log_path, index) / _SLOWER
+    except FileProblem:
+        return False  # perhaps of a month that is not asked for
 
 
 def _far(tell: Tell) -> Tell:
