@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callmeter.store import index_sums
+from callmeter.store import index_figures, index_sums
 from callmeter.store.index import UsageIndex
 from callmeter.store.usage_log import read_records
 from callmeter.words.period import EVER, Period
@@ -121,6 +121,15 @@ def test_groups_that_are_left_and_those_that_are_shown_add_up_to_the_whole(order
         assert len(sessions) + count == len({path for path in whole if len(path) == 1})
         assert sum(found.levels[path].nano for path in sessions) + (others.nano if others else 0) == whole[()].nano
         assert all(found.levels[path] == whole[path] for path in found.levels)
+
+
+@pytest.mark.parametrize("by", PARTS)
+def test_percentiles_of_many_groups_are_found_part_by_part(by: list[str], tmp_path: Path) -> None:
+    log = written(tmp_path / "usage.jsonl", lines_of(Random(len(by)), 300))
+    index, plain = UsageIndex([log], str(tmp_path / "index"), UTC), PlainUsage(read_records([log]), UTC)
+    with patch.object(index_figures, "_MANY_GROUPS", 1), patch.object(index_figures, "_AT_ONCE", 7):
+        found = index.levels(by, latency=(50, 95), costs=(90,))
+    assert found == plain.levels(by, latency=(50, 95), costs=(90,))
 
 
 def test_no_group_is_left_out_of_an_empty_log(tmp_path: Path) -> None:

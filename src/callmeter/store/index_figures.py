@@ -26,6 +26,8 @@ from callmeter.words.instant import text_of
 
 # So many groups are too many for a table of paces in each.
 _MANY_GROUPS = 2_000
+# So many values are sorted at once, for the memory.
+_AT_ONCE = 2_000_000
 Path = tuple[str, ...]
 _FIGURES = ", ".join(FIGURES.values())
 
@@ -141,13 +143,23 @@ class Summing:
         values: tuple[str, str],
         place: str,
     ) -> None:
-        query = self._relation.query(asked)
-        query.needs_fixed = query.needs_fixed or values is WHOLE_COST
-        columns = self._relation.columns(query, names, asked)
-        sql = f"SELECT {columns} {quantiles(*values, percentiles)} {self._relation.source(query)} {grouped(names)}"
-        for *path, ranks in self._relation.all(sql, query.given):
-            if ranks:
-                setattr(found[named(path)], place, dict(zip(percentiles, ranks, strict=True)))
+        calls = sum(each.calls for path, each in found.items() if len(path) == len(names))
+        # A group with a code is what many names are; each other group is in one part as a whole.
+        parts = max(1, -(-calls // _AT_ONCE)) if names and not asked.kept else 1
+        for part in range(parts):
+            query = self._relation.query(asked)
+            query.needs_fixed = query.needs_fixed or values is WHOLE_COST
+            if asked.kept:
+                columns = self._relation.columns(query, names, asked)
+            else:  # missing and empty names are one group, whose percentiles could not be put together afterwards
+                shown = [query.name(name) for name in names]
+                columns = "".join(f"{name} AS name{number}, " for number, name in enumerate(shown))
+                if parts > 1:
+                    query.conditions.append(f"hash({shown[-1]}) % {parts} = {part}")
+            sql = f"SELECT {columns} {quantiles(*values, percentiles)} {self._relation.source(query)} {grouped(names)}"
+            for *path, ranks in self._relation.all(sql, query.given):
+                if ranks:
+                    setattr(found[named(path)], place, dict(zip(percentiles, ranks, strict=True)))
 
 
 def grouped(names: Sequence[str], *more: str) -> str:
