@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from typing import TypeVar
 
 import typer
 
+from callmeter.cli.waiting import told
 from callmeter.cli.world import World
 from callmeter.flows.recovery import recover
 from callmeter.reports.report import Board, Report, with_reading
@@ -32,8 +31,8 @@ _OPTIONS_OF_TIME = (
     "this_month",
     "last_month",
 )
-# Whoever waits longer (seconds) is told for what.
-_SILENCE = 1.0
+# Seconds for which nobody minds that an index is not kept.
+_LONG = 1.0
 
 
 class Clock:
@@ -79,9 +78,10 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
     directory = world.paths.index
     if os.path.abspath(path) != os.path.abspath(world.paths.log):
         directory = folder_of(directory, path)
-    begun = time.monotonic()
-    usage = UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases, _told(world))
-    if usage.unkept and time.monotonic() - begun >= _SILENCE:
+    begun = world.monotonic()
+    tell = told(world, since=begun, scripts=False)
+    usage = UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases, tell)
+    if usage.unkept and world.monotonic() - begun >= _LONG:
         world.out.note(f"callmeter: the usage index is made anew for each report: {usage.unkept}")
     return usage
 
@@ -105,16 +105,6 @@ def page_of(world: World, page: _Page, usage: Usage, log: str | None) -> _Page:
 def no_log(log: str) -> UsageError:
     """What `--log` is told when it names no file."""
     return UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
-
-
-def _told(world: World) -> Callable[[str], None]:
-    begun = time.monotonic()
-
-    def tell(text: str) -> None:
-        if time.monotonic() - begun >= _SILENCE:
-            world.out.passing(text)
-
-    return tell
 
 
 def _finish_dead_calls(world: World) -> None:

@@ -22,10 +22,11 @@ def make_ready(world: World, policy: Policy) -> None:
     rebuild.make_ready(policy, world.paths.log, world.now(), index=world.paths.index, tell=told(world))
 
 
-def told(world: World) -> Callable[[str], None]:
-    """A function to call with what is going on: a person sees it from the second second on, as it changes; in a
-    script's errors it is said once, when it has taken long. The time counts from the first call."""
-    begun: list[float] = []
+def told(world: World, *, since: float | None = None, scripts: bool = True) -> Callable[[str], None]:
+    """A function to call with what is going on: a person sees it from the second second on, as it changes; in the
+    errors of `scripts` it is said once, when it has taken long. The time counts from the first call, or from `since`,
+    as `world.monotonic` tells it."""
+    begun = [] if since is None else [since]
     said: list[str] = []
 
     def tell(text: str) -> None:
@@ -35,7 +36,7 @@ def told(world: World) -> Callable[[str], None]:
         if world.out.errors_to_terminal:
             if waited >= _PERSON:
                 world.out.passing(text)
-        elif waited >= _SCRIPT and not said:
+        elif scripts and waited >= _SCRIPT and not said:
             said.append(text)
             world.out.warn(text)
 
