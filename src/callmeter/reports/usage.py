@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from callmeter.reports.sums import relative
@@ -97,9 +98,14 @@ class Figures:
 
 def summed(groups: Iterable[Figures]) -> Figures:
     """The sum of several groups, without percentiles."""
-    total = Figures()
-    for figures in groups:
-        total.merge(figures)
+    each, total = list(groups), Figures()
+    if not each:
+        return total
+    # There may be thousands: this takes a fifth of the time of merging one after the other.
+    for name, values in zip(_SUMMED, zip(*map(_sums_of, each), strict=True), strict=True):
+        setattr(total, name, sum(values))
+    total.first = min((figures.first for figures in each if figures.first is not None), default=None)
+    total.last = max((figures.last for figures in each if figures.last is not None), default=None)
     return total
 
 
@@ -115,6 +121,7 @@ def growth(now: Figures, before: Figures) -> Decimal | None:
 
 
 _SUMMED = tuple(name for name in Figures.__slots__ if name not in ("first", "last", "latency", "costs"))
+_sums_of = attrgetter(*_SUMMED)
 Group = tuple[tuple[str, ...], Figures]
 
 
