@@ -76,6 +76,7 @@ def connected(scratch: str, threads: int | None = None) -> DuckDBPyConnection:
         config["threads"] = threads
     connection = duckdb.connect(config=config)
     connection.execute("SET parquet_metadata_cache = true")
+    connection.execute("SET enable_progress_bar = false")  # it would go to stdout
     return connection
 
 
