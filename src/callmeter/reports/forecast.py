@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from callmeter.reports.forecast_history import History, Now, days_of, together
-from callmeter.reports.forecast_model import NOTHING, Fit, Range, Share
+from callmeter.reports.forecast_model import NOTHING, Fit, Range, Share, Uncertain
 from callmeter.reports.sums import apportion
 from callmeter.words.errors import UsageError
 
@@ -37,27 +37,12 @@ class Horizon:
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(Uncertain):
     """What a horizon comes to for one subject: `spent` already, and `coming`. Nano-dollars."""
 
     spent: int
     coming: Range
     expected: int
-
-    @property
-    def median(self) -> int:
-        """What is as likely exceeded as not."""
-        return self.quantile(0.5)
-
-    @property
-    def likely(self) -> tuple[int, int]:
-        """The amounts between which it lies with 8 chances in 10."""
-        return self.quantile(0.1), self.quantile(0.9)
-
-    @property
-    def nearly_sure(self) -> tuple[int, int]:
-        """The amounts between which it lies with 95 chances in 100."""
-        return self.quantile(0.025), self.quantile(0.975)
 
     def quantile(self, probability: float) -> int:
         """What is not exceeded with this probability."""

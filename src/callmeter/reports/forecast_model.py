@@ -37,19 +37,12 @@ _NOTHING = 0.05
 Share = tuple[date, float]
 
 
-@dataclass(frozen=True)
-class Range:
-    """What a sum of days may come to: with this mean and variance, nothing at all with the probability `nothing`, and
-    else by a gamma distribution. Amounts are nano-dollars."""
+class Uncertain:
+    """An amount of which quantiles are known."""
 
-    mean: float
-    variance: float
-    nothing: float = 0.0
-
-    @property
-    def expected(self) -> int:
-        """The mean. Means add up; nothing else here does."""
-        return round(self.mean)
+    def quantile(self, probability: float) -> int:
+        """The amount that is not exceeded with this probability, between 0 and 1."""
+        raise NotImplementedError
 
     @property
     def median(self) -> int:
@@ -65,6 +58,21 @@ class Range:
     def nearly_sure(self) -> tuple[int, int]:
         """The amounts between which it lies with 95 chances in 100."""
         return self.quantile(0.025), self.quantile(0.975)
+
+
+@dataclass(frozen=True)
+class Range(Uncertain):
+    """What a sum of days may come to: with this mean and variance, nothing at all with the probability `nothing`, and
+    else by a gamma distribution. Amounts are nano-dollars."""
+
+    mean: float
+    variance: float
+    nothing: float = 0.0
+
+    @property
+    def expected(self) -> int:
+        """The mean. Means add up; nothing else here does."""
+        return round(self.mean)
 
     def quantile(self, probability: float) -> int:
         """The amount that is not exceeded with this probability, between 0 and 1; 0 when it is next to nothing."""

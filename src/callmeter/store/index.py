@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from itertools import chain, islice
@@ -19,8 +18,8 @@ from callmeter.store.files import FileProblem, Lock, file_problem, make_director
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
 from callmeter.store.index_corrections import find_corrections
-from callmeter.store.index_manifest import Manifest, read_manifest, version, write_manifest
-from callmeter.store.index_steps import clear_away, connected
+from callmeter.store.index_manifest import Manifest, read_manifest, version
+from callmeter.store.index_steps import connected, updated
 from callmeter.store.index_sums import RowFile, Summed, up_to_date
 from callmeter.store.index_twins import find_twins
 from callmeter.store.memory import require_address_space
@@ -242,18 +241,7 @@ class UsageIndex:
 
     def _built(self, directory: str, manifest: Manifest) -> tuple[Manifest, list[LogFile]]:
         files = log_files(self._paths)
-        now = int(time.time())
-        before = set(os.listdir(directory))
-        mask = os.umask(0o077)  # DuckDB makes the files
-        try:
-            manifest = Builder(directory, lambda: self._connect(1), self._tell).update(manifest, files, now)
-            write_manifest(directory, manifest, now)
-        except BaseException:
-            clear_away(directory, before)
-            raise
-        finally:
-            os.umask(mask)
-        return manifest, files
+        return updated(directory, self._own_directory(), manifest, files, self._tell), files
 
     def _tails(
         self, directory: str, manifest: Manifest, files: Sequence[LogFile]

@@ -80,7 +80,7 @@ def connected(scratch: str, threads: int | None = None) -> DuckDBPyConnection:
     return connection
 
 
-def clear_away(directory: str, before: Collection[str]) -> None:
+def _clear_away(directory: str, before: Collection[str]) -> None:
     """Remove what a build made that came to nothing: the next one may come to nothing for the same reason."""
     named = {part.file for part in read_manifest(directory).files()}
     with suppress(OSError):
@@ -115,7 +115,7 @@ def _built(
     while True:
         tell(f"{100 * (every - left) // max(every, 1)} % of {every / 1e6:,.0f} MB")
         taken = _taken(manifest, files, step)
-        manifest = _updated(directory, scratch, manifest, taken)
+        manifest = updated(directory, scratch, manifest, taken)
         whole = len(taken) == len(files) and sizes == [file.size for file in files]
         for file, size in zip(files, sizes, strict=True):
             file.size = size
@@ -142,15 +142,23 @@ def _taken(manifest: Manifest, files: Sequence[LogFile], step: int) -> list[LogF
     return taken
 
 
-def _updated(directory: str, scratch: str, manifest: Manifest, files: Sequence[LogFile]) -> Manifest:
+def updated(
+    directory: str,
+    scratch: str,
+    manifest: Manifest,
+    files: Sequence[LogFile],
+    tell: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """The manifest of these files, written with all that it names; a failure leaves what was there. Who calls this has
+    the index's lock. Raises FileProblem, OSError, duckdb.Error."""
     now = int(time.time())
     before = set(os.listdir(directory))
     mask = os.umask(0o077)  # DuckDB makes the files
     try:
-        manifest = Builder(directory, lambda: connected(scratch, 1)).update(manifest, files, now)
+        manifest = Builder(directory, lambda: connected(scratch, 1), tell).update(manifest, files, now)
         write_manifest(directory, manifest, now)
     except BaseException:
-        clear_away(directory, before)
+        _clear_away(directory, before)
         raise
     finally:
         os.umask(mask)
