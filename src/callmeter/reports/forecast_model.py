@@ -10,6 +10,7 @@ Floats within, whole nano-dollars in and out.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -37,12 +38,12 @@ _NOTHING = 0.05
 Share = tuple[date, float]
 
 
-class Uncertain:
+class Uncertain(ABC):
     """An amount of which quantiles are known."""
 
+    @abstractmethod
     def quantile(self, probability: float) -> int:
         """The amount that is not exceeded with this probability, between 0 and 1."""
-        raise NotImplementedError
 
     @property
     def median(self) -> int:
