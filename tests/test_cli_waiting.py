@@ -46,6 +46,18 @@ def test_who_waits_for_another_report_is_told_and_then_sees_the_report_alone(
         assert "\n" not in "".join(passed) and "Cost by agent" in report and "$0.48" in report
 
 
+def test_what_goes_on_fits_the_window_although_the_report_goes_elsewhere(
+    home: Path, busy: ExitStack, environment: dict[str, str]
+) -> None:
+    command = "read -r start; unset COLUMNS; TERM=xterm callmeter budget breakdown | cat; echo done; read -r end"
+    with Terminal(["sh", "-c", command], environment, home) as terminal:
+        terminal.resize(30, 20)
+        terminal.type("\n")
+        terminal.wait_for(WAITING[:29])
+        busy.close()
+        assert not terminal.wait_for("done").startswith(WAITING[29])
+
+
 @pytest.mark.parametrize("how", ["TERM=xterm callmeter -q", "TERM=dumb callmeter", "2>&1 callmeter | cat; :"])
 def test_what_goes_on_is_not_told_where_it_could_not_be_taken_back(
     how: str, home: Path, busy: ExitStack, environment: dict[str, str]

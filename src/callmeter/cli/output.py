@@ -90,11 +90,9 @@ class Output:
         stream = self.stderr
         if stream is None or self.quiet or not self.errors_to_terminal or self._world.env.get("TERM") in (None, "dumb"):
             return
-        from shutil import get_terminal_size
-
         self._clear()
-        line = safe(text)[: get_terminal_size().columns - 1]
-        self._passing = _put(stream, line)
+        # A line that is folded could not be taken back.
+        self._passing = _put(stream, safe(text)[: _columns(stream) - 1])
 
     def warn(self, text: str) -> None:
         """Something to act on, on stderr."""
@@ -168,6 +166,14 @@ def safe(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t\u200d" else ascii(c)[1:-1] for c in text)
+
+
+def _columns(stream: TextIO) -> int:
+    """How wide a terminal is; 80 if it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def _put(stream: TextIO, text: str) -> bool:
