@@ -48,7 +48,6 @@ class House:
         self.uses: Sequence[Use] = ()
         self.told: list[str] = []
         self.audited: list[tuple[str, dict[str, object]]] = []
-        self.skips = timedelta(0)
         self.kill_at = -1
         self.effects: list[str] = []
         self.timeout = 5.0
@@ -95,7 +94,6 @@ class House:
         self.router.wait_until_quiet()
         for record in self.router.keys:
             record.made -= span.total_seconds()
-        self.skips += span
         self.router.shift += span
 
     def now(self) -> datetime:

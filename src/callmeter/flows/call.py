@@ -57,6 +57,8 @@ def make_call(call: Call, means: Means) -> Outcome:
 class _Run:
     """The state of one running call."""
 
+    crumb: Breadcrumb  # laid by `run` before anything else can happen to the call
+
     def __init__(self, call: Call, means: Means) -> None:
         self.call = call
         self.means = means
@@ -83,7 +85,7 @@ class _Run:
         self.earlier: Decimal | None = Decimal(0)
         self.answer: Answer | None = None
         self.sent = False
-        self.crumb: Breadcrumb | None = None
+        self.charged = self.held = self.unbooked = False
         self.key = next(means.keys)
 
     def run(self) -> Outcome:
@@ -145,7 +147,6 @@ class _Run:
         self.outcome.warnings += admission.warnings
         self.held, self.unbooked = admission.held, admission.unbooked
         if self.held:
-            assert self.crumb is not None
             self.crumb.held()
         if admission.pool:
             self.record["pool"] = admission.pool
@@ -232,7 +233,6 @@ class _Run:
             return False
         if admission.held:
             if not self.held:
-                assert self.crumb is not None
                 self.crumb.held()
             self.held = True
             self.record.pop("pool", None)
@@ -272,7 +272,7 @@ class _Run:
             generation_id = response.headers.get("x-generation-id")
             if generation_id:
                 answer.generation_id = generation_id[:200]
-                self._drop("generation", answer.generation_id)
+                self.crumb.generation(answer.generation_id)
             read_answer(response, on_text=self._on_text, on_usage=self._on_usage, answer=answer)
         except WireError as error:
             failure = error
@@ -293,9 +293,6 @@ class _Run:
         self.charged = verdict.charged
         return verdict
 
-    charged = False
-    held = unbooked = False
-
     def _before_send(self) -> None:
         self.sent = True
         worst = self.quote.worst
@@ -305,7 +302,6 @@ class _Run:
             for name in ("model", "asked_model", "pool", "key", "key_fingerprint")
             if name in self.record
         }
-        assert self.crumb is not None
         # Not to be skipped: without it on disk, nobody would know that this call may be charged.
         changes.update(timestamp=self.record["timestamp"], attempts=self.record["attempts"], estimate=estimate)
         self.crumb.sent(changes)
@@ -318,14 +314,7 @@ class _Run:
     def _on_usage(self, usage: Usage) -> None:
         if usage.cost is not None or usage.tokens is not None:
             cost = None if usage.cost is None or self.earlier is None else usage.cost + self.earlier
-            self._drop("usage", usage.tokens, cost)
-
-    def _drop(self, what: str, *values: object) -> None:
-        """Tell the breadcrumb. A full disk must not stop a call that is already being paid for."""
-        try:
-            getattr(self.crumb, what)(*values)
-        except FileProblem:
-            pass
+            self.crumb.usage(usage.tokens, cost)
 
     def _wait(self, verdict: Verdict, failures: int) -> bool:
         """Wait before another attempt; False when it would be too long."""
@@ -371,7 +360,6 @@ class _Run:
         except (FileProblem, Busy, Unavailable) as problem:
             self._keep_for_later(problem, append, written)
             return
-        assert self.crumb is not None
         if self.unbooked or (not self.held and self.means.policy_changed()):
             self.crumb.leave()  # the ledger does not know of this call; who comes next tells it
         else:
@@ -390,7 +378,6 @@ class _Run:
     def _keep_for_later(self, problem: CallmeterError, append: Callable[[], None], written: bool) -> None:
         """The log or the ledger does not take the outcome: the breadcrumb keeps it, and the next call or report puts
         it where it belongs."""
-        assert self.crumb is not None
         if not written and not isinstance(problem, FileProblem):
             try:
                 append()

@@ -31,7 +31,7 @@ Changes = dict[Window, tuple[Amount, Amount]]
 # Text and what stands for its placeholders; an empty text is left out.
 Statement = tuple[str, list[object]]
 
-HELD, ASSUMED, VOID = "held", "assumed", "void"
+HELD, ASSUMED = "held", "assumed"
 COLUMNS = "call_id, log, mark, created, deadline, owner, record, usd, tokens, calls, windows"
 
 _RESERVE = """

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-UNITS = ("usd", "tokens", "calls")
 # Nothing in a ledger is larger than this, and no sum of what is believable overflows 64 bits.
 MOST = 10**17
 # A clock that is this many seconds behind one that was here before went back; less is two hosts that differ.

@@ -29,7 +29,6 @@ NEAR_RESET = timedelta(hours=26)
 # Providers may round a limit: within a hundredth of a cent it is the one that was set.
 _ROUNDED = 100_000
 EXPIRING = timedelta(days=14)
-ROTATE_EVERY = timedelta(days=90)
 CLOSED = ("done", "rolled_back", "conflict", "superseded")
 _BEFORE_SWAP = ("begin", "intent", "void", "minted", "tested")
 

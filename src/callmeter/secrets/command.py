@@ -38,7 +38,6 @@ _HELPERS: dict[str, Helper] = {
 }
 # The exit status that says "no such entry". pass 1.7: 1, and 2 and more for gpg's failures; gopass: its exit codes.
 _ABSENT = {"gopass": 10}
-MEMBERS = ("read", "write", "delete")
 
 
 def command_store(helper: str, directory: str, env: Mapping[str, str], own: Mapping[str, Helper]) -> SecretStore:

@@ -83,9 +83,7 @@ class VaultStore:
         if slot is None and version and not set(document) - set(gone):
             mount, path = _place(name)
             engine = "delete_metadata_and_all_versions"
-            self._ask(
-                name, lambda kv: getattr(kv, engine)(path, mount_point=mount), f"the path {mount}/metadata/{path}"
-            )
+            self._ask(lambda kv: getattr(kv, engine)(path, mount_point=mount), f"the path {mount}/metadata/{path}")
             return bool(document)
         if not set(document) & set(gone):
             return False
@@ -94,7 +92,6 @@ class VaultStore:
             mount, path = _place(name)
             earlier = list(range(max(1, version - 100), version + 1))
             self._ask(
-                name,
                 lambda kv: kv.destroy_secret_versions(path, versions=earlier, mount_point=mount),
                 f"the path {mount}/destroy/{path}",
             )
@@ -125,7 +122,7 @@ class VaultStore:
                 return {}, int(told.get("version", 0))
             return dict(data["data"] or {}), int(data["metadata"]["version"])
 
-        return self._ask(name, read, f"the path {mount}/data/{path}")
+        return self._ask(read, f"the path {mount}/data/{path}")
 
     def _change(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         mount, path = _place(name)
@@ -156,11 +153,11 @@ class VaultStore:
                     ) from None
                 return True
 
-            if self._ask(name, put, f"the path {mount}/data/{path}"):
+            if self._ask(put, f"the path {mount}/data/{path}"):
                 return
         raise conflict(self.describe(name))
 
-    def _ask(self, name: str, action: Callable[[Any], _Result], what: str) -> _Result:
+    def _ask(self, action: Callable[[Any], _Result], what: str) -> _Result:
         """What `action` gives with the KV engine; with an AppRole, a refused token is replaced by a new one once."""
         where = f"Vault at {self._address}"
         for attempt in (1, 2):
