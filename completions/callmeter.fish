@@ -255,7 +255,7 @@ complete -c callmeter -n '__callmeter_in budget forecast' -s q -l quiet -d 'No n
 complete -c callmeter -n '__callmeter_in budget forecast' -s v -l verbose -d 'Say more on stderr'
 complete -c callmeter -n '__callmeter_in budget forecast' -s h -l help -d 'Show the help and exit'
 complete -c callmeter -n '__callmeter_in budget anomalies' -l by -x -a '(__callmeter_values tag)' -d 'Look at this tag, not at agent, purpose, model and key'
-complete -c callmeter -n '__callmeter_in budget anomalies' -l floor -x -d 'Tell no smaller excess; 1 % of a month\'s quota, or 1 USD, if not given'
+complete -c callmeter -n '__callmeter_in budget anomalies' -l floor -x -d 'Tell no smaller excess; 1% of a month\'s quota, or 1 USD, if not given'
 complete -c callmeter -n '__callmeter_in budget anomalies' -l fail-if-any -d 'Exit with status 3 when anything was found'
 complete -c callmeter -n '__callmeter_in budget anomalies' -l record -d 'Tell the audit log, and alert, once of each finding'
 complete -c callmeter -n '__callmeter_in budget anomalies' -l no-record -d 'Tell the audit log, and alert, once of each finding'

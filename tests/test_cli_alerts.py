@@ -121,11 +121,11 @@ def to_file(path: Path, *on: str) -> dict[str, object]:
 
 def test_a_webhook_gets_what_slack_shows_and_the_facts(office: Office, hook: Hook) -> None:
     office.policy(webhook(hook))
-    office.spool("the quota on agent:code per day is past 75 %")
+    office.spool("the quota on agent:code per day is past 75%")
     result = office.flush()
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     (body,) = hook.received
-    assert body["text"] == "callmeter: the quota on agent:code per day is past 75 %"
+    assert body["text"] == "callmeter: the quota on agent:code per day is past 75%"
     about = body["callmeter"]
     assert (about["occasion"], about["subject"]) == ("threshold", "agent:code")
     assert hook.ids == [about["id"]]

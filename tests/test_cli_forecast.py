@@ -209,7 +209,7 @@ def test_a_very_narrow_terminal_gives_up_ranges_before_days(desk: Desk, width: i
     desk.policy({"subject": "total", "limit": 25})
     text = desk.run("--by-agent", COLUMNS=str(width)).stdout
     assert max(map(len, text.splitlines())) <= width
-    assert "\n2026-11-23" in text and "over 95 %" in " ".join(text.split())
+    assert "\n2026-11-23" in text and "over 95%" in " ".join(text.split())
 
 
 # Quotas
@@ -234,7 +234,7 @@ def test_quotas_have_a_chance_and_a_day(desk: Desk) -> None:
     assert first["chance"] > Decimal("0.95")
     assert (second["subject"], second["chance"], second["runs_out"]) == ("agent:code", 0, None)
     assert any(
-        line.startswith("total per month: over 95 % chance of passing $24.00 before Tuesday 2026-12-01; runs out about")
+        line.startswith("total per month: over 95% chance of passing $24.00 before Tuesday 2026-12-01; runs out about")
         for line in page["lead"]
     )
 
@@ -272,7 +272,7 @@ def test_a_shared_pool_has_a_chance_and_a_day_and_an_allocation_before_it_stops_
     (desk.home / "budget.json").write_text(json.dumps(policy))
     result = desk.run("--fail-if-over")
     assert result.exit_code == 3
-    assert "pool:dev per month: over 95 % chance of passing $3.00 before Tuesday 2026-12-01" in result.stderr
+    assert "pool:dev per month: over 95% chance of passing $3.00 before Tuesday 2026-12-01" in result.stderr
     assert "What comes to a shared pool is what agents are expected to spend beyond" in result.stdout
 
 
@@ -281,7 +281,7 @@ def test_fail_if_over_is_for_cron(desk: Desk) -> None:
     desk.policy({"subject": "total", "limit": 24})
     result = desk.run("--fail-if-over")
     assert result.exit_code == 3
-    assert "total per month: over 95 % chance of passing $24.00" in result.stderr
+    assert "total per month: over 95% chance of passing $24.00" in result.stderr
     assert "Next week" in result.stdout
     desk.policy({"subject": "total", "limit": 100})
     assert desk.run("--fail-if-over").exit_code == 0
@@ -338,7 +338,7 @@ def test_a_likely_exhaustion_is_told_once_in_its_period(desk: Desk) -> None:
     desk.run("--next-month")
     (event,) = desk.spooled()
     assert event["occasion"] == "exhaustion"
-    assert event["text"].startswith("total per month: over 95 % chance of passing $24.00 before Tuesday 2026-12-01")
+    assert event["text"].startswith("total per month: over 95% chance of passing $24.00 before Tuesday 2026-12-01")
     assert event["facts"]["subject"] == "total" and event["facts"]["limit"] == 24
 
 

@@ -190,8 +190,8 @@ def test_a_check_neither_asks_for_approval_nor_uses_up_a_warning(quota: Quota, r
     first, second = quota("check", *CALL), quota("check", *CALL)
     assert (first.exit_code, first.stderr) == (second.exit_code, second.stderr) == (4, first.stderr)
     policy(home, {"subject": "agent:code", "limit": 5, "warn_at": [0.5]})
-    assert "past 50 %" in quota("check", *CALL).stderr
-    assert "past 50 %" in quota("check", *CALL).stderr
+    assert "past 50%" in quota("check", *CALL).stderr
+    assert "past 50%" in quota("check", *CALL).stderr
 
 
 def test_a_size_and_a_prompt_contradict_each_other(quota: Quota) -> None:
@@ -216,11 +216,11 @@ def test_the_arithmetic_stands_line_by_line_and_adds_up(quota: Quota, run_callme
         "held": 0,
         "left": 0.4,
         "reserved": 0.5,
-        "stage at 70 %": 3.5,
+        "stage at 70%": 3.5,
         "resets": None,
     }
     assert lines["limit"]["note"] == "quotas[0]"
-    assert lines["stage at 70 %"]["note"] == "approve: reached"
+    assert lines["stage at 70%"]["note"] == "approve: reached"
     assert lines["resets"]["note"] == "2026-12-01T00:00:00Z"
 
 

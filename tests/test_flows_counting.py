@@ -193,7 +193,7 @@ def test_a_build_that_is_killed_leaves_its_steps_to_the_next(tmp_path: Path, mon
     ) as count:
         assert [each.calls for each in open_windows(count).values()] == [40, 40]
     assert len(steps) == 40 - 4, "each takes a line; the first four were done"
-    assert steps[0] == "0 % of 0 MB"
+    assert steps[0] == "0% of 0 MB"
     assert index_steps.unread(str(log), str(tmp_path / "index")) == 0
 
 

@@ -103,7 +103,7 @@ def test_a_long_log_is_counted_by_its_index_and_that_stays(team: Team, read_plai
 def test_whoever_counts_says_how_far_it_is(team: Team) -> None:
     heard: list[str] = []
     rebuild.rebuild(POLICY, team.ledger, team.log, NOW, index=team.index, tell=heard.append)
-    assert heard == [counting_turn.COUNTING, f"{counting_turn.COUNTING}: 0 % of 0 MB"]
+    assert heard == [counting_turn.COUNTING, f"{counting_turn.COUNTING}: 0% of 0 MB"]
 
 
 def test_calls_that_are_made_while_the_log_is_counted_count_once(
@@ -285,14 +285,14 @@ class Counting:
 
 def test_who_waits_hears_how_far_it_is_and_who_gives_up_says_so(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting_turn, "_PATIENCE", 2)
-    other = Counting(team.log + ".count", "counting the usage log for the quotas: 42 % of 6,786 MB")
+    other = Counting(team.log + ".count", "counting the usage log for the quotas: 42% of 6,786 MB")
     heard: list[str] = []
     try:
         with pytest.raises(Busy) as given_up:
             team.ensure(heard.append)
     finally:
         other.close()
-    said = f"process {other.process} is counting the usage log for the quotas: 42 % of 6,786 MB"
+    said = f"process {other.process} is counting the usage log for the quotas: 42% of 6,786 MB"
     assert heard == [said] * 2
     assert given_up.value.message == f"{said}; what is left is not known before that is done"
     assert given_up.value.hint == f"try again, or look at it with `ps -p {other.process}`: it may be stopped"

@@ -330,7 +330,7 @@ def test_a_quota_runs_out_on_the_day_on_which_the_running_total_passes_what_is_l
 def test_a_quota_that_lasts_has_no_day() -> None:
     (found,) = exhaustions([limit(1000, 5)], Pasts(at(daily([1.0] * 60))))
     assert (found.runs_out, found.earliest, found.latest) == (None, None, None)
-    assert chance_text(found.chance or 0) == "under 5 %"
+    assert chance_text(found.chance or 0) == "under 5%"
 
 
 def test_a_range_that_ends_too_late_has_only_a_day_before_which_it_is_not_to_be_expected() -> None:
@@ -452,7 +452,7 @@ def test_what_is_kept_is_the_total_and_the_largest_parts_but_no_period_that_has_
 
 @pytest.mark.parametrize(
     ("chance", "text"),
-    [(0, "under 5 %"), (0.049, "under 5 %"), (0.05, "10 %"), (0.31, "30 %"), (0.95, "90 %"), (0.951, "over 95 %")],
+    [(0, "under 5%"), (0.049, "under 5%"), (0.05, "10%"), (0.31, "30%"), (0.95, "90%"), (0.951, "over 95%")],
 )
 def test_chances_are_told_in_tens(chance: float, text: str) -> None:
     assert chance_text(chance) == text
@@ -466,7 +466,7 @@ def test_ranges_claim_no_false_cents() -> None:
 
 
 def test_hits_are_counted_until_eight() -> None:
-    assert (hits_text(6, 7), hits_text(7, 8)) == ("6 of 7", "88 % of 8")
+    assert (hits_text(6, 7), hits_text(7, 8)) == ("6 of 7", "88% of 8")
     grade = Grade(said(6, 5, 8.5, date(2026, 11, 9)), 6 * NANO)
     assert (
         hits_sentence([grade, replace(grade, outcome=0)]) == "1 of 2 forecasts inside their range; 8 in 10 should be."

@@ -84,19 +84,19 @@ def test_rare_dear_days_make_less_as_likely_as_more() -> None:
 @pytest.mark.parametrize(
     ("exhaustion", "sentence"),
     [
-        (Exhaustion(LIMIT, None, 0.31), "30 % chance of passing $45.00 before Tuesday 2026-12-01."),
+        (Exhaustion(LIMIT, None, 0.31), "30% chance of passing $45.00 before Tuesday 2026-12-01."),
         (
             Exhaustion(LIMIT, None, 0.9, date(2026, 11, 25), date(2026, 11, 24), date(2026, 11, 27)),
-            "90 % chance of passing $45.00 before Tuesday 2026-12-01; runs out about Wednesday 2026-11-25 "
+            "90% chance of passing $45.00 before Tuesday 2026-12-01; runs out about Wednesday 2026-11-25 "
             "(2026-11-24 to 2026-11-27).",
         ),
         (
             Exhaustion(LIMIT, None, 0.9, RESET, RESET, RESET),
-            "90 % chance of passing $45.00 before Tuesday 2026-12-01; runs out about Tuesday 2026-12-01.",
+            "90% chance of passing $45.00 before Tuesday 2026-12-01; runs out about Tuesday 2026-12-01.",
         ),
         (
             Exhaustion(LIMIT, None, 0.5, None, date(2026, 11, 30)),
-            "50 % chance of passing $45.00 before Tuesday 2026-12-01; not before 2026-11-30.",
+            "50% chance of passing $45.00 before Tuesday 2026-12-01; not before 2026-11-30.",
         ),
         (
             Exhaustion(replace(LIMIT, taken=46 * NANO), None, 1.0, TODAY, TODAY, TODAY),
@@ -104,12 +104,12 @@ def test_rare_dear_days_make_less_as_likely_as_more() -> None:
         ),
         (
             Exhaustion(replace(LIMIT, pools=("shared",)), None, 0.31),
-            "30 % chance of passing $45.00, then pool:shared pays, before Tuesday 2026-12-01.",
+            "30% chance of passing $45.00, then pool:shared pays, before Tuesday 2026-12-01.",
         ),
         (Exhaustion(replace(LIMIT, resets=None), None, None, RESET), "runs out about Tuesday 2026-12-01."),
         (
             Exhaustion(replace(LIMIT, unit="calls", limit=20, taken=5), None, 0.01),
-            "under 5 % chance of passing 20 calls before ",
+            "under 5% chance of passing 20 calls before ",
         ),
     ],
 )
@@ -179,7 +179,7 @@ def test_days_without_spend_lately_are_noted() -> None:
 def test_what_is_estimated_of_the_last_days_is_noted() -> None:
     guessed = [record for record in daily(40, a="4") if record.instant.date() != TODAY - timedelta(2)]
     guessed += log_records("2026-11-19T12:00Z agent=a cost=4 cost_source=estimate id=guess")
-    assert "Of the last 28 days' cost 4 % is estimated, not known." in page(known(*guessed)).notes
+    assert "Of the last 28 days' cost 4% is estimated, not known." in page(known(*guessed)).notes
 
 
 def test_what_quotas_and_pools_are_about_is_noted_where_there_are_some() -> None:

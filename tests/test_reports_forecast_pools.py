@@ -78,7 +78,7 @@ def test_a_pool_runs_out_some_days_after_the_allocations() -> None:
     assert own.runs_out <= pool.earliest <= pool.runs_out <= pool.latest
     assert pool.chance is not None and pool.chance > 0.9
     assert pool.likely and not own.likely
-    assert quota_sentence(pool).startswith("pool:dev per month: over 95 % chance of passing $4.00 before Tuesday")
+    assert quota_sentence(pool).startswith("pool:dev per month: over 95% chance of passing $4.00 before Tuesday")
     assert "passing $23.50, then pool:dev pays, before Tuesday" in quota_sentence(own)
 
 

@@ -18,8 +18,8 @@ def quota_text(bucket: Bucket) -> str:
 
 
 def share_text(share: Decimal) -> str:
-    """`90 %`, `0.5 %`."""
-    return f"{(share * 100).normalize():f} %"
+    """`90%`, `0.5%`."""
+    return f"{(share * 100).normalize():f}%"
 
 
 def standing_text(stand: Stand) -> str:

@@ -108,8 +108,8 @@ def backtest_report(found: Mapping[str, Sequence[int | None]], until: date) -> R
         Column("against_burn_rate", "error / 30-day rate", Kind.RATIO),
         Column("bias", "said / came", Kind.CHANGE, optional=3),
         Column("inside", "in 8 of 10 range", Kind.TEXT),
-        Column("inside_80", "in 80 %", Kind.COUNT, optional=5),
-        Column("inside_95", "in 95 %", Kind.COUNT, optional=4),
+        Column("inside_80", "in 80%", Kind.COUNT, optional=5),
+        Column("inside_95", "in 95%", Kind.COUNT, optional=4),
     ]
     notes = [
         "From every seventh day of the log, the first after two weeks: what the forecast would have said then, against "

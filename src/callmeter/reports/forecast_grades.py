@@ -127,5 +127,5 @@ def hits_sentence(found: Sequence[Grade]) -> str:
 
 
 def hits_text(hits: int, many: int) -> str:
-    """`6 of 7`, `86 % of 14`."""
-    return f"{hits} of {many}" if many < _ENOUGH else f"{round(100 * hits / many)} % of {many}"
+    """`6 of 7`, `86% of 14`."""
+    return f"{hits} of {many}" if many < _ENOUGH else f"{round(100 * hits / many)}% of {many}"

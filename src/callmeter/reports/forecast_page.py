@@ -29,7 +29,7 @@ _RANGE = [
     Column("median", "median", Kind.RATE, optional=5),
     Column("low_80", "8 in 10: from", Kind.RATE, optional=1),
     Column("high_80", "to", Kind.RATE, optional=1),
-    Column("low_95", "95 %: from", Kind.RATE, optional=6),
+    Column("low_95", "95%: from", Kind.RATE, optional=6),
     Column("high_95", "to", Kind.RATE, optional=6),
 ]
 _GROUNDS = [
@@ -125,7 +125,7 @@ def horizon_sentence(forecast: Forecast) -> str:
 
 
 def quota_sentence(found: Exhaustion) -> str:
-    """`agent:code per month: 30 % chance of passing $45.00 before Tuesday 2026-12-01.`"""
+    """`agent:code per month: 30% chance of passing $45.00 before Tuesday 2026-12-01.`"""
     limit = found.limit
     passing = amount_text(limit.limit, limit.unit)
     if limit.pools:
@@ -310,8 +310,8 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
 
 
 def _part_text(part: int, whole: int) -> str:
-    """`12 %`, `under 1 %`."""
-    return f"{round(100 * part / whole)} %" if 100 * part >= whole else "under 1 %"
+    """`12%`, `under 1%`."""
+    return f"{round(100 * part / whole)}%" if 100 * part >= whole else "under 1%"
 
 
 def _about_spent(forecasts: Sequence[Forecast], now: Now) -> list[str]:

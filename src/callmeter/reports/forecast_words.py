@@ -12,12 +12,12 @@ _TEN_DOLLARS = 10 * NANO
 
 
 def chance_text(chance: Decimal | float) -> str:
-    """`under 5 %`, `30 %`, `over 95 %`."""
+    """`under 5%`, `30%`, `over 95%`."""
     if chance < Decimal("0.05"):
-        return "under 5 %"
+        return "under 5%"
     if chance > Decimal("0.95"):
-        return "over 95 %"
-    return f"{min(90, max(10, round(chance * 10) * 10))} %"
+        return "over 95%"
+    return f"{min(90, max(10, round(chance * 10) * 10))}%"
 
 
 def range_text(low: int, high: int) -> str:

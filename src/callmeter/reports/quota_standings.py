@@ -145,7 +145,7 @@ def _lines(
         begins = int(stage.share * stand.limit())
         reached = "reached" if stand.taken >= stage.share * stand.limit() else "not reached"
         passed = ", passed by an approval" if stage.action == "approve" and stand.approved else ""
-        lines.append((f"stage at {(stage.share * 100).normalize():f} %", begins, f"{stage}: {reached}{passed}"))
+        lines.append((f"stage at {(stage.share * 100).normalize():f}%", begins, f"{stage}: {reached}{passed}"))
     if quota.pools:
         lines.append(("then", None, "a call that does not fit is paid by " + ", else ".join(map(_pool, quota.pools))))
     if stand.bucket.end:

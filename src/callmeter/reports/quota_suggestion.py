@@ -1,6 +1,6 @@
 """What a quota might be, from what was used: two figures by the forecast's model, and on what evidence.
 
-`expected` is what the next whole period is expected to take, plus a buffer of 30 %; `quantile` is what it does not
+`expected` is what the next whole period is expected to take, plus a buffer of 30%; `quantile` is what it does not
 exceed with 9 chances in 10. Quotas per day are for the busiest day of the next seven. With two weeks of days, five of
 them with spend, the quantile is suggested, otherwise the larger of the two; rounded up to two digits.
 """
@@ -65,8 +65,8 @@ def suggestion_report(found: Sequence[Suggestion], limits: Mapping[str, int], pe
         Column("now", "now", kind, quiet=True),
         Column("suggested", "suggested", kind),
         Column("chance", "chance to pass", Kind.CHANCE, optional=3),
-        Column("expected", "mean + 30 %", kind, optional=1),
-        Column("quantile", "90 % quantile", kind, optional=1),
+        Column("expected", "mean + 30%", kind, optional=1),
+        Column("quantile", "90% quantile", kind, optional=1),
         Column("days", "from days", Kind.COUNT, optional=2),
         Column("days_with_use", "with use", Kind.COUNT, optional=4),
         Column("periods", f"{period}s before", Kind.COUNT, optional=5),
@@ -91,7 +91,7 @@ def suggestion_report(found: Sequence[Suggestion], limits: Mapping[str, int], pe
     ]
     what = "the busiest of the next 7 days" if period == "day" else f"the next whole {period}"
     notes = [
-        f"Per {period}, by the forecast of {what}: what is expected, plus 30 %, and what is enough with 9 chances in "
+        f"Per {period}, by the forecast of {what}: what is expected, plus 30%, and what is enough with 9 chances in "
         "10. With two weeks of days, five with use, the second is suggested; before, the larger of the two."
     ]
     if not found:

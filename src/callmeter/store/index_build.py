@@ -237,7 +237,7 @@ class Builder:
     def _tell_of(self, source: Source, file: LogFile) -> None:
         here = file.size - (os.lseek(file.file.fileno(), 0, os.SEEK_CUR) if file.packed else source.read)
         read = self._size - self._unread - here
-        self._tell(f"reading the usage log: {100 * read // self._size} % of {self._size / 1e6:,.0f} MB")
+        self._tell(f"reading the usage log: {100 * read // self._size}% of {self._size / 1e6:,.0f} MB")
 
     def _write(self, cursor: DuckDBPyConnection, piece: Piece, source: int) -> Rows:
         with cursor:

@@ -113,7 +113,7 @@ def _built(
     every, step = _unread(manifest, files), _STEP
     left = every
     while True:
-        tell(f"{100 * (every - left) // max(every, 1)} % of {every / 1e6:,.0f} MB")
+        tell(f"{100 * (every - left) // max(every, 1)}% of {every / 1e6:,.0f} MB")
         taken = _taken(manifest, files, step)
         manifest = updated(directory, scratch, manifest, taken)
         whole = len(taken) == len(files) and sizes == [file.size for file in files]

@@ -41,7 +41,7 @@ def anomalies(
     floor: Annotated[
         str | None,
         typer.Option(
-            "--floor", metavar="USD", help="Tell no smaller excess; 1 % of a month's quota, or 1 USD, if not given."
+            "--floor", metavar="USD", help="Tell no smaller excess; 1% of a month's quota, or 1 USD, if not given."
         ),
     ] = None,
     fail_if_any: Annotated[

@@ -54,7 +54,7 @@ def quota_suggest(
 ) -> None:
     """Quotas that would fit what is used, and on what evidence; --apply sets them.
 
-    Two figures by the forecast's model: what the next period is expected to take, plus 30 %, and what is enough for it
+    Two figures by the forecast's model: what the next period is expected to take, plus 30%, and what is enough for it
     with 9 chances in 10.
     """
     world: World = ctx.obj
