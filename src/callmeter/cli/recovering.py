@@ -40,7 +40,7 @@ def finish(world: World) -> None:
         world.out.warn(problem)
     if done.unreachable:
         raise LedgerProblem("not everything is finished: the ledger is out of reach", "run it again later")
-    corrections = correct(policy, ledger, paths.log, now, asking(world), index=paths.index)
+    corrections = correct(policy, ledger, paths.log, now, asking(world), index=paths.index, tell=told(world))
     for problem in corrections.problems:
         world.out.warn(problem)
     if ledger is not None:

@@ -7,11 +7,12 @@ ledger books it in the windows of the call. A call is corrected once, however ma
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from callmeter.flows.booking import basis_of, booked_line, correction, windows_of
-from callmeter.flows.rebuild import ensure
+from callmeter.flows.rebuild import ensure, is_long
 from callmeter.ledger.protocol import Amount, Ledger, Uncounted
 from callmeter.policy.document import Policy
 from callmeter.store.files import Lock
@@ -19,7 +20,7 @@ from callmeter.store.usage_append import append_usage
 from callmeter.store.usage_log import read_records
 from callmeter.words.errors import CallmeterError, NoKey
 from callmeter.words.money import nano, usd
-from callmeter.words.period import Period
+from callmeter.words.period import Period, zone_named
 from callmeter.words.record import UsageRecord
 from callmeter.words.usage import usage_line
 
@@ -60,13 +61,15 @@ def correct(
     *,
     most: int = 200,
     index: str = "",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Corrections:
     """Correct the calls of the last 30 days whose cost is an estimate and whose provider knows better, the newest
-    first, at most so many. `ask` gives None when the provider has no record (yet). `index` is that of the log. Raises
-    LedgerProblem, FileProblem, Busy."""
+    first, at most so many. `ask` gives None when the provider has no record (yet). `index` is where the log's usage
+    index lies, without which a long log takes long; `tell` hears what takes its time. Raises LedgerProblem,
+    FileProblem, Busy."""
     done = Corrections()
     with Lock(log_path + ".correct"):
-        for record in _estimated(log_path, now)[:most]:
+        for record in _estimated(policy, log_path, now, most, index, tell):
             try:
                 told = ask(record)
             except NoKey:
@@ -85,10 +88,24 @@ def correct(
     return done
 
 
-def _estimated(log_path: str, now: datetime) -> list[UsageRecord]:
+def _estimated(
+    policy: Policy, log_path: str, now: datetime, most: int, index: str, tell: Callable[[str], None]
+) -> list[UsageRecord]:
+    period = Period(now - timedelta(days=_DAYS), None, "")
+    if index and is_long(log_path, index, period):
+        # Nobody's error: without DuckDB, memory or a place for it, it only takes longer.
+        with suppress(CallmeterError, ImportError):
+            from callmeter.store.index import UsageIndex
+
+            usage = UsageIndex([log_path], index, zone_named(policy.time_zone), aliases=policy.aliases, tell=tell)
+            return usage.unsettled(_ANSWERS, _ITS_IDS, most, period=period)
+    return _read_plainly(log_path, period)[:most]
+
+
+def _read_plainly(log_path: str, period: Period) -> list[UsageRecord]:
     estimated: dict[str, UsageRecord] = {}
     corrected = set()
-    for record in read_records(log_path, Period(now - timedelta(days=_DAYS), None, "")):
+    for record in read_records(log_path, period):
         if record.corrects is not None:
             corrected.add(record.corrects)
         elif record.cost_source in ("estimate", "unknown") and _can_be_asked_for(record):

@@ -21,6 +21,7 @@ from callmeter.store.files import FileProblem
 from callmeter.store.log_identity import log_identity
 from callmeter.store.log_size import text_size
 from callmeter.words.jsontext import loads
+from callmeter.words.period import Period
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def make_ready(policy: Policy, log_path: str, now: datetime, *, index: str, tell
     call under it counts in a moment. If that cannot be done, that call sees to it."""
     tally = Tally(policy, now, None)
     with suppress(FileProblem):
-        if policy.quotas and _is_long(log_path, index, tally, tell):
+        if policy.quotas and is_long(log_path, index, tally.period, lambda: tell(COUNTING)):
             from callmeter.store.index_log import IndexedLog, IndexTrouble
 
             far = _far(tell)
@@ -130,6 +131,21 @@ def check(
     return _recount(policy, ledger, log_path, now, index, tell, write=False)
 
 
+def is_long(log_path: str, index: str, period: Period, begun: Callable[[], None] = lambda: None) -> bool:
+    """Whether a period's lines are found sooner by the log's usage index, with all that this lacks; it also needs the
+    other months. `begun` hears of a log that is not short. Raises FileProblem."""
+    size = text_size(log_path, period)
+    if size <= _SHORT:
+        return False
+    begun()
+    from callmeter.store.index_steps import unread
+
+    try:
+        return size > _SHORT + unread(log_path, index) / _SLOWER
+    except FileProblem:
+        return False  # perhaps of a month that is not asked for
+
+
 def _place(log_path: str) -> str:
     return f"{os.uname().nodename} {os.path.abspath(log_path)}"
 
@@ -148,7 +164,7 @@ def _recount(
     def recounted(count: Count) -> list[Difference]:
         return _recounted(policy, ledger, log_path, now, count, write=write, right=bool(right))
 
-    if policy.quotas and index and _is_long(log_path, index, tallied(), tell):
+    if policy.quotas and index and is_long(log_path, index, tallied().period, lambda: tell(COUNTING)):
         from callmeter.flows.index_counting import IndexCount
         from callmeter.store.index_log import IndexDamaged, IndexTrouble, LogMoved
 
@@ -185,20 +201,6 @@ def _recounted(
     if write and right:
         ledger.remember(_AHEAD + basis.log, str(ahead) if ahead else "")
     return differences
-
-
-def _is_long(log_path: str, index: str, tally: Tally, tell: Tell) -> bool:
-    """Whether the log is counted sooner by its index, with all that this lacks; it also needs the other months."""
-    size = text_size(log_path, tally.period)
-    if size <= _SHORT:
-        return False
-    tell(COUNTING)
-    from callmeter.store.index_steps import unread
-
-    try:
-        return size > _SHORT + unread(log_path, index) / _SLOWER
-    except FileProblem:
-        return False  # perhaps of a month that is not asked for
 
 
 def _far(tell: Tell) -> Tell:

@@ -118,6 +118,11 @@ class UsageIndex:
         """See `Usage.calls`."""
         return self._answer(lambda answers: _begun(answers.calls(period, where, last)))
 
+    def unsettled(self, provider: str, prefix: str, most: int, *, period: Period = EVER) -> list[UsageRecord]:
+        """The newest calls of a provider, at most so many, whose generation id begins so, whose cost is an estimate or
+        unknown, and which no line corrects; the newest first."""
+        return self._answer(lambda answers: answers.unsettled(provider, prefix, most, period))
+
     def rest(
         self,
         by: Sequence[str],

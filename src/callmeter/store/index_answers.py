@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import instant_at
+from callmeter.store.index_estimates import unsettled
 from callmeter.store.index_figures import Summing, figures, grouped, named, printed, settle
 from callmeter.store.index_lines import LineReader
 from callmeter.store.index_query import FIGURES, SETTLED, SPENT, SPENT_IN_ALL, SPENT_OF_SUMS, SUMS, Query
@@ -199,6 +200,10 @@ class Answers:
     def calls(self, period: Period, where: Sequence[str], last: int) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
         return (self._lines.record(*place) for place in self._places(self._relation.query(Asked(period, where)), last))
+
+    def unsettled(self, provider: str, prefix: str, most: int, period: Period) -> list[UsageRecord]:
+        """See `UsageIndex.unsettled`."""
+        return [self._lines.record(*place) for place in unsettled(self._relation, period, provider, prefix, most)]
 
     def savings(self, period: Period) -> Savings:
         """See `Usage.savings` and `Usage.answer_sizes`."""
