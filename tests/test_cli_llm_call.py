@@ -131,6 +131,25 @@ def test_a_call_without_its_required_tags_is_refused_logged_and_not_sent(
     assert (line["status"], line["cost"], line["attempts"]) == ("refused", 0, 0)
 
 
+def test_each_line_carries_the_newest_event_of_the_audit_log(call: Call, run_callmeter: Call, home: Path) -> None:
+    call("ok", "Before anything was audited")
+    (home / "budget.json").write_text('{"version": 1, "tags": {"required": ["agent"]}}')
+    for limit in ("5", "6"):
+        assert run_callmeter("budget", "quota", "set", "total", limit).returncode == 0
+        assert call("ok", "--agent", "code", "Hi").returncode == 0
+    assert call("ok", "Refused: the policy wants an agent").returncode == 2
+    number, digits = (home / "audit.HEAD").read_text().split()
+    anchors = [str(line["audit"]) if "audit" in line else "" for line in lines(home)]
+    assert [anchor.partition(":")[0] for anchor in anchors] == ["", "1", number, number]
+    assert anchors[-1] == anchors[-2] == f"{number}:{digits[:16]}"
+    assert "3 anchors held" in run_callmeter("budget", "audit", "verify").stdout
+    (home / "audit.jsonl").unlink()
+    (home / "audit.HEAD").unlink()
+    run_callmeter("budget", "quota", "set", "total", "7")
+    written_anew = run_callmeter("budget", "audit", "verify")
+    assert (written_anew.returncode, "ANCHOR" in written_anew.stdout) == (3, True)
+
+
 def test_a_damaged_policy_stops_calls_and_says_what_to_do(call: Call, server: MisbehavingServer, home: Path) -> None:
     (home / "budget.json").write_text('{"tags": ')
     done = call("ok", "Hi")

@@ -139,7 +139,7 @@ class One:
             self.tags = self.settled_tags()
         except TagsRefused as error:
             # The policy's refusal is an outcome of a call; it is logged at no cost.
-            refuse(provider.name, error.tags, error, named, world.paths.log, world.host, world.now())
+            self._log_refusal(provider, error.tags, error, named)
             raise
         self.history = self._history()
         messages = self._messages()
@@ -239,7 +239,7 @@ class One:
         try:
             first = next(keys)
         except (NoKey, Refused) as error:
-            refuse(provider.name, call.tags, error, call.request.model, world.paths.log, world.host, world.now())
+            self._log_refusal(provider, call.tags, error, call.request.model)
             raise
         if first is not None:
             require_no_key(call.tags.values(), [first.secret])
@@ -259,6 +259,10 @@ class One:
             breaker=breaker_of(world, batch=self.given["batch"] is not None),
             anchor=lambda: newest_anchor(world.paths.audit),
         )
+
+    def _log_refusal(self, provider: Provider, tags: dict[str, str], error: CallmeterError, model: str) -> None:
+        world, anchor = self.world, newest_anchor(self.world.paths.audit)
+        refuse(provider.name, tags, error, model, log=world.paths.log, host=world.host, anchor=anchor, now=world.now())
 
     def find_local(self, provider: Provider) -> None:
         """Start the local model, or find it, and put its address into `provider`. Raises Unavailable."""

@@ -76,6 +76,9 @@ class _Run:
             "attempts": 0,
             "host": means.host,
         }
+        anchor = means.anchor()
+        if anchor is not None:
+            self.record["audit"] = anchor
         self.admitted = now
         self.until = now + timedelta(seconds=call.timeout)
         self.outcome = Outcome(self.record)

@@ -63,9 +63,18 @@ def settle_cost(
 
 
 def refuse(
-    provider: str, tags: dict[str, str], error: CallmeterError, model: str, log: str, host: str, now: datetime
+    provider: str,
+    tags: dict[str, str],
+    error: CallmeterError,
+    model: str,
+    *,
+    log: str,
+    host: str,
+    anchor: str | None,
+    now: datetime,
 ) -> None:
-    """Log a call that was refused before anything was sent: it costs nothing, but it is an outcome."""
+    """Log a call that was refused before anything was sent: it costs nothing, but it is an outcome. `anchor` is the
+    audit log's newest one."""
     record: dict[str, object] = {
         "v": VERSION,
         "id": uuid7(int(now.timestamp() * 1000)),
@@ -80,6 +89,8 @@ def refuse(
         "attempts": 0,
         "host": host,
     }
+    if anchor is not None:
+        record["audit"] = anchor
     append_usage(log, usage_line(record))
 
 
