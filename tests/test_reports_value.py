@@ -79,6 +79,19 @@ def test_an_outcome_that_names_an_agent_is_all_its_own(worth: Callable[..., Boar
     assert ("talk", 7 * DOLLAR) in table(page.sections["purposes"], "purpose", "value")
 
 
+def test_a_customer_that_no_call_names_takes_no_value_from_those_who_worked(worth: Callable[..., Board]) -> None:
+    """
+    2026-11-20T09:00Z agent=code purpose=fix   work_item=S-1 cost=3
+    2026-11-20T09:01Z agent=docs purpose=write work_item=S-1 cost=1
+    """
+    page = worth([outcome("S-1", "8", customer="acme")])
+    assert table(page.sections["agents"], "agent", "value") == [("code", 6 * DOLLAR), ("docs", 2 * DOLLAR)]
+    assert table(page.sections["customers"], "customer", "value") == [("acme", 8 * DOLLAR), ("(none)", 0)]
+    page = worth([outcome("S-1", "8", agent="docs", customer="acme")])
+    assert table(page.sections["agents"], "agent", "value") == [("docs", 8 * DOLLAR), ("code", 0)]
+    assert table(page.sections["purposes"], "purpose", "value") == [("write", 8 * DOLLAR), ("fix", 0)]
+
+
 def test_cost_without_a_work_item_is_stated_and_in_the_returns(worth: Callable[..., Board]) -> None:
     """
     2026-11-20T09:00Z agent=code work_item=S-1 cost=1

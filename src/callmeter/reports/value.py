@@ -118,17 +118,21 @@ class Credits:
 
 
 def _weights(outcome: Outcome, worked: Mapping[_Key, Spent]) -> dict[_Key, int]:
-    """Who gets how much of an outcome, by cost; by calls where nobody's is known or above 0, and else alike. An outcome
-    that nobody worked on goes to whom it names."""
+    """Who gets how much of an outcome, by cost; by calls where nobody's is known or above 0, and else alike. It goes to
+    whom it names; what no call of the work item says, such as a customer, does not take it away from those who worked.
+    """
     wanted = tuple(getattr(outcome, name) for name in TAGS)
-    fitting = {
-        key: spent
-        for key, spent in worked.items()
-        if all(not name or name == own for name, own in zip(wanted, key[1:], strict=True))
-    }
+    fitting: dict[_Key, list[Spent]] = {}
+    for kept in range(len(wanted), -1, -1):
+        for key, spent in worked.items():
+            if all(not name or name == own for name, own in zip(wanted[:kept], key[1:], strict=False)):
+                agent, purpose, customer = (name or own for name, own in zip(wanted, key[1:], strict=True))
+                fitting.setdefault((outcome.work_item, agent, purpose, customer), []).append(spent)
+        if fitting:
+            break
     for weights in (
-        {key: max(spent.nano, 0) for key, spent in fitting.items()},
-        {key: spent.calls for key, spent in fitting.items()},
+        {key: sum(max(spent.nano, 0) for spent in parts) for key, parts in fitting.items()},
+        {key: sum(spent.calls for spent in parts) for key, parts in fitting.items()},
         dict.fromkeys(fitting, 1),
     ):
         if any(weights.values()):
