@@ -72,11 +72,20 @@ _callmeter_spec() {
         options='--agent:@agent --session:@session --purpose:@purpose --user:@user --tag: --model:@model --key:@key --provider:@provider --schema --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota')
-        commands='allocate check explain guarantees left set show suggest sync unset'
+        commands='set unset show left check explain suggest allocate sync guarantees'
         options='-h --help'
         ;;
-    'callmeter budget quota allocate')
-        options='--strategy:equal_base_plus_merit,role_based,dynamic --base: --merit-pool: --weight: --merit:value,outputs --last: --agents: --role: --shared-pool: --pool: --cap: --apply -y --yes --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+    'callmeter budget quota set')
+        options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls --soft --hard --showback --stage: --warn-at: --reserve: -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota unset')
+        options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota show')
+        options='--top: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget quota left')
+        options='--agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: -m:@model --model:@model --provider:@provider --key:@key --at-least: --json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota check')
         options='--prompt-size: -m:@model --model:@model --max-tokens: --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --json -q --quiet -v --verbose -h --help'
@@ -84,26 +93,18 @@ _callmeter_spec() {
     'callmeter budget quota explain')
         options='--prompt-size: -m:@model --model:@model --max-tokens: --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
-    'callmeter budget quota guarantees')
-        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget quota left')
-        options='--agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: -m:@model --model:@model --provider:@provider --key:@key --at-least: --json -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget quota set')
-        options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls --soft --hard --showback --stage: --warn-at: --reserve: -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget quota show')
-        options='--top: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
     'callmeter budget quota suggest')
         options='--by:@tag --period:day,week,month --unit:usd,tokens,calls --apply -y --yes --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
+    'callmeter budget quota allocate')
+        options='--strategy:equal_base_plus_merit,role_based,dynamic --base: --merit-pool: --weight: --merit:value,outputs --last: --agents: --role: --shared-pool: --pool: --cap: --apply -y --yes --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
     'callmeter budget quota sync')
         options='--apply --check --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        operands='@key'
         ;;
-    'callmeter budget quota unset')
-        options='--period:second,minute,hour,day,week,month,year,life --unit:usd,tokens,calls -q --quiet -v --verbose -h --help'
+    'callmeter budget quota guarantees')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget request')
         options='--reason: --period:second,minute,hour,day,week,month,year,life -q --quiet -v --verbose -h --help'
@@ -131,26 +132,8 @@ _callmeter_spec() {
         operands='@key'
         ;;
     'callmeter budget keys')
-        commands='create audit retire rename import add list show exec move remove'
+        commands='add list show create import audit move rename exec retire remove'
         options='-h --help'
-        ;;
-    'callmeter budget keys create')
-        options='--user:@user --tier: --reset:daily,weekly,monthly,never --label:@key --provider:@provider --environment:@environment --owner: --purpose:@purpose --models: --expires: --store: -q --quiet -v --verbose -h --help'
-        operands='@agent'
-        ;;
-    'callmeter budget keys audit')
-        options='--fix --fail-if-any --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget keys retire')
-        options='-q --quiet -v --verbose -h --help'
-        operands='@key'
-        ;;
-    'callmeter budget keys rename')
-        options='-q --quiet -v --verbose -h --help'
-        operands='@key'
-        ;;
-    'callmeter budget keys import')
-        options='--provider:@provider --base-url: --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget keys add')
         options='--label:@key --provider:@provider --base-url: --environment:@environment --owner: --purpose:@purpose --models: --expires: --default --user:@user --rotate-every: --management --replace --shared --store: --existing --stdin --fd: -q --quiet -v --verbose -h --help'
@@ -163,11 +146,29 @@ _callmeter_spec() {
         options='--user:@user --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         operands='@key'
         ;;
+    'callmeter budget keys create')
+        options='--user:@user --tier: --reset:daily,weekly,monthly,never --label:@key --provider:@provider --environment:@environment --owner: --purpose:@purpose --models: --expires: --store: -q --quiet -v --verbose -h --help'
+        operands='@agent'
+        ;;
+    'callmeter budget keys import')
+        options='--provider:@provider --base-url: --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget keys audit')
+        options='--fix --fail-if-any --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget keys move')
+        options='-q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
+    'callmeter budget keys rename')
+        options='-q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
     'callmeter budget keys exec')
         options='--provider:@provider --environment:@environment --session:@session --purpose:@purpose -q --quiet -v --verbose -h --help'
         operands='@agent'
         ;;
-    'callmeter budget keys move')
+    'callmeter budget keys retire')
         options='-q --quiet -v --verbose -h --help'
         operands='@key'
         ;;

@@ -30,6 +30,12 @@ def test_every_help_ends_with_the_exit_statuses(path: str, home: object) -> None
     assert said == " ".join(f"{int(status)} {status.meaning}" for status in Exit)
 
 
+@pytest.mark.parametrize("path", PAGES)
+def test_no_help_has_a_line_that_80_columns_would_break(path: str, home: object) -> None:
+    result = CliRunner().invoke(app, [*path.split(), "--help"], env={"COLUMNS": "80"})
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("path", GROUPS)
 def test_a_group_without_a_command_shows_its_help_and_is_a_wrong_command_line(path: str, home: object) -> None:
     result = CliRunner().invoke(app, path.split())

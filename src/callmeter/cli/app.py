@@ -57,9 +57,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),
     "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
     "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
-    "budget quota allocate": (
-        "quota_allocate",
-        "Hand the budget out to agents by a strategy: shows what each would get; --apply puts it into the policy.",
+    "budget quota set": (
+        "quota_set",
+        "Set a quota: change or add it in the policy, and leave the rest of the file as it is.",
+    ),
+    "budget quota unset": ("quota_unset", "Remove a quota from the policy; nothing else in the file changes."),
+    "budget quota show": (
+        "quota_show",
+        "Where every quota stands: its limit, what is used and held of it, what is left, and when it resets.",
+    ),
+    "budget quota left": (
+        "quota_left",
+        "What is left for an agent, in the tightest of its quotas: in dollars, tokens and calls.",
     ),
     "budget quota check": (
         "quota_check",
@@ -69,31 +78,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "quota_explain",
         "The arithmetic of quotas: limit, approvals, used, held by whom, what a call would take, what is missing.",
     ),
-    "budget quota guarantees": (
-        "quota_guarantees",
-        "What is enforced under this policy, where, how exactly, and what is out of reach.",
-    ),
-    "budget quota left": (
-        "quota_left",
-        "What is left for an agent, in the tightest of its quotas: in dollars, tokens and calls.",
-    ),
-    "budget quota set": (
-        "quota_set",
-        "Set a quota: change or add it in the policy, and leave the rest of the file as it is.",
-    ),
-    "budget quota show": (
-        "quota_show",
-        "Where every quota stands: its limit, what is used and held of it, what is left, and when it resets.",
-    ),
     "budget quota suggest": (
         "quota_suggest",
         "Quotas that would fit what is used, and on what evidence; --apply sets them.",
+    ),
+    "budget quota allocate": (
+        "quota_allocate",
+        "Hand the budget out to agents by a strategy: shows what each would get; --apply puts it into the policy.",
     ),
     "budget quota sync": (
         "quota_sync",
         "Write quotas as ceilings, and model lists, to the provider: a second wall behind this one.",
     ),
-    "budget quota unset": ("quota_unset", "Remove a quota from the policy; nothing else in the file changes."),
+    "budget quota guarantees": (
+        "quota_guarantees",
+        "What is enforced under this policy, where, how exactly, and what is out of reach.",
+    ),
     "budget request": ("request", "Ask for headroom over a quota's limit; prints the request's id."),
     "budget requests": ("requests", "What waits for approval, and what is frozen."),
     "budget approve": (
@@ -111,25 +111,25 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "rotate_key",
         "Replace a key by a new one, test it, and revoke the old one when nobody uses it any more.",
     ),
+    "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
+    "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
+    "budget keys show": ("keys_show", "One key's registry entry and its month, or an end user's; never the key."),
     "budget keys create": (
         "keys_create",
         "Mint a key with a ceiling of its own at the provider, store and register it.",
+    ),
+    "budget keys import": (
+        "keys_import",
+        "Match the account's keys with the registry, and learn what it says of them.",
     ),
     "budget keys audit": (
         "keys_audit",
         "Review the keys: what nobody owns, uses, limits or rotates, and what lies or spends where it should not.",
     ),
-    "budget keys retire": ("keys_retire", "Disable a key at the provider and use it no more; its entry is kept."),
-    "budget keys rename": ("keys_rename", "Give a key another label."),
-    "budget keys import": (
-        "keys_import",
-        "Match the account's keys with the registry, and learn what it says of them.",
-    ),
-    "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
-    "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
-    "budget keys show": ("keys_show", "One key's registry entry and its month, or an end user's; never the key."),
-    "budget keys exec": ("keys_exec", "Run a command with an agent's key in its environment."),
     "budget keys move": ("keys_move", "Take a key from one store to another, unseen."),
+    "budget keys rename": ("keys_rename", "Give a key another label."),
+    "budget keys exec": ("keys_exec", "Run a command with an agent's key in its environment."),
+    "budget keys retire": ("keys_retire", "Disable a key at the provider and use it no more; its entry is kept."),
     "budget keys remove": ("keys_remove", "Forget a key: its registry entry and its secret."),
     "budget log show": ("log_show", "The calls in the usage log, one a line; --follow for those to come."),
     "budget log verify": ("log_verify", "Check every line of the usage log."),

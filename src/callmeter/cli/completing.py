@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+KINDS = (*BUILT_IN, "tag", "model", "key", "provider", "template")
 # Of the usage log, only the end is read: what was called lately.
 TAIL = 1 << 20
 _MAX_LENGTH = 200

@@ -19,7 +19,8 @@ Label = Annotated[
     str | None, typer.Option("--label", metavar="LABEL", help="Its name; AGENT@PROVIDER if you give none.")
 ]
 Whose = Annotated[
-    str | None, typer.Option("--provider", metavar="NAME", help="Whose key it is; the setting `provider` else.")
+    str | None,
+    typer.Option("--provider", metavar="NAME", help="Whose key it is; unless given, the setting `provider`."),
 ]
 ForEnvironment = Annotated[
     str | None, typer.Option("--environment", metavar="NAME", help="Only for calls with this tag: prod, dev.")

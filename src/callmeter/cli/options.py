@@ -60,6 +60,10 @@ Log = Annotated[
     str | None,
     typer.Option("--log", metavar="PATH", help="Usage log to read, or a glob of several; CALLMETER_LOG."),
 ]
+OneLog = Annotated[
+    str | None,
+    typer.Option("--log", metavar="PATH", help="Another usage log than the setting's; CALLMETER_LOG."),
+]
 AsOf = Annotated[
     str | None,
     typer.Option(

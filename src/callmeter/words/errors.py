@@ -10,7 +10,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What a script can branch on. The texts are shown in every help page and man page."""
+    """What a script can branch on. The texts are shown in every help page, in one line each, and man page."""
 
     meaning: str
 
@@ -23,16 +23,13 @@ class Exit(IntEnum):
     DONE = 0, "done"
     FAILED = 1, "unexpected failure"
     USAGE = 2, "wrong command line, or a call without its required tags"
-    REFUSED = (
-        3,
-        "no, until the period resets or a limit changes: quota or key limit spent, model not allowed, check failed",
-    )
+    REFUSED = 3, "no, for now: a quota, key limit, model list, freeze or failed check"
     APPROVAL = 4, "approval is needed; the request's id is printed"
     MALFORMED = 5, "malformed policy, settings, log or import"
     NO_KEY = 6, "no usable key"
     UNAVAILABLE = 7, "the provider, secret store or database failed or refused, after retries"
-    BUSY = 8, "busy: a rate limit or a lock; the error says in how many seconds to try again"
-    INCOMPLETE = 9, "an answer came, but incomplete: truncated stream, length limit under --strict, schema not met"
+    BUSY = 8, "busy: calls in flight, a rate limit or a lock; the error says how long"
+    INCOMPLETE = 9, "an answer came, but incomplete: cut off, or not in the shape asked for"
     INTERRUPTED = 130, "interrupted by Ctrl-C; the call was stopped and logged first"
     PIPE_CLOSED = 141, "the reader of stdout went away; the call was stopped and logged first"
     TERMINATED = 143, "terminated; the call was stopped and logged first"

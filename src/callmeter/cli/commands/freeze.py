@@ -34,7 +34,7 @@ def freeze(
 ) -> None:
     """Stop every call under a subject, from the next one on, until it is thawed.
 
-    Calls that run already go on. `freeze total` stops everything. It needs no quota, and survives restarts.
+    Calls that already run go on. `freeze total` stops everything. It needs no quota, and survives restarts.
     """
     world: World = ctx.obj
     world.out.shape(quiet=quiet, verbose=verbose)

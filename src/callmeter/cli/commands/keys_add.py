@@ -43,7 +43,7 @@ def keys_add(
     provider: Whose = None,
     base_url: Annotated[
         str | None,
-        typer.Option("--base-url", metavar="URL", help="The only address it is sent to; the provider's else."),
+        typer.Option("--base-url", metavar="URL", help="The only address it is sent to; unless given, the provider's."),
     ] = None,
     environment: ForEnvironment = None,
     owner: Owner = None,
@@ -60,7 +60,11 @@ def keys_add(
     ] = None,
     rotate_every: Annotated[
         str | None,
-        typer.Option("--rotate-every", metavar="SPAN", help="Due for rotation so often: `90d`; the setting else."),
+        typer.Option(
+            "--rotate-every",
+            metavar="SPAN",
+            help="How often it is due for rotation: `90d`; unless given, `rotate_every`.",
+        ),
     ] = None,
     management: Annotated[
         bool, typer.Option("--management", help="It makes and changes other keys, and is never used for a call.")

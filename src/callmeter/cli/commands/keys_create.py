@@ -71,7 +71,9 @@ def keys_create(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="STORE", help="Where it is to lie, as for `budget keys add`; `file` else."),
+        typer.Option(
+            "--store", metavar="STORE", help="Where it is to lie, as for `budget keys add`; `file` unless given."
+        ),
     ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,

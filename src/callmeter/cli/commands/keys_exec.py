@@ -29,7 +29,7 @@ def keys_exec(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent whose key and tags the command gets.")],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND …", help="The command, after `--`.")],
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose key; the setting `provider` else.")
+        str | None, typer.Option("--provider", metavar="NAME", help="Whose key; unless given, the setting `provider`.")
     ] = None,
     environment: Annotated[
         str | None, typer.Option("--environment", metavar="NAME", help="The tag `environment`: prod, dev.")

@@ -22,10 +22,11 @@ from callmeter.words.instant import text_of
 def keys_import(
     ctx: typer.Context,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose account; the setting `provider` else.")
+        str | None,
+        typer.Option("--provider", metavar="NAME", help="Whose account; unless given, the setting `provider`."),
     ] = None,
     base_url: Annotated[
-        str | None, typer.Option("--base-url", metavar="URL", help="Its address; the provider's else.")
+        str | None, typer.Option("--base-url", metavar="URL", help="Its address; unless given, the provider's.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show them; change nothing.")] = False,
     format: Format = Shape.TEXT,

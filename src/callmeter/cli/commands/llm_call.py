@@ -201,7 +201,7 @@ def llm_call(
     option wins.
 
     \b
-    llm-call -m openai/gpt-4o-mini --agent code --purpose triage "Sort these" < issues.txt
+    llm-call -m openai/gpt-4o-mini --agent code "Sort these" < issues.txt
     llm-call --provider local --agent demo --json "Say hello"
     """
     from callmeter.cli.calling import run

@@ -22,10 +22,11 @@ from callmeter.words.period import bucket, moment, zone_named
 def log_close(
     ctx: typer.Context,
     before: Annotated[
-        str | None, typer.Option("--before", metavar="DATE", help="Calls before this time; else, before this month.")
+        str | None,
+        typer.Option("--before", metavar="DATE", help="Calls before this time; unless given, before this month."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All calls.")] = False,
-    log: opt.Log = None,
+    log: opt.OneLog = None,
     format: opt.Format = opt.Shape.TEXT,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,

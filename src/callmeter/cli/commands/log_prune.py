@@ -21,11 +21,13 @@ def log_prune(
     ctx: typer.Context,
     keep: Annotated[
         str | None,
-        typer.Option("--keep", metavar="SPAN", help="How long calls are kept: `400d`, `60w`; `retention_days`."),
+        typer.Option(
+            "--keep", metavar="SPAN", help="How long calls are kept: `400d`, `60w`; unless given, `retention_days`."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Allow less than 90 days.")] = False,
-    log: opt.Log = None,
+    log: opt.OneLog = None,
     format: opt.Format = opt.Shape.TEXT,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,

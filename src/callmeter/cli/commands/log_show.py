@@ -36,7 +36,10 @@ def log_show(
         int | None, typer.Option("--lines", "-n", metavar="N", min=0, help="Only the last N; with --follow, 10.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Then wait for more, until Ctrl-C.")] = False,
-    status: Annotated[list[Status] | None, typer.Option("--status", help="Only calls that ended so.")] = None,
+    status: Annotated[
+        list[Status] | None,
+        typer.Option("--status", metavar="STATUS", help="Only calls that ended so: ok, error, …; repeatable."),
+    ] = None,
     where: opt.Where = None,
     since: opt.Since = None,
     until: opt.Until = None,

@@ -21,7 +21,8 @@ from callmeter.words.errors import UsageError
 def prices_refresh(
     ctx: typer.Context,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose prices; the setting `provider` else.")
+        str | None,
+        typer.Option("--provider", metavar="NAME", help="Whose prices; unless given, the setting `provider`."),
     ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="Fetch from another endpoint of the provider.")

@@ -31,26 +31,36 @@ class Per(enum.StrEnum):
 def prices_set(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model, as calls name it.")],
-    input: Annotated[str | None, typer.Option("--input", metavar="USD", help="Input tokens.")] = None,
-    output: Annotated[str | None, typer.Option("--output", metavar="USD", help="Output tokens.")] = None,
-    cached: Annotated[str | None, typer.Option("--cached", metavar="USD", help="Input read from a cache.")] = None,
+    input: Annotated[str | None, typer.Option("--input", metavar="USD", help="Price of input tokens.")] = None,
+    output: Annotated[str | None, typer.Option("--output", metavar="USD", help="Price of output tokens.")] = None,
+    cached: Annotated[
+        str | None, typer.Option("--cached", metavar="USD", help="Price of input read from a cache.")
+    ] = None,
     cache_write: Annotated[
-        str | None, typer.Option("--cache-write", metavar="USD", help="Input written to a cache.")
+        str | None, typer.Option("--cache-write", metavar="USD", help="Price of input written to a cache.")
     ] = None,
     cache_write_1h: Annotated[
-        str | None, typer.Option("--cache-write-1h", metavar="USD", help="Input written to a cache for an hour.")
+        str | None,
+        typer.Option("--cache-write-1h", metavar="USD", help="Price of input written to a cache for an hour."),
     ] = None,
-    reasoning: Annotated[str | None, typer.Option("--reasoning", metavar="USD", help="Reasoning tokens.")] = None,
-    request: Annotated[str | None, typer.Option("--request", metavar="USD", help="Fee of each request.")] = None,
-    per: Annotated[Per, typer.Option("--per", help="What the token prices are for.")] = Per.MILLION,
+    reasoning: Annotated[
+        str | None, typer.Option("--reasoning", metavar="USD", help="Price of reasoning tokens.")
+    ] = None,
+    request: Annotated[str | None, typer.Option("--request", metavar="USD", help="Fee for each request.")] = None,
+    per: Annotated[Per, typer.Option("--per", help="How many tokens a price is for.")] = Per.MILLION,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose model; the setting `provider` else.")
+        str | None,
+        typer.Option("--provider", metavar="NAME", help="Whose model; unless given, the setting `provider`."),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget your price for the model.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Set a model's price yourself."""
+    """Set a model's price yourself.
+
+    It goes before the provider's price and the shipped one, for calls from now on; what is logged stays as it is.
+    --input and --output are needed, and may be 0.
+    """
     world: World = ctx.obj
     world.out.shape(quiet=quiet, verbose=verbose)
     given = {"input": input, "output": output, "cached": cached, "cache_write": cache_write}

@@ -27,7 +27,8 @@ def prices_show(
         list[str] | None, typer.Argument(metavar="MODEL", help="Models; `*` matches. All, if none is named.")
     ] = None,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose prices; the setting `provider` else.")
+        str | None,
+        typer.Option("--provider", metavar="NAME", help="Whose prices; unless given, the setting `provider`."),
     ] = None,
     as_of: AsOf = None,
     format: Format = Shape.TEXT,

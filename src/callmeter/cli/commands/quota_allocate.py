@@ -45,7 +45,9 @@ class Strategy(enum.StrEnum):
 
 def quota_allocate(
     ctx: typer.Context,
-    strategy: Annotated[Strategy | None, typer.Option("--strategy", help="The strategy; the policy's else.")] = None,
+    strategy: Annotated[
+        Strategy | None, typer.Option("--strategy", help="The strategy, instead of the policy's.")
+    ] = None,
     base: Annotated[str | None, typer.Option("--base", metavar="USD", help="What every agent gets.")] = None,
     merit_pool: Annotated[
         str | None, typer.Option("--merit-pool", metavar="USD", help="What is shared out by weights.")

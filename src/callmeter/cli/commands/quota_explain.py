@@ -23,7 +23,7 @@ from callmeter.reports.quota_standings import explanation
 def quota_explain(
     ctx: typer.Context,
     subject: Annotated[
-        str | None, typer.Argument(metavar="SUBJECT", help="Its quotas; else all that a call would fall under.")
+        str | None, typer.Argument(metavar="SUBJECT", help="Its quotas; without it, all that a call would fall under.")
     ] = None,
     prompt_size: opt.PromptSize = None,
     model: opt.Model = None,

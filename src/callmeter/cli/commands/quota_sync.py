@@ -24,7 +24,7 @@ from callmeter.words.errors import CallmeterError, Exit, NoKey, UsageError
 
 def quota_sync(
     ctx: typer.Context,
-    label: Annotated[list[str] | None, typer.Argument(metavar="[LABEL]...", help="These keys; all else.")] = None,
+    label: Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="These keys; without one, all.")] = None,
     put: Annotated[bool, typer.Option("--apply", help="Write what differs to the provider.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with status 3 when something differs.")] = False,
     format: Format = Shape.TEXT,

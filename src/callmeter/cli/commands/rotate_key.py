@@ -62,7 +62,7 @@ def rotate_key(
     expires: Annotated[
         str | None,
         typer.Option(
-            "--expires", metavar="WHEN", help="The new key is dead from then on: `180d`; as the old one else."
+            "--expires", metavar="WHEN", help="The new key ends then: `180d`; unless given, as the old one did."
         ),
     ] = None,
     models: Annotated[
