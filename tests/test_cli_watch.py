@@ -247,6 +247,26 @@ def test_a_narrow_page_keeps_names_and_money(world: World, home: Path, log: str)
     assert ["today", "$1.50", "1", "call"] in lines
 
 
+@pytest.mark.parametrize("width", [20, 29, 30, 41, 42, 49, 50, 69, 70, 80, 90, 100, 120])
+def test_a_call_tells_what_it_cost_however_narrow_the_page_is(width: int, world: World, log: str) -> None:
+    write(log, [call(NOW, tags={"agent": "a" * 40}, cost=Decimal("0.123456789"))])
+    line = shown(Feed(world, None, []).look(), width)[-1]
+    assert "$0.123" in line.split() and "a…a" in line
+
+
+@pytest.mark.parametrize("width", [50, 60, 70, 80, 90, 120])
+def test_what_is_said_beside_spend_is_said_whole_or_in_fewer_words(width: int, world: World, log: str) -> None:
+    past = [call(NOW - timedelta(days=day), cost=Decimal("1.5")) for day in range(1, 15)]
+    now = [call(NOW, cost=Decimal(1)), call(NOW, cost=None, cost_source="unknown"), call(NOW, status="refused", cost=0)]
+    write(log, [*past, *now])
+    lines = shown(Feed(world, None, []).look(), width, 24)
+    minute, _, today = lines[1:4]
+    assert not any("…" in line for line in lines[1:4])
+    assert minute.endswith("$60.00 an hour at this pace" if width >= 60 else "$60.00 an hour")
+    assert today.endswith("1 refused, 1 of unknown cost" if width >= 70 else "1 of unknown cost")
+    assert ("usually $1.50" in today) == (width >= 80)
+
+
 @pytest.mark.parametrize("width", [30, 60, 80, 100, 120, 200])
 @pytest.mark.parametrize("height", [10, 24, 40, 80])
 def test_the_page_fits_the_terminal_and_shows_calls(
@@ -256,7 +276,7 @@ def test_the_page_fits_the_terminal_and_shows_calls(
     assert all(cells_of(line) <= width for line in lines)
     heading = next(number for number, line in enumerate(lines) if line.startswith("time  "))
     assert heading < height - 1 or height == 10
-    assert lines[heading + 1].startswith("11-20 09:")
+    assert lines[heading + 1].startswith("11-20 09:" if width >= 100 else "09:")
     if height >= 24:
         assert len(lines) <= height
 

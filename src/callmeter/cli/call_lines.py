@@ -12,38 +12,48 @@ from callmeter.words.record import UsageRecord
 _GUTTER = "  "
 # (name, width, to the right, from this width of the terminal on); a width of 0 shares what is left.
 _COLUMNS = (
-    ("time", 14, False, 0),
-    ("status", 9, False, 0),
-    ("agent", 0, False, 0),
+    ("time", 8, False, 30),
+    ("status", 9, False, 42),
+    ("agent", 0, False, 20),
     ("purpose", 0, False, 80),
-    ("model", 0, False, 0),
+    ("model", 0, False, 50),
     ("tokens", 13, True, 100),
     ("cost", 12, True, 0),  # the least there is: $0.000000001; money is never cut
     ("took", 7, True, 70),
 )
+# From this width on the time has its day, from which on if the calls are those of the last hours.
+_DATED, _DATED_LATELY = 60, 90
+_DAY = 6
 
 
-def call_line(record: UsageRecord, zone: tzinfo, look: Look) -> str:
-    """`11-21 09:30:01  ok  code  triage  some-model  1,200>400  $0.0096  2.3 s`; the error's code for tokens."""
-    line = _aligned(lambda name: _text(name, record, zone, look), look)
+def call_line(record: UsageRecord, zone: tzinfo, look: Look, *, lately: bool = False) -> str:
+    """`11-21 09:30:01  ok  code  triage  some-model  1,200>400  $0.0096  2.3 s`; the error's code for tokens. Calls of
+    the last hours (`lately`) need no day, where names have little room."""
+    line = _aligned(lambda name: _text(name, record, zone, look), look, lately)
     return line if record.status == "ok" else look.bold(line)
 
 
-def call_heading(look: Look) -> str:
+def call_heading(look: Look, *, lately: bool = False) -> str:
     """What stands over such lines."""
-    return look.dim(_aligned(lambda name: name, look))
+    return look.dim(_aligned(lambda name: name, look, lately))
 
 
-def _aligned(text_of: Callable[[str], str], look: Look) -> str:
-    columns = [column for column in _COLUMNS if look.width >= column[3]]
-    left = look.width - sum(width for _, width, _, _ in columns) - len(_GUTTER) * (len(columns) - 1)
-    sharing = sum(not width for _, width, _, _ in columns)
+def _aligned(text_of: Callable[[str], str], look: Look, lately: bool) -> str:
+    day = _DAY if look.width >= (_DATED_LATELY if lately else _DATED) else 0
+    columns = [
+        (name, width + day if name == "time" else width, right)
+        for name, width, right, least in _COLUMNS
+        if look.width >= least
+    ]
+    left = look.width - sum(width for _, width, _ in columns) - len(_GUTTER) * (len(columns) - 1)
+    sharing = sum(not width for _, width, _ in columns)
     parts = []
-    for name, width, right, _ in columns:
+    for name, width, right in columns:
         if not width:
             width = max(left // sharing, 6)
             left, sharing = left - width, sharing - 1
-        text = cut(escaped(text_of(name)), width, look)
+        text = escaped(text_of(name))
+        text = text[-width:] if name == "time" else cut(text, width, look)
         padding = " " * (width - cells_of(text))
         parts.append(padding + text if right else text + padding)
     return _GUTTER.join(parts).rstrip()

@@ -93,31 +93,31 @@ def _spend(traffic: Traffic, width: int) -> Table:
     table = _table(*_kept((("", False), ("", True), ("", True), ("", True), ("", False)), without))
     lines = (("last minute", traffic.minute), ("this hour", traffic.hour), ("today", traffic.today))
     costs = shown_column(_MONEY, [spend.nano for _, spend in lines])
-    for (name, spend), cost in zip(lines, costs, strict=True):
-        cells = (
-            Text(name),
-            Text(cost, style="bold"),
-            Text(counted(spend.calls, "call")),
-            _errors(spend),
-            Text(_remark(name, traffic, width), style="dim", no_wrap=True, overflow="ellipsis"),
-        )
-        table.add_row(*_kept(cells, without))
+    rows = [
+        (Text(name), Text(cost, style="bold"), Text(counted(spend.calls, "call")), _errors(spend))
+        for (name, spend), cost in zip(lines, costs, strict=True)
+    ]
+    room = width - sum(max(map(Text.__len__, column)) + 2 for column in zip(*rows, strict=True))
+    for cells in rows:
+        remark = next((text for text in _remarks(str(cells[0]), traffic) if len(text) <= room), "")
+        table.add_row(*_kept((*cells, Text(remark, style="dim", no_wrap=True)), without))
     table.columns[-1].ratio = 1
     return table
 
 
-def _remark(name: str, traffic: Traffic, width: int) -> str:
-    usual, end = traffic.usual, " by its end" if width >= _MEDIUM else ""
+def _remarks(name: str, traffic: Traffic) -> list[str]:
+    """What can be said beside a line of spend, the longest first."""
+    usual = traffic.usual
     if name == "last minute":
         pace = shown(60 * traffic.minute.nano)
-        return "" if not traffic.minute.nano else f"{pace} an hour at this pace" if end else f"{pace} an hour"
+        return [f"{pace} an hour at this pace", f"{pace} an hour"] if traffic.minute.nano else []
     if name == "this hour":
-        return f"usually {shown(usual.hour)}{end}" if usual else ""
-    said = [f"usually {shown(usual.day)}{end}"] if usual else []
-    said += [f"{traffic.refused:,} refused"] if traffic.refused else []
+        return [f"usually {shown(usual.hour)} by its end", f"usually {shown(usual.hour)}"] if usual else []
     unknown = sum(traffic.unknown.values())
-    said += [f"{unknown:,} of unknown cost"] if unknown else []
-    return ", ".join(said)
+    also = [f"{traffic.refused:,} refused"] if traffic.refused else []
+    also += [f"{unknown:,} of unknown cost"] if unknown else []
+    day = [f"usually {shown(usual.day)} by its end", f"usually {shown(usual.day)}"] if usual else []
+    return [", ".join([first, *also]) for first in day] + [", ".join(also)][: len(also)] + also[-1:] + day[-1:]
 
 
 def _minutes(traffic: Traffic, width: int) -> Text:
@@ -291,8 +291,8 @@ def _calls(picture: Picture, width: int, height: int, look: Look) -> list[Render
     if not calls:
         return [Text("No calls in the last 12 hours. They appear here as they end.", style="dim")]
     zone = zone_named(picture.zone)
-    lines = [Text(call_heading(plain), style="dim", no_wrap=True)]
-    lines += [Text(call_line(call, zone, plain), style=_style(call), no_wrap=True) for call in calls]
+    lines = [Text(call_heading(plain, lately=True), style="dim", no_wrap=True)]
+    lines += [Text(call_line(call, zone, plain, lately=True), style=_style(call), no_wrap=True) for call in calls]
     return list(lines)
 
 
