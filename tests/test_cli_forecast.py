@@ -70,7 +70,7 @@ def test_next_week_in_one_sentence_with_its_basis(desk: Desk) -> None:
     desk.spend([1.0] * 23)
     text = desk.run().stdout
     assert "Next week, 2026-11-23 to 2026-11-29: about $7.00, 8 in 10 chance of $5." in text
-    assert "From 23 days, 23 with spend; the newest count most, and today is not one." in text
+    assert "From 23 days, 23 with spend, the newest counting most; today does not count until it is over." in text
     assert "will" not in text.split()
     assert text.count("\n2026-11-2") == 7
 
@@ -183,6 +183,15 @@ def test_as_of_the_end_of_a_day_takes_that_day(desk: Desk) -> None:
     page = desk.found("--as-of", "2026-11-15", "--next-week")
     assert page["facts"]["basis"]["until"] == "2026-11-15"
     assert page["sections"]["next_week_days"]["rows"][0]["day"] == "2026-11-16"
+    assert page["notes"][0].endswith(", the newest counting most.")
+
+
+def test_a_time_to_come_is_told_to_whoever_asks_from_it(desk: Desk) -> None:
+    desk.spend([1.0] * 30)
+    said = "callmeter: note: --as-of 2026-12-05 is still to come: days after 2026-11-21 are shown without calls\n"
+    assert desk.run("--as-of", "2026-12-05", "-v").stderr == said
+    assert desk.run("--as-of", "2026-12-05").stderr == ""  # cron's mail is for what went wrong
+    assert desk.run("--as-of", "2026-11-21", "-v").stderr == ""
 
 
 def test_csv_markdown_and_jsonl_have_the_same_rows(desk: Desk) -> None:
@@ -297,6 +306,8 @@ def test_fail_if_over_an_amount_needs_no_quota(desk: Desk) -> None:
     assert desk.run("--fail-if-over=lots").exit_code == 2
     tokens = desk.run("--fail-if-over=5tok")
     assert (tokens.exit_code, "hint: write it in usd\n" in tokens.stderr) == (2, True)
+    apart = desk.run("--fail-if-over", "5")
+    assert (apart.exit_code, "hint: write `--fail-if-over=5`\n" in apart.stderr) == (2, True)
 
 
 def test_a_ledger_out_of_reach_hides_the_quotas_only(desk: Desk) -> None:
@@ -454,6 +465,13 @@ def test_calls_that_nobody_can_price_are_not_taken_for_free(desk: Desk) -> None:
     text = " ".join(desk.run("--next-week").stdout.split())
     assert "Next week, 2026-11-23 to 2026-11-29: nobody knows, for it is unknown what calls cost." in text
     assert "The cost of 28 calls of the last 28 days is unknown, and there is no estimate of it" in text
+    assert "$0" not in text
+    sections = desk.found("--by-agent")["sections"]
+    assert list(sections) == ["forecast"]
+    rows = sections["forecast"]["rows"]
+    assert [(row["expected"], row["median"], row["doubt"]) for row in rows] == [
+        (None, None, "unknown what calls cost")
+    ] * 2
     desk.spend([1.0] * 10)
     text = " ".join(desk.run("--next-week").stdout.split())
     assert "Next week, 2026-11-23 to 2026-11-29: about $" in text

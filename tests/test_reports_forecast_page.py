@@ -78,7 +78,9 @@ def test_rare_dear_days_make_less_as_likely_as_more() -> None:
     assert 0 < month.total.sum.spent < month.total.sum.median
     assert horizon_sentence(month).endswith(f"; as likely below {shown(month.total.sum.median)} as above.")
     assert "; as likely below $" in week and week.endswith(" as above.")
-    assert day.startswith("Tomorrow, 2026-11-22: about $") and day.endswith("; as likely nothing more as anything.")
+    assert day.startswith("Tomorrow, 2026-11-22: about $") and day.endswith("; as likely nothing as anything.")
+    rest = forecast(to_end(TODAY, "week"), past, now)
+    assert horizon_sentence(rest).endswith("; as likely nothing more as anything.")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_the_ranges_of_a_row_are_those_of_its_sum() -> None:
 def test_the_notes_say_what_the_forecast_rests_on() -> None:
     board = page(known(*daily(40, a="4")), stopped=3)
     assert board.notes == [
-        "From 40 days, 40 with spend; the newest count most, and today is not one.",
+        "From 40 days, 40 with spend, the newest counting most; today does not count until it is over.",
         "On 3 of the last 28 days a limit or a freeze stopped calls: capped days understate demand.",
     ]
     basis = {"days": 40, "days_with_spend": 40, "from": "2026-10-12", "until": "2026-11-20", "days_lost": 0}

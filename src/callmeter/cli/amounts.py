@@ -13,6 +13,12 @@ from callmeter.words.money import nano
 from callmeter.words.period import moment, zone_named
 
 _SUFFIXES = {"usd": "usd", "tokens": "tokens", "token": "tokens", "tok": "tokens", "calls": "calls", "call": "calls"}
+_EXAMPLES = {
+    "usd": "write `50` or `$2.50`",
+    "tokens": "write `100000` or `100000tok`",
+    "calls": "write `100` or `100calls`",
+    None: "write `50` or `$2.50` (USD), `100000tok` (tokens) or `100calls`",
+}
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -26,16 +32,14 @@ def amount_in(text: str, what: str, unit: str | None = None) -> tuple[int, str]:
     if number.startswith("$"):
         said = "usd" if suffix in ("", "usd") else ""
     if not said:
-        raise UsageError(
-            f"{what} {text!r} is not an amount", "write `50` or `$50` (USD), `100000tok` (tokens) or `100calls`"
-        )
+        raise UsageError(f"{what} {text!r} is not an amount", _EXAMPLES[unit])
     if unit is not None and said != unit:
         other = " or leave out `--unit`" if what == "LIMIT" else ""
         raise UsageError(f"{what} {text!r} is in {said}, not in {unit}", f"write it in {unit}{other}")
     found = number_of(number.removeprefix("$"))
     if found is None or (said != "usd" and found != int(found)):
         # Not `1,50` nor `1,500`: a comma means one thing here and another there.
-        raise UsageError(f"{what} {text!r} is not an amount", "write `50`, `$2.50`, `100000tok` or `100calls`")
+        raise UsageError(f"{what} {text!r} is not an amount", _EXAMPLES[unit])
     if not 0 < found <= (MOST_USD if said == "usd" else MOST_COUNT):
         raise UsageError(f"{what} {text!r} is not above 0 and below a billion USD, or 10^15 tokens or calls")
     return (nano(found) if said == "usd" else int(found)), said

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
-from itertools import takewhile
+from collections.abc import Callable, Sequence
+from itertools import pairwise, takewhile
 from typing import Annotated, Any
 
 import typer
@@ -206,7 +206,9 @@ def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extr
         if type(error).__name__ == "NoArgsIsHelpError":
             world.out.text(context.get_help() if context else error.format_message())
             return int(Exit.USAGE)
-        raise UsageError(_sentence(error.format_message()), f"run `{where} --help`") from None
+        message = error.format_message()
+        joined = _joined(context.command.params, arguments, message) if context else ""
+        raise UsageError(_sentence(message), joined or f"run `{where} --help`") from None
     except typer.Abort:
         raise CallmeterError("aborted") from None
     return status if isinstance(status, int) else 0
@@ -218,6 +220,16 @@ def _command_of(arguments: list[str]) -> str:
     while words and " ".join(words) not in (*COMMANDS, *GROUPS):
         words.pop()
     return " ".join(["callmeter", *words])
+
+
+def _joined(options: Sequence[Any], arguments: Sequence[str], message: str) -> str:
+    """What to write where a value stands beside an option that takes one only with `=`; "" if it is not that."""
+    for option, value in pairwise(arguments):
+        if f"unexpected extra argument(s) ({value})" in message and any(
+            option in each.opts and (each.metavar or "").startswith("[=") for each in options
+        ):
+            return f"write `{option}={value}`"
+    return ""
 
 
 def _sentence(text: str) -> str:

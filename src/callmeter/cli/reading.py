@@ -42,6 +42,11 @@ class Clock:
         self.zone: tzinfo = zone_named(world.policy.time_zone)
         self.as_of: datetime | None = None if text is None else as_of(text, self.zone)
         self.now: datetime = self.as_of or world.now()
+        today = world.now().astimezone(self.zone).date()
+        if self.now.astimezone(self.zone).date() > today:
+            world.out.note(
+                f"callmeter: note: --as-of {text} is still to come: days after {today} are shown without calls"
+            )
 
     def period(self, ctx: typer.Context, default: str | None = None) -> Period:
         """The period that the command's options of time name; without any, the last span that is the `default`, or

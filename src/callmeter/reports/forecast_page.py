@@ -56,7 +56,8 @@ def forecast_page(
     stopped calls; `grades` are those of earlier forecasts."""
     total = forecasts[0].total
     sections = {"forecast": _sums(forecasts, by, now, top)} if total.fit else {}
-    sections |= {f"{each.horizon.name}_days": _days(each) for each in forecasts if each.days}
+    known = [each for each in forecasts if each.days and not _is_unknown(each.total)]
+    sections |= {f"{each.horizon.name}_days": _days(each) for each in known}
     for unit, (name, title) in SECTIONS.items():
         chosen = [each for each in quotas if each.limit.unit == unit]
         if chosen:
@@ -111,14 +112,14 @@ def horizon_sentence(forecast: Forecast) -> str:
     said = total.sum
     so_far = f", {shown(said.spent)} of it spent" if horizon.begun is not None else ""
     days = days_text(horizon.begun or horizon.first, horizon.last)
-    if not said.coming.mean and total.history.unpriced.total():
+    if _is_unknown(total):
         return f"{capitalised(horizon.title)}, {days}: nobody knows, for it is unknown what calls cost."
     if not said.coming.mean:
         what = f"{shown(said.spent)} spent, nothing more" if horizon.begun is not None else "nothing"
         return f"{capitalised(horizon.title)}, {days}: {what} is to be expected."
     text = f"about {shown(said.expected)}{so_far}, 8 in 10 chance of {range_text(*said.likely)}"
     if said.median <= said.spent:
-        text += "; as likely nothing more as anything"
+        text += f"; as likely nothing{' more' if horizon.begun is not None else ''} as anything"
     elif said.median - said.spent < _SKEWED * said.coming.mean:
         text += f"; as likely below {shown(said.median)} as above"
     return f"{capitalised(horizon.title)}, {days}: {text}."
@@ -192,16 +193,17 @@ def _rest(forecast: Forecast, parts: Sequence[Part], name: str) -> Row:
 
 
 def _cells(part: Part, now: Now) -> dict[str, Cell]:
+    is_unknown = _is_unknown(part)
     found: dict[str, Cell] = {
         "days": part.fit.days if part.fit else 0,
         "days_with_spend": part.fit.days_with_spend if part.fit else 0,
         "from": _first_day(part.history, now),
         "quality": quality(part.fit),
-        "doubt": doubt(part.fit),
+        "doubt": "unknown what calls cost" if is_unknown else doubt(part.fit),
         "expected": part.sum.expected,
     }
-    if part.fit is None:
-        return found if part.names else found | {"expected": None}
+    if part.fit is None or is_unknown:
+        return found if part.names and not is_unknown else found | {"expected": None}
     said = part.sum
     return found | {
         "median": said.median,
@@ -210,6 +212,11 @@ def _cells(part: Part, now: Now) -> dict[str, Cell]:
         "low_95": said.nearly_sure[0],
         "high_95": said.nearly_sure[1],
     }
+
+
+def _is_unknown(part: Part) -> bool:
+    """Whether nothing is known of what is to come, because nobody knows what the calls cost."""
+    return part.fit is not None and not part.sum.coming.mean and part.history.unpriced.total() > 0
 
 
 def _days(forecast: Forecast) -> Report:
@@ -281,7 +288,8 @@ def _basis(total: Part, now: Now, stopped: int) -> list[str]:
     if total.fit is None:
         return []
     days, spent = total.fit.days, total.fit.days_with_spend
-    notes = [f"From {counted(days, 'day')}, {spent:,} with spend; the newest count most, and today is not one."]
+    today = "" if now.until > now.today else "; today does not count until it is over"
+    notes = [f"From {counted(days, 'day')}, {spent:,} with spend, the newest counting most{today}."]
     why = doubt(total.fit)
     if why and spent:
         notes.append(f"{capitalised(why)}.")
