@@ -1,4 +1,4 @@
-"""docs/formats.md: its tables are those of the program, its example is a usage line."""
+"""docs/formats.md: its tables are those of the program, its example is a usage line. docs/operations.md: every file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from callmeter.store.audit import Verdict
+from callmeter.store.places import Places
 from callmeter.words.errors import Exit
 from callmeter.words.record import parse_record
 from callmeter.words.usage import COST_SOURCES, FIELDS, STATUSES, TOKENS
@@ -46,3 +47,9 @@ def test_the_verdicts_on_an_audit_log_are_described() -> None:
 
 def test_the_exit_statuses_are_the_programs() -> None:
     assert table("status") == [[str(int(status)), status.meaning] for status in Exit]
+
+
+def test_every_file_is_in_the_tables_of_what_to_back_up_and_what_may_be_deleted() -> None:
+    tables = "".join(re.findall(r"(?m)^\|.*\n", Path(ROOT, "docs", "operations.md").read_text()))
+    names = {Path(path).name for path in vars(Places("config", "state")).values()} - {"config", "state"}
+    assert [name for name in sorted(names) if f"`{name}" not in tables] == []
