@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callmeter.reports.usage import Usage
-from callmeter.store import index_rows, index_sums
+from callmeter.store import index_ranks, index_rows, index_sums
 from callmeter.store.index import UsageIndex
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.period import Period
@@ -349,6 +349,7 @@ def sums_of(small_logs: bool) -> Iterator[None]:
             patch.setattr(index_rows, "_FEW", 500)
             patch.setattr(index_sums, "_FRESH", 0)
             patch.setattr(index_sums, "_AT_ONCE", 10)
+            patch.setattr(index_ranks, "_AT_ONCE", 1)
         yield
 
 

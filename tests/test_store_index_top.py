@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callmeter.store import index_figures, index_sums
+from callmeter.store import index_figures, index_ranks, index_sums
 from callmeter.store.index import UsageIndex
 from callmeter.store.usage_log import read_records
 from callmeter.words.period import EVER, Period
@@ -86,6 +86,7 @@ def written(path: Path, lines: Sequence[dict[str, object]]) -> str:
     st.sampled_from([UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")]),
     st.booleans(),
     st.sampled_from([0, 50_000]),
+    st.sampled_from([1, 2_000_000]),
 )
 def test_the_first_groups_of_each_level_are_those_of_plain_loops(
     random: Random,
@@ -98,9 +99,14 @@ def test_the_first_groups_of_each_level_are_those_of_plain_loops(
     zone: tzinfo,
     known: bool,
     fresh: int,
+    at_once: int,
 ) -> None:
     as_of = FIRST + timedelta(hours=20) if known else None
-    with tempfile.TemporaryDirectory() as directory, patch.object(index_sums, "_FRESH", fresh):
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        patch.object(index_sums, "_FRESH", fresh),
+        patch.object(index_ranks, "_AT_ONCE", at_once),
+    ):
         lines = lines_of(random, count)
         logs = [written(Path(directory) / f"usage{part}.jsonl", lines[part::2]) for part in range(2)]
         index = UsageIndex(logs, str(Path(directory) / "index"), zone, as_of)
@@ -127,9 +133,24 @@ def test_groups_that_are_left_and_those_that_are_shown_add_up_to_the_whole(order
 def test_percentiles_of_many_groups_are_found_part_by_part(by: list[str], tmp_path: Path) -> None:
     log = written(tmp_path / "usage.jsonl", lines_of(Random(len(by)), 300))
     index, plain = UsageIndex([log], str(tmp_path / "index"), UTC), PlainUsage(read_records([log]), UTC)
-    with patch.object(index_figures, "_MANY_GROUPS", 1), patch.object(index_figures, "_AT_ONCE", 7):
+    with (
+        patch.object(index_figures, "MANY_GROUPS", 1),
+        patch.object(index_ranks, "MANY_GROUPS", 1),
+        patch.object(index_ranks, "_AT_ONCE", 7),
+    ):
         found = index.levels(by, latency=(50, 95), costs=(90,))
     assert found == plain.levels(by, latency=(50, 95), costs=(90,))
+
+
+@pytest.mark.parametrize("by", PARTS)
+def test_percentiles_of_groups_with_many_calls_are_found_by_their_size_first(by: list[str], tmp_path: Path) -> None:
+    log = written(tmp_path / "usage.jsonl", lines_of(Random(len(by)), 300))
+    index, plain = UsageIndex([log], str(tmp_path / "index"), UTC), PlainUsage(read_records([log]), UTC)
+    ranks = (1, 50, 66, 95, 100)
+    with patch.object(index_ranks, "_AT_ONCE", 1):
+        found = index.levels(by, latency=ranks, costs=ranks)
+    assert found == plain.levels(by, latency=ranks, costs=ranks)
+    assert any(figures.costs for figures in found.values())
 
 
 def test_no_group_is_left_out_of_an_empty_log(tmp_path: Path) -> None:

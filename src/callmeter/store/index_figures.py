@@ -19,15 +19,11 @@ from callmeter.store.index_query import (
     SUMS,
     SUMS_OF_SUMS,
     WHOLE_COST,
-    quantiles,
 )
+from callmeter.store.index_ranks import MANY_GROUPS, add_ranks
 from callmeter.store.index_relation import Asked, Relation
 from callmeter.words.instant import text_of
 
-# So many groups are too many for a table of paces in each.
-_MANY_GROUPS = 2_000
-# So many values are sorted at once, for the memory.
-_AT_ONCE = 2_000_000
 Path = tuple[str, ...]
 _FIGURES = ", ".join(FIGURES.values())
 
@@ -64,9 +60,9 @@ class Summing:
         """Give the groups of these depths, and those alone, their percentiles of latency."""
         if not percentiles:
             return
-        if len(found) > _MANY_GROUPS:
+        if len(found) > MANY_GROUPS:
             for depth in depths:
-                self._add_ranks(found, names[:depth], percentiles, asked, LATENCY, "latency")
+                add_ranks(self._relation, found, names[:depth], percentiles, asked, LATENCY, "latency")
             return
         # First how many answers have which pace, then the durations of those paces in which a percentile lies: both
         # are small, and add up to every level, which takes a third of the time of sorting.
@@ -95,7 +91,7 @@ class Summing:
         """Give the groups by these names their percentiles of costs."""
         if percentiles:
             values = WHOLE_COST if self._relation.has_corrections() else COST
-            self._add_ranks(found, names, percentiles, asked, values, "costs")
+            add_ranks(self._relation, found, names, percentiles, asked, values, "costs")
 
     def _sums_of_days(self, names: Sequence[str], asked: Asked, *, times: bool) -> dict[Path, Figures] | None:
         """The groups, from sums of days; None if they cannot tell.
@@ -133,33 +129,6 @@ class Summing:
         sql = f"SELECT {columns} {sums} {self._relation.source(query, rows)} {grouped(names, 'kind')}"
         found = self._relation.all(figures_of(sql, len(names)), query.given)
         return {row[: len(names)]: figures(row[len(names) :], times=times) for row in found}
-
-    def _add_ranks(
-        self,
-        found: Mapping[Path, Figures],
-        names: Sequence[str],
-        percentiles: Sequence[int],
-        asked: Asked,
-        values: tuple[str, str],
-        place: str,
-    ) -> None:
-        calls = sum(each.calls for path, each in found.items() if len(path) == len(names))
-        # A group with a code is what many names are; each other group is in one part as a whole.
-        parts = max(1, -(-calls // _AT_ONCE)) if names and not asked.kept else 1
-        for part in range(parts):
-            query = self._relation.query(asked)
-            query.needs_fixed = query.needs_fixed or values is WHOLE_COST
-            if asked.kept:
-                columns = self._relation.columns(query, names, asked)
-            else:  # missing and empty names are one group, whose percentiles could not be put together afterwards
-                shown = [query.name(name) for name in names]
-                columns = "".join(f"{name} AS name{number}, " for number, name in enumerate(shown))
-                if parts > 1:
-                    query.conditions.append(f"hash({shown[-1]}) % {parts} = {part}")
-            sql = f"SELECT {columns} {quantiles(*values, percentiles)} {self._relation.source(query)} {grouped(names)}"
-            for *path, ranks in self._relation.all(sql, query.given):
-                if ranks:
-                    setattr(found[named(path)], place, dict(zip(percentiles, ranks, strict=True)))
 
 
 def grouped(names: Sequence[str], *more: str) -> str:
