@@ -39,11 +39,14 @@ def quiet() -> MadeLog:
 
 @pytest.fixture(scope="module")
 def spiked(quiet: MadeLog) -> MadeLog:
-    """A spike on 2026-10-09, and the session that made it."""
+    """A spike on 2026-10-09, and a storm of errors."""
     log = MadeLog(2)
     log.lines = list(quiet.lines)
     for at in log.times(25, 400):
-        log.call(at, "code", "s-big")
+        log.call(at, "code", f"s-{at.hour}")
+    nothing: dict[str, object] = {"cost": Decimal(0), "tokens": {"in": 0, "out": 0}}
+    for minute in range(60):
+        log.call(day(25, 14) + timedelta(minutes=minute), "code", "e", status="error", error="http_503", **nothing)
     return log
 
 
@@ -110,7 +113,7 @@ def test_each_finding_is_audited_once(call: Call, home: Path, spiked: MadeLog) -
     call("--since", "2026-10-01")
     call("--by", "agent", "--last", "10d")
     assert sorted(each["id"] for each in told(home)) == sorted(row["id"] for row in found)
-    assert {each["finding"] for each in told(home)} == {"spike", "runaway"}
+    assert {each["finding"] for each in told(home)} == {"spike", "error storm"}
     assert verify(str(home / "audit.jsonl")).findings == ()
 
 
@@ -139,7 +142,7 @@ def test_a_finding_is_alerted_once(call: Call, home: Path, spiked: MadeLog) -> N
         done = CliRunner().invoke(app, ["budget", "alerts", "--flush"], obj=world)
         assert done.exit_code == 0, done.output
     messages = [json.loads(line) for line in told_file.read_text().splitlines()]
-    assert sorted(each["callmeter"]["finding"] for each in messages) == ["runaway", "spike"]
+    assert sorted(each["callmeter"]["finding"] for each in messages) == ["error storm", "spike"]
     assert any("spike: agent:code, 2026-10-09, $" in each["text"] for each in messages)
 
 

@@ -60,17 +60,17 @@ def test_quiet_weeks_have_no_finding(quiet: MadeLog) -> None:
 
 def test_a_spike_is_one_finding_however_many_tags_show_it(quiet: MadeLog) -> None:
     log = copy(quiet)
-    for at in log.times(50, 400):
-        log.call(at, "code", "s-big")
-    found = found_in(log)
-    spike = one(found, "spike")
+    for number, at in enumerate(log.times(50, 400)):
+        log.call(at, "code", f"s-big{number % 2}")
+    (spike,) = found_in(log)
+    assert spike.kind == "spike"
     assert (spike.subject, spike.first, spike.last) == ("agent:code", "2026-11-03", "2026-11-03")
     usual_day = cost_of(log, quiet) / 10
     assert spike.low is not None and spike.high is not None
     assert spike.low < usual_day * NANO < spike.high < spike.actual
     assert abs(usd(spike.excess) - cost_of(log, quiet)) < usual_day
     assert "from more calls" in spike.evidence
-    assert "session s-big alone took" in spike.evidence
+    assert re.search(r"session s-big[01] alone took \$[0-9.]+ in 2[0-9][0-9] calls", spike.evidence)
     assert set(spike.also) == {"key:code@openrouter", f"model:{MODEL}", "total"} | (
         set(spike.also) & {"purpose:triage"}
     )
@@ -88,12 +88,66 @@ def test_a_spike_of_a_day_that_is_not_over_freezes(quiet: MadeLog) -> None:
     assert spike.command == "callmeter budget freeze agent:code --reason 'spike on 2026-11-09'"
 
 
-def test_a_running_session_that_makes_the_spike_is_what_is_frozen(quiet: MadeLog) -> None:
+def test_one_session_that_makes_the_spike_is_told_and_frozen_and_names_the_spike(quiet: MadeLog) -> None:
     log = copy(quiet)
     for at in log.times(DAYS - 1, 400):
         log.call(at, "code", "it's")
-    spike = one(found_in(log), "spike")
-    assert spike.command.startswith("callmeter budget freeze 'session:it'\"'\"'s' --reason ")
+    (found,) = found_in(log)
+    assert (found.kind, found.subject) == ("runaway", "session:it's")
+    assert "; shows as a spike of agent:code, " in found.evidence
+    assert found.command.startswith("callmeter budget freeze 'session:it'\"'\"'s' --reason ")
+
+
+def test_a_session_in_another_agents_spike_is_not_taken_for_it(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for at in log.times(50, 400):
+        log.call(at, "code", "main")
+    for number in range(60):
+        at = day(50, 10) + timedelta(seconds=20 * number)
+        log.call(at, "probe", "main", prompt_sketch="00000000000000ff", sizes=(9000, 300))
+    found = found_in(log)
+    assert sorted((each.kind, each.evidence.split(";")[0]) for each in found) == [
+        ("runaway", "agent code"),
+        ("runaway", "agent probe"),
+    ]
+    assert ["shows as a spike of agent:code" in each.evidence for each in found] == [True, False]
+
+
+def test_a_day_of_ten_times_the_work_in_many_sessions_is_one_finding(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for number, at in enumerate(log.times(50, 900)):
+        log.call(at, "code", f"busy-{number % 6}")
+    (spike,) = found_in(log)
+    assert (spike.kind, spike.subject) == ("spike", "agent:code")
+    ends = r" cost [0-9.]+ to [0-9.]+ times the largest of their agent in a day of the 28 days before, \$0\.[0-9]+$"
+    assert re.search(r"; 6 sessions \(busy-[0-5], busy-[0-5], busy-[0-5] and 3 more\)" + ends, spike.evidence)
+    assert spike.command.startswith("callmeter budget breakdown --by session --where agent=code ")
+
+
+def test_dear_sessions_of_an_agent_too_young_for_spikes_are_one_finding() -> None:
+    log = MadeLog().quiet(9, ("code",), calls=40)
+    known = len(log.lines)
+    for number, at in enumerate(log.times(8, 900)):
+        log.call(at, "code", f"busy-{number % 6}")
+    scope = replace(SCOPE, now=day(9), period=Period(day(0), day(9), ""))
+    (found,) = found_in(log, scope)
+    assert (found.kind, found.subject) == ("runaway", "agent:code")
+    planted = sum((record.cost or Decimal(0) for record in log.records[known:]), Decimal(0))
+    assert usd(found.actual) == planted
+    assert found.evidence.startswith("6 sessions (busy-")
+    assert found.command == "callmeter budget freeze agent:code --reason 'runaway sessions'"
+    later = one(found_in(log, replace(scope, now=day(12), period=Period(day(0), day(12), ""))), "runaway")
+    assert later.id == found.id
+    assert later.command.startswith("callmeter budget breakdown --by session --by model --where agent=code --since ")
+
+
+def test_a_zombie_that_makes_a_shift_names_it(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for number in range(4 * 24 * 12):
+        log.call(day(52) + timedelta(minutes=5 * number), "code", "left-open", sizes=(9000, 900))
+    found = found_in(log)
+    assert {each.subject for each in found if each.kind in ("spike", "shift")} == set()
+    assert re.search(r"; shows as a (spike|shift) of agent:code", one(found, "zombie").evidence)
 
 
 def test_a_past_spike_does_not_hide_the_next(quiet: MadeLog) -> None:
@@ -344,9 +398,10 @@ def test_a_correction_counts_on_the_day_of_its_call(quiet: MadeLog) -> None:
         cost_source="reconciled",
         recorded_at="2026-11-05",
     )
-    spike = one(found_in(log), "spike")
-    assert spike.first == "2026-11-03"
-    assert usd(spike.actual) > 30
+    session = one(found_in(log), "runaway")
+    assert session.first == "2026-11-03 12:00"
+    assert usd(session.actual) > 30
+    assert "shows as a spike of agent:code" in session.evidence
 
 
 def test_calls_of_unknown_cost_count_at_their_worst_case_and_say_so(quiet: MadeLog) -> None:
@@ -389,7 +444,7 @@ def test_the_floor_is_a_hundredth_of_a_months_quota() -> None:
 def test_a_condition_keeps_to_its_calls(quiet: MadeLog) -> None:
     log = copy(quiet)
     for at in log.times(50, 400):
-        log.call(at, "code", "s-big")
+        log.call(at, "code", f"s-{at.hour}")
     scope = replace(SCOPE, where=("agent=review",))
     assert found_in(log, scope) == []
     scope = replace(SCOPE, where=("agent=c*",))

@@ -13,8 +13,9 @@ from callmeter.reports.anomaly_costs import Judged, cost_findings
 from callmeter.reports.anomaly_days import read_days
 from callmeter.reports.anomaly_errors import error_storms
 from callmeter.reports.anomaly_finding import Finding, Scope
+from callmeter.reports.anomaly_joining import joined
 from callmeter.reports.anomaly_prices import price_findings
-from callmeter.reports.anomaly_sessions import session_findings
+from callmeter.reports.anomaly_sessions import judged_sessions
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.session_days import Name, Part
 from callmeter.reports.usage import Usage
@@ -50,14 +51,14 @@ class Examined:
 
 def examine(usage: Usage, scope: Scope) -> Examined:
     """Look for everything. Raises UsageError for groupings and conditions that are malformed."""
-    tables = {name: read_days(usage, name, scope.back(_HISTORY), scope.where) for name in scope.by}
-    found, judged = cost_findings(usage, scope, tables)
+    tables = read_days(usage, scope.by, scope.back(_HISTORY), scope.where)
+    costs, judged = cost_findings(usage, scope, tables)
+    sessions = judged_sessions(usage, scope)
+    found = joined(scope, costs, sessions)
     found += error_storms(usage, scope, tables)
     found += price_findings(usage, scope)
-    sessions, unread, zombies = session_findings(usage, scope)
-    found += sessions
     found.sort(key=lambda each: (-each.excess, each.first, each.subject, each.kind))
-    return Examined(found, judged, unread, zombies)
+    return Examined(found, judged, sessions.unread, sessions.zombies)
 
 
 def anomaly_report(found: Sequence[Finding], scope: Scope, examined: Examined | None = None) -> Report:

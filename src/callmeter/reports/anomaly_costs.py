@@ -34,14 +34,16 @@ from callmeter.reports.anomaly_finding import (
 from callmeter.reports.anomaly_folding import Overlaps, Seen, folded
 from callmeter.reports.change import OTHER, Served, change
 from callmeter.reports.grouping import NONE
+from callmeter.reports.session_days import Name
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.money import shown
 from callmeter.words.wording import counted
 
 # Days before an event that it is compared with.
 _BEFORE = 28
-# Per cent: a cause is told that made so much of the difference, and a session that took so much of the event.
-_WORTH_TELLING, _OWN_SHARE = 10, 40
+# Per cent: a cause is told that made so much of the difference, and a session that took so much of the event; one that
+# took so much of its excess is the event.
+_WORTH_TELLING, _OWN_SHARE, _NEARLY_ALL = 10, 40, 80
 _CAUSES = {
     "volume": ("more calls", "fewer calls"),
     "tokens": ("larger calls", "smaller calls"),
@@ -108,7 +110,8 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
     if event.last == scope.until:
         evidence[0] += ", and the day is not over"
     evidence += filter(None, [_why(usage, scope, event, where)])
-    session, figures = _largest_session(usage, scope, seen)
+    name, figures = _largest_session(usage, scope, seen)
+    session = name[1]
     alone = figures if figures is not None and figures.nano * 100 >= _OWN_SHARE * event.actual else None
     if alone is not None:
         evidence.append(f"session {session} alone took {shown(alone.nano)} in {counted(alone.calls, 'call')}")
@@ -135,6 +138,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
         "; ".join(evidence),
         command or breakdown(scope, by, where, first, last),
         tuple(seen.also),
+        name if figures is not None and figures.nano * 100 >= _NEARLY_ALL * event.excess else None,
     )
 
 
@@ -171,16 +175,16 @@ def _scaled(groups: Sequence[tuple[tuple[str, ...], Figures]], factor: int) -> d
     }
 
 
-def _largest_session(usage: Usage, scope: Scope, seen: Seen[Event]) -> tuple[str, Figures | None]:
-    names = list(dict.fromkeys(name for name in (seen.kind, "session") if name != "total"))
+def _largest_session(usage: Usage, scope: Scope, seen: Seen[Event]) -> tuple[Name, Figures | None]:
+    names = list(dict.fromkeys(name for name in (seen.kind, "agent", "session") if name != "total"))
     period = days_period(seen.what.first, seen.what.last, usage.zone)
     groups = usage.groups(names, period=period, where=scope.narrowed(condition(seen.kind, seen.value)))
     named = [
-        (labels[-1], figures)
+        ((labels[names.index("agent")], labels[names.index("session")]), figures)
         for labels, figures in groups
-        if labels[-1] != NONE and (seen.kind == "total" or labels[0] == seen.value)
+        if labels[names.index("session")] != NONE and (seen.kind == "total" or labels[0] == seen.value)
     ]
-    return max(named, key=lambda each: (each[1].nano, each[0]), default=("", None))
+    return max(named, key=lambda each: (each[1].nano, each[0]), default=((NONE, ""), None))
 
 
 def _estimated(tables: Tables, seen: Seen[Event]) -> int:

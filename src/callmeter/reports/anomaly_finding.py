@@ -55,6 +55,8 @@ class Finding:
     command: str
     # Subjects in which the same event shows.
     also: tuple[str, ...] = ()
+    # The agent and session that it is about, or in which nearly all of the excess lies.
+    session: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

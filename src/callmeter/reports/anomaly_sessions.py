@@ -23,7 +23,7 @@ from callmeter.reports.grouping import NONE
 from callmeter.reports.session_days import Name, Part, only, part_of, session_days, whole_sessions
 from callmeter.reports.usage import Spent, Usage
 from callmeter.words.money import shown
-from callmeter.words.wording import counted
+from callmeter.words.wording import counted, listed
 
 # What is usual is what was in 28 days; what runs away may have begun before the period.
 _USUAL_MS = 28 * 86_400_000
@@ -31,6 +31,8 @@ _READ = 28 + 14
 # A zombie is open for so long, is never silent for longer than that, and outlives other sessions of its agent so far.
 _ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=48), timedelta(hours=6), 3
 _HOUR, _DAY = timedelta(hours=1), timedelta(1)
+# So many sessions of one event are named.
+_NAMED = 3
 
 
 @dataclass
@@ -42,8 +44,19 @@ class Dear:
     days: list[date]
 
 
-def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int, dict[Name, Part]]:
-    """Runaway loops and zombies; how many calls were too many to be compared; and `zombie_sessions`."""
+@dataclass(frozen=True)
+class Sessions:
+    """Loops and zombies; the sessions that were dear without a loop; how many calls were too many to be compared; and
+    `zombie_sessions`."""
+
+    findings: Sequence[Finding]
+    dear: Sequence[tuple[Name, Dear]]
+    unread: int
+    zombies: Mapping[Name, Part]
+
+
+def judged_sessions(usage: Usage, scope: Scope) -> Sessions:
+    """Sessions out of control."""
     zombies = zombie_sessions(usage, scope)
     found = []
     if zombies:
@@ -59,10 +72,36 @@ def session_findings(usage: Usage, scope: Scope) -> tuple[list[Finding], int, di
                 each for each in dear.get(name, ()) if each.part.first <= loop.last and loop.first <= each.part.last
             ]
             dear[name] = [each for each in dear.get(name, ()) if each not in same]
-            found.append(_runaway(scope, name, loop, same[0] if same else None))
-    for name, days in dear.items():
-        found += [_runaway(scope, name, None, each) for each in days]
-    return found, unread, zombies
+            found.append(_loop(scope, name, loop, same[0] if same else None))
+    return Sessions(found, [(name, each) for name, days in dear.items() for each in days], unread, zombies)
+
+
+def runaways(scope: Scope, dear: Sequence[tuple[Name, Dear]]) -> list[Finding]:
+    """A finding for each of these; several of one agent on the same days are one event."""
+    events: dict[str, list[list[tuple[Name, Dear]]]] = {}
+    for each in sorted(dear, key=lambda each: (each[1].days[0], each[0])):
+        of_agent = events.setdefault(each[0][0], [])
+        if of_agent and each[1].days[0] <= max(other.days[-1] for _, other in of_agent[-1]):
+            of_agent[-1].append(each)
+        else:
+            of_agent.append([each])
+    return [_runaway(scope, event) for of_agent in events.values() for event in of_agent]
+
+
+def so_dear(dear: Sequence[tuple[Name, Dear]]) -> str:
+    """`3 sessions (s-9, s-8, s-7) cost 3.1 to 4.9 times the largest of their agent in a day of the 28 days before,
+    $2.00`."""
+    ranked = sorted(dear, key=lambda each: (-each[1].part.nano, each[0]))
+    names = listed([name for (_, name), _ in ranked], _NAMED)
+    largest = max(each.largest for _, each in dear)
+    ratios = [times(each.part.nano, each.largest) for _, each in ranked if each.largest]
+    least, most = (ratios[-1], ratios[0]) if ratios else ("", "")
+    so = f"{least} to {most}" if least != most else most
+    much = f"{so} times the largest" if ratios else "more than any"
+    what = f"session {names}" if len(dear) == 1 else f"{len(dear):,} sessions ({names})"
+    whose = "its agent" if len(dear) == 1 else "their agent"
+    ends = f", {shown(largest)}" if largest else ""
+    return f"{what} cost {much} of {whose} in a day of the 28 days before{ends}"
 
 
 def zombie_sessions(usage: Usage, scope: Scope) -> dict[Name, Part]:
@@ -200,31 +239,50 @@ def _zombie(scope: Scope, sessions: Mapping[Name, Part], name: Name, part: Part)
     return _about(scope, ZOMBIE, name, part, usual, evidence, f"open for {days:.0f} days")
 
 
-def _runaway(scope: Scope, session: Name, loop: Loop | None, dear: Dear | None) -> Finding:
-    evidence = []
-    if loop is not None:
-        took = _long(loop.last - loop.first)
-        evidence.append(f"{loop.calls:,} near-identical prompts within {took} for {shown(loop.nano)}")
-        small, large = loop.sizes
-        if small and large * 10 > small * 12:
-            evidence.append(f"they grew from {small:,} to {large:,} tokens")
+def _loop(scope: Scope, session: Name, loop: Loop, dear: Dear | None) -> Finding:
+    took = _long(loop.last - loop.first)
+    evidence = [f"{loop.calls:,} near-identical prompts within {took} for {shown(loop.nano)}"]
+    small, large = loop.sizes
+    if small and large * 10 > small * 12:
+        evidence.append(f"they grew from {small:,} to {large:,} tokens")
     if dear is None:
-        assert loop is not None
         part = Part(loop.first, loop.last, loop.nano, loop.calls)
         return _about(scope, RUNAWAY, session, part, 0, evidence, "runaway loop")
+    return _about(scope, RUNAWAY, session, dear.part, dear.largest, [*evidence, _too_much(dear)], "runaway loop")
+
+
+def _runaway(scope: Scope, dear: Sequence[tuple[Name, Dear]]) -> Finding:
+    (agent, _), first = dear[0]
+    if len(dear) == 1:
+        return _about(scope, RUNAWAY, dear[0][0], first.part, first.largest, [_too_much(first)], "runaway loop")
+    whole = replace(first.part)
+    for _, each in dear[1:]:
+        whole.add(each.part)
+    usual = sum(each.largest for _, each in dear)
+    return _about(scope, RUNAWAY, (agent, NONE), whole, usual, [so_dear(dear)], "runaway sessions", several=True)
+
+
+def _too_much(dear: Dear) -> str:
     part = dear.part
     ratio = f", {times(part.nano, dear.largest)} times the largest" if dear.largest else ", more than any"
-    evidence.append(
+    return (
         f"the session cost {shown(part.nano)} in {counted(part.calls, 'call')}{ratio} of its agent in a day of the 28 "
         f"days before{f', {shown(dear.largest)}' if dear.largest else ''}"
     )
-    return _about(scope, RUNAWAY, session, part, dear.largest, evidence, "runaway loop")
 
 
 def _about(
-    scope: Scope, kind: str, session: Name, part: Part, usual: int, evidence: Sequence[str], reason: str
+    scope: Scope,
+    kind: str,
+    session: Name,
+    part: Part,
+    usual: int,
+    evidence: Sequence[str],
+    reason: str,
+    *,
+    several: bool = False,
 ) -> Finding:
-    """`usual` is what a session of this agent may cost."""
+    """`usual` is what a session of this agent may cost, or `several` together."""
     agent, name = session
     first, last = scope.minute(part.first), scope.minute(part.last)
     named = name != NONE
@@ -233,7 +291,9 @@ def _about(
     if scope.lasts(last):
         subject = ("session", name) if named else ("agent", agent)
         command = freeze(*subject, reason)
-    where = [f"agent={agent}", f"session={name}"]
+    by, where = ["hour", "purpose", "model"], [f"agent={agent}", f"session={name}"]
+    if several:
+        by, where = ["session", "model"], where[:1]
     return Finding(
         scope.id(kind, agent, name, first[:10]),
         kind,
@@ -245,7 +305,8 @@ def _about(
         part.nano,
         part.nano - usual,
         "; ".join([*whose, *evidence]),
-        command or breakdown(scope, ["hour", "purpose", "model"], where, first, last),
+        command or breakdown(scope, by, where, first, last),
+        session=session if named else None,
     )
 
 
