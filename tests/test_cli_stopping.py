@@ -1,4 +1,4 @@
-"""Commands that are asked to end while DuckDB works for them."""
+"""Commands that are asked to end while DuckDB works for them, or before they have begun."""
 
 from __future__ import annotations
 
@@ -26,6 +26,35 @@ def command():
 stopping.install()
 sys.exit(failure.run(SimpleNamespace(out=SimpleNamespace(stderr=sys.stderr)), [], command))
 """
+
+# The signal comes while a module is imported.
+_EARLY = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[2]:
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+sys.meta_path.insert(0, Finder())
+from callmeter.cli.main import start
+sys.exit(start(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(1, 143), (2, 130), (15, 143)])
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [("typer", "budget status"), ("callmeter.cli.world", "llm-call hello"), ("callmeter.cli.lane", "llm-call hello")],
+)
+def test_whoever_is_stopped_while_it_starts_ends_in_silence(
+    number: int, status: int, module: str, command: str
+) -> None:
+    words = [sys.executable, "-c", _EARLY, str(number), module, *command.split()]
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 @pytest.mark.parametrize(("number", "status"), [(1, 143), (2, 130), (15, 143)])

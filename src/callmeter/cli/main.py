@@ -38,9 +38,20 @@ def start(arguments: list[str]) -> int:
         from callmeter.cli.completing import offer
 
         return offer(arguments[1:])
-    from callmeter.cli.stopping import install
+    from callmeter.cli.stopping import asked, install
 
     install()
+    try:
+        return _run(arguments)
+    except BaseException:
+        # Somebody asked for an end while modules were still being imported: before there is anyone to catch that.
+        ending = asked()
+        if ending is None:
+            raise
+        return int(ending)
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["llm-call"] or arguments[:3] == ["budget", "quota", "left"]:
         from callmeter.cli.lane import take
 
