@@ -122,6 +122,20 @@ def test_too_few_open_files_are_named_and_no_log_is_passed_over(tmp_path: Path, 
     assert f"FileProblem: cannot read {command[3]}: too many open files" in done.stderr
 
 
+def test_the_last_open_file_is_missed_before_duckdb_ends_the_process(tmp_path: Path) -> None:
+    script = (
+        "import duckdb, os, resource, sys; from contextlib import suppress;"
+        "from callmeter.store.files import FileProblem; from callmeter.store.index_steps import connected\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "with suppress(OSError):\n"
+        "    while True: os.dup(0)\n"
+        "try: connected(sys.argv[1])\n"
+        "except FileProblem as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "cannot open the usage index: too many open files\n"), done.stderr
+
+
 def test_a_directory_that_cannot_be_listed_is_an_error_and_no_host_without_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from callmeter.store.files import Lock, make_directory, remove_file
+from callmeter.store.files import Lock, file_problem, make_directory, remove_file
 from callmeter.store.index_build import Builder, LogFile, log_files, matched
 from callmeter.store.index_manifest import Manifest, Source, read_manifest, version, write_manifest
 from callmeter.store.log_size import PACKED
@@ -62,8 +62,14 @@ def brought_up(
 
 
 def connected(scratch: str, threads: int | None = None) -> DuckDBPyConnection:
-    """A connection to DuckDB that takes no more memory than the index may; the directory `scratch` takes the rest."""
+    """A connection to DuckDB that takes no more memory than the index may; the directory `scratch` takes the rest.
+    Raises FileProblem, duckdb.Error."""
     import duckdb
+
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))  # DuckDB ends the process if it cannot open anything
+    except OSError as error:
+        raise file_problem("open", "the usage index", error) from None
 
     config: dict[str, str | bool | int | float | list[str]] = {
         # Whatever a log holds, nothing is fetched from anywhere.
