@@ -371,6 +371,13 @@ def test_a_day_of_retries_that_were_paid_for_is_no_change_of_price(quiet: MadeLo
     assert [each for each in found_in(log, replace(SCOPE, floors=Floors(0))) if each.kind == "price change"] == []
 
 
+def test_failed_calls_whose_tokens_cost_nothing_are_no_change_of_price(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for at in log.times(52, 400):
+        log.call(at, "code", cost=Decimal(0), sizes=(6000, 0), status="error", error="http_503")
+    assert [each.kind for each in found_in(log, replace(SCOPE, floors=Floors(NANO // 10)))] == ["error storm"]
+
+
 def test_a_change_that_the_price_list_has_is_known() -> None:
     log = MadeLog(11)
     for number in range(DAYS):

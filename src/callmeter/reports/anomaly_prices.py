@@ -72,12 +72,12 @@ def price_findings(usage: Usage, scope: Scope) -> list[Finding]:
         (provider, model): figures
         for (provider, model), figures in usage.groups(("provider", "model"), period=scope.history, where=scope.where)
     }
-    names = ("provider", "model", "day", "origin")
+    names = ("provider", "model", "status", "day", "origin")
     groups = usage.groups(names, period=scope.history, where=scope.where, times=False)
-    for (provider, model, label, origin), figures in groups:
+    for (provider, model, status, label, origin), figures in groups:
         day = date.fromisoformat(label)
-        # What was guessed says nothing about a price.
-        if origin not in ("unknown", "estimate") and not figures.without_tokens:
+        # What was guessed says nothing about a price, nor does what failed: its tokens may have cost nothing.
+        if status == "ok" and origin not in ("unknown", "estimate") and not figures.without_tokens:
             days.setdefault((provider, model), {}).setdefault(day, _Day(day)).add(figures)
     return [*_new_models(usage, scope, whole), *_changes(scope, days)]
 
