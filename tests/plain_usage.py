@@ -22,6 +22,7 @@ _ORDERS: dict[str, Callable[[Figures], tuple[int, ...]]] = {
     "calls": lambda each: (-each.calls, -each.nano),
     "tokens": lambda each: (-each.tokens_in - each.tokens_out,),
     "errors": lambda each: (-each.errors, -each.calls),
+    "latency": lambda each: (-each.latency.get(95, 0),),
     "name": lambda each: (),
 }
 

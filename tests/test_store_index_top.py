@@ -22,7 +22,7 @@ from callmeter.words.period import EVER, Period
 from plain_usage import PlainUsage
 
 FIRST = datetime(2026, 10, 24, 21, tzinfo=UTC)
-ORDERS = ("cost", "calls", "tokens", "errors", "name")
+ORDERS = ("cost", "calls", "tokens", "errors", "latency", "name")
 PARTS: tuple[list[str], ...] = (
     [],
     ["session"],

@@ -35,7 +35,7 @@ from callmeter.words.period import EVER, Period, bucket, bucket_label
 
 _NOTHING = Figures()
 # In these orders the usage log can choose the groups to show.
-_CHOSEN = ("", "cost", "calls", "tokens", "name", "errors")
+_CHOSEN = ("", "cost", "calls", "tokens", "name", "errors", "latency")
 
 
 @dataclass(frozen=True)

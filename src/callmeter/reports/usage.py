@@ -212,9 +212,10 @@ class Usage(Protocol):
         latency: Sequence[int] = (),
         costs: Sequence[int] = (),
     ) -> Top:
-        """Of each level the first `most` groups by `cost`, `calls`, `tokens` or `errors`, the largest first, or by
-        `name`: with a million groups in the log, far cheaper than `levels`. Of equal costs the group with more calls
-        comes first, of equal calls that with more cost, of equal errors that with more calls; then names decide."""
+        """Of each level the first `most` groups by `cost`, `calls`, `tokens`, `errors` or `latency` (their 95th
+        percentile), the largest first, or by `name`: with a million groups in the log, far cheaper than `levels`. Of
+        equal costs the group with more calls comes first, of equal calls that with more cost, of equal errors that with
+        more calls; then names decide."""
 
     def spent(
         self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from callmeter.reports.grouping import NONE
@@ -37,18 +38,29 @@ def add_ranks(
     if sum(at) > _AT_ONCE and (asked.kept or len(at) <= MANY_GROUPS):
         _add_by_size(relation, found, names, percentiles, asked, values, place)
         return
-    parts = max(1, -(-sum(at) // _AT_ONCE)) if names and not asked.kept else 1
-    for part in range(parts):
+    for part in in_parts(sum(at) if names and not asked.kept else 0):
         query = relation.query(asked)
         columns = _shown(query, names, asked)
         query.needs_fixed = query.needs_fixed or values is WHOLE_COST
-        if parts > 1:  # each group is in one part as a whole
-            query.conditions.append(f"hash({query.name(names[-1])}) % {parts} = {part}")
+        if names:
+            part(query, names[-1])
         by = "GROUP BY ALL" if names else ""
         sql = f"SELECT {columns} {quantiles(*values, percentiles)} {relation.source(query)} {by}"
         for *path, ranks in relation.all(sql, query.given):
             if ranks:
                 setattr(found[tuple(path)], place, dict(zip(percentiles, ranks, strict=True)))
+
+
+def in_parts(lines: int) -> list[Callable[[Query, str], None]]:
+    """The parts in which so many lines are asked for percentiles: each makes a query by a name be about some of its
+    groups, which are in one part as a whole."""
+    parts = max(1, -(-lines // _AT_ONCE))
+    return [partial(_take_part, part, parts) for part in range(parts)]
+
+
+def _take_part(part: int, parts: int, query: Query, name: str) -> None:
+    if parts > 1:
+        query.conditions.append(f"hash({query.name(name)}) % {parts} = {part}")
 
 
 def _add_by_size(

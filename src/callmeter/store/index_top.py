@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from callmeter.reports.grouping import NONE
 from callmeter.reports.usage import Figures, Top
-from callmeter.store.index_query import CALLS, CALLS_OF_SUMS, ERRORS, ERRORS_OF_SUMS
+from callmeter.store.index_query import CALLS, CALLS_OF_SUMS, ERRORS, ERRORS_OF_SUMS, LATENCY, Query, quantiles
+from callmeter.store.index_ranks import in_parts
 from callmeter.store.index_relation import Asked, Relation
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ _ORDERS = {
     "calls": ("calls", "nano"),
     "tokens": ("tokens",),
     "errors": ("errors", "calls"),
+    "latency": ("latency",),
     "name": (),
 }
+# By which a percentile is the slowest, among those that a breakdown always shows.
+_SLOW = (95,)
 
 
 class Chosen:
@@ -62,29 +66,53 @@ class Chosen:
     def _rank(self, depth: int, names: Sequence[str], asked: Asked, most: int, order: Sequence[str]) -> list[Path]:
         """What to keep of each group that is kept at the level above."""
         asked = asked._replace(kept=names[:depth])
-        over_days = self._relation.is_over_days(names[: depth + 1], asked)
-        over_days = over_days and not self._relation.is_about_origin(names[: depth + 1], asked)
-        query = self._relation.query(asked, over_days=over_days)
-        above = f"kept{depth - 1}.code" if depth else "''"
-        query.conditions.append(f"{above} IS NOT NULL")
-        keys = "".join(f", {_KEYS[key][over_days]} AS {key}" for key in order)
-        sums = "".join(f", sum({key}) AS {key}" for key in order)
+        sums = self._latencies if order == _ORDERS["latency"] else self._sums
+        groups, given = sums(depth, names, asked, order)
         ranked = ", ".join([*(f"{key} DESC" for key in order), "name"])
-        inner = f"SELECT {above} AS above, {query.raw(names[depth])} AS name{keys} {self._relation.source(query)}"
         sql = f"""
-            SELECT above, name, count(*) OVER (PARTITION BY above)
-            FROM (
-                SELECT above, coalesce(nullif(name, ''), '{NONE}') AS name{sums} FROM ({inner} GROUP BY ALL)
-                GROUP BY ALL
-            )
+            SELECT above, name, count(*) OVER (PARTITION BY above) FROM ({groups})
             QUALIFY row_number() OVER (PARTITION BY above ORDER BY {ranked}) <= {most}
         """
         found = []
-        for code, name, count in self._relation.all(sql, query.given):
+        for code, name, count in self._relation.all(sql, given):
             path = self._paths[code] if depth else ()
             self._counts[path] = count - most
             found.append((*path, name))
         return found
+
+    def _sums(
+        self, depth: int, names: Sequence[str], asked: Asked, order: Sequence[str]
+    ) -> tuple[str, Mapping[str, object]]:
+        """SQL for the groups with what decides about their order, and its parameters."""
+        over_days = self._relation.is_over_days(names[: depth + 1], asked)
+        over_days = over_days and not self._relation.is_about_origin(names[: depth + 1], asked)
+        query = self._relation.query(asked, over_days=over_days)
+        above = _above(query, depth)
+        keys = "".join(f", {_KEYS[key][over_days]} AS {key}" for key in order)
+        sums = "".join(f", sum({key}) AS {key}" for key in order)
+        inner = f"SELECT {above} AS above, {query.raw(names[depth])} AS name{keys} {self._relation.source(query)}"
+        sql = f"""
+            SELECT above, coalesce(nullif(name, ''), '{NONE}') AS name{sums} FROM ({inner} GROUP BY ALL) GROUP BY ALL
+        """
+        return sql, query.given
+
+    def _latencies(
+        self, depth: int, names: Sequence[str], asked: Asked, order: Sequence[str]
+    ) -> tuple[str, Mapping[str, object]]:
+        """The same for the order by latency: a table of all groups, made part by part."""
+        self._relation.run("CREATE OR REPLACE TABLE slow (above VARCHAR, name VARCHAR, latency BIGINT)", {})
+        query = self._relation.query(asked)
+        ((lines,),) = self._relation.all(f"SELECT count(*) {self._relation.source(query)}", query.given)
+        for part in in_parts(lines):
+            query = self._relation.query(asked)
+            above, name = _above(query, depth), query.name(names[depth])
+            part(query, names[depth])
+            self._relation.run(
+                f"""INSERT INTO slow SELECT {above} AS above, {name} AS name,
+                    coalesce({quantiles(*LATENCY, _SLOW)}[1], 0) {self._relation.source(query)} GROUP BY ALL""",
+                query.given,
+            )
+        return "FROM slow", {}
 
     def _keep(self, depth: int, paths: Sequence[Path]) -> None:
         """Make the table of a level: the names of each kept group as rows may have them, and its code."""
@@ -101,3 +129,10 @@ class Chosen:
         columns["code"] = [row[-1] for row in rows]
         listed = ", ".join(f"unnest(${name}::VARCHAR[]) AS {name}" for name in columns)
         self._relation.run(f"CREATE OR REPLACE TABLE kept{depth} AS SELECT {listed}", columns)
+
+
+def _above(query: Query, depth: int) -> str:
+    """The code of the group above, of which only those that are kept are asked."""
+    above = f"kept{depth - 1}.code" if depth else "''"
+    query.conditions.append(f"{above} IS NOT NULL")
+    return above
