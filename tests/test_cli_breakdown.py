@@ -155,7 +155,7 @@ def test_broken_lines_and_duplicates_are_counted_and_do_not_stop_the_report(call
     found = json.loads(call("--format", "json").stdout)
     assert found["total"]["cost"] == 31
     assert found["facts"]["log"] == {"bad_lines": 3, "duplicates": 1}
-    assert "3 lines are left out, being no usage records: see `callmeter budget log verify`." in call().stdout
+    assert "3 lines are no usage records and left out: see `callmeter budget log verify`." in call().stdout
 
 
 def test_a_log_elsewhere_or_several_can_be_read(call: Call, home: Path) -> None:

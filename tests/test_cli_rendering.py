@@ -275,6 +275,20 @@ def test_a_range_is_shown_whole_or_not_at_all() -> None:
     assert seen == {("what",), ("what", "95%:", "from", "to")}
 
 
+def test_what_was_asked_for_and_finds_no_room_is_named() -> None:
+    columns = [
+        Column("what", "what", Kind.TEXT),
+        Column("p50", "cost p50", Kind.RATE, optional=2, asked=True),
+        Column("p99", "p99", Kind.RATE, optional=4, asked=True),
+        Column("calls", "calls", Kind.COUNT, optional=9),
+    ]
+    report = Report("Costs", columns, [Row({"what": "w" * 14, "p50": 10**9, "p99": 10**9, "calls": 1})])
+    said = "No room for p99: make the terminal wider, or use `--format csv`."
+    assert said in " ".join(text(report, 28).split())
+    assert said.replace("p99", "p50, p99") in " ".join(text(report, 20).split())
+    assert "No room" not in text(report, 36)
+
+
 def test_sentences_fold_and_names_do_not() -> None:
     columns = [Column("name", "name", Kind.TEXT), Column("meaning", "meaning", Kind.TEXT)]
     report = Report("Words", columns, [Row({"name": "x" * 30, "meaning": "one two three four five six seven eight"})])

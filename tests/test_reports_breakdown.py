@@ -130,6 +130,53 @@ def test_notes_say_what_is_in_no_sum_and_what_was_corrected(ask: Callable[..., R
     ]
 
 
+def test_the_title_says_which_calls_are_meant(ask: Callable[..., Report]) -> None:
+    """
+    2026-11-20T09:00Z agent=a cost=1
+    """
+    where = ["Agent=a", "work-item=SUP-*", "agent=b"]
+    assert ask(by=["day"], where=where).title == "Cost by day, only agent=a or b, work_item=SUP-*"
+
+
+@pytest.mark.parametrize(
+    ("by", "since", "until", "said"),
+    [
+        ("day", "2026-11-18T09:30Z", None, ["2026-11-18 counts from 09:30 on."]),
+        ("day", "2026-11-18T00:00Z", None, []),
+        ("day", "2026-11-18T00:00Z", "2026-11-19T12:00Z", ["2026-11-19 counts up to 12:00."]),
+        ("week", "2026-11-18T00:00Z", None, ["The week from 2026-11-16 counts from 2026-11-18 on."]),
+        ("month", None, "2026-11-20T06:00Z", ["2026-11 counts up to 2026-11-20 06:00."]),
+        ("day", "2026-11-17T09:30Z", None, []),  # no row is that day's
+        ("agent", "2026-11-18T09:30Z", None, []),
+        ("day", "2026-11-18T00:00Z", "2026-11-22T00:00Z", []),  # today is not over, which needs no word
+    ],
+)
+def test_units_of_time_that_the_period_cuts_are_named(
+    by: str, since: str | None, until: str | None, said: list[str], ask: Callable[..., Report]
+) -> None:
+    """
+    2026-11-18T10:00Z agent=a cost=1
+    2026-11-19T11:00Z agent=a cost=1
+    2026-11-20T05:00Z agent=a cost=1
+    """
+    period = Period(at(since) if since else None, at(until) if until else None, "")
+    notes = ask(by=[by], period=period, now=at("2026-11-21T15:00Z")).notes
+    assert [note for note in notes if " counts " in note] == said
+
+
+def test_a_tag_that_no_call_has_is_named(ask: Callable[..., Report]) -> None:
+    """
+    2026-11-18T10:00Z agent=a cost=3
+    2026-11-18T10:00Z agent=b cost=1 team=x
+    """
+    said = "None of these calls has the tag taem."
+    for by in (["taem"], ["taem", "agent"], ["agent", "taem"]):
+        assert said in ask(by=by).notes and said in ask(by=by, top=2).notes
+    for by in (["team"], ["agent", "team"], ["pool"]):
+        assert not [note for note in (*ask(by=by).notes, *ask(by=by, top=1).notes) if "has the tag" in note]
+    assert not [note for note in ask(by=["taem"], where=["agent=c"]).notes if "has the tag" in note]
+
+
 def test_a_log_without_one_known_cost_has_no_total_and_no_shares(ask: Callable[..., Report]) -> None:
     """
     2026-11-20T09:00Z agent=local in=100 out=10
@@ -281,8 +328,8 @@ def test_rows_sort_as_asked(sort: str, agents: str, ask: Callable[..., Report]) 
     ("bad_lines", "notes"),
     [
         (0, ["first"]),
-        (1, ["first", "1 line is left out, being no usage records: see `callmeter budget log verify`."]),
-        (2000, ["first", "2,000 lines are left out, being no usage records: see `callmeter budget log verify`."]),
+        (1, ["first", "1 line is no usage record and left out: see `callmeter budget log verify`."]),
+        (2000, ["first", "2,000 lines are no usage records and left out: see `callmeter budget log verify`."]),
     ],
 )
 def test_a_page_says_what_its_reader_left_out(bad_lines: int, notes: list[str]) -> None:

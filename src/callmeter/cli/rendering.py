@@ -59,7 +59,9 @@ def _parts(report: Report, look: Look) -> list[str]:
     heading = _folded(escaped(report.title), look, look.bold)
     if report.period is not None:
         heading += "\n" + _folded(_span(report), look, look.dim)
-    return [heading, table(report, look) or "none", *_notes(report.notes, look)]
+    drawn, left_out = table(report, look)
+    room = [f"No room for {', '.join(left_out)}: make the terminal wider, or use `--format csv`."] if left_out else []
+    return [heading, drawn or "none", *_notes([*report.notes, *room], look)]
 
 
 def _folded(text: str, look: Look, style: Callable[[str], str]) -> str:

@@ -91,10 +91,11 @@ def shown_column(column: Column, cells: Sequence[Cell]) -> list[str]:
     return ["" if column.quiet and cell == 0 else _shown(column.kind, cell) for cell in cells]
 
 
-def table(report: Report, look: Look) -> str:
-    """The rows of a report with their header and total; empty without rows."""
+def table(report: Report, look: Look) -> tuple[str, list[str]]:
+    """The rows of a report with their header and total, empty without rows; and the names of the columns that were
+    asked for and found no room."""
     if not report.rows:
-        return ""
+        return "", []
     below = [column for column in visible(report) if column.below]
     columns = [column for column in visible(report) if not column.below]
     tree, others = columns[: report.tree], columns[report.tree :]
@@ -111,7 +112,8 @@ def table(report: Report, look: Look) -> str:
         if column.kind in (Kind.SHARE, Kind.FILL):
             shares = [cell if isinstance(cell, Decimal) else None for cell in cells]
             drawn.append(_Bars(column, shares[: len(report.rows)], len(cells), look.blocks))
-    drawn = _fitted(drawn, look)
+    every_one, drawn = drawn, _fitted(drawn, look)
+    left_out = {each.column.name for each in every_one if each.column.asked} - {each.column.name for each in drawn}
     is_stacked = _width(drawn) > look.width
     lines = [] if is_stacked else [look.dim(_line(drawn, [each.titles(look) for each in drawn]))]
 
@@ -129,7 +131,7 @@ def table(report: Report, look: Look) -> str:
     if report.total is not None:
         lines.append(look.dim(("─" if look.blocks else "-") * min(look.width, _width(drawn))))
         lines.append(look.bold(line(len(report.rows))))
-    return "\n".join(lines)
+    return "\n".join(lines), [column.name for column in others if column.name in left_out]
 
 
 @dataclass(frozen=True)

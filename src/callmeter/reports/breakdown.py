@@ -19,12 +19,13 @@ from callmeter.reports.breakdown_time import (
     alignment,
     course_of,
     covered,
+    cut_units,
     labels_of,
     month_quota,
     quota_words,
     share_of_quota,
 )
-from callmeter.reports.grouping import NONE, column_names, is_time, key_name, title_of
+from callmeter.reports.grouping import FIELDS, NONE, column_names, is_time, key_name, patterns_of, title_of
 from callmeter.reports.origins import Origins
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion
@@ -78,6 +79,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
         facts["where"] = list(question.where)
     if usage.as_of is not None:
         facts["as_of"] = text_of(usage.as_of)
+    notes += [*tree.missing_tags(), *tree.cut_units()]
     if question.compare is not None:
         facts["compared"] = _period_facts(question.compare)
         by_unit = f", {tree.unit} by {tree.unit} from the first on" if tree.aligned is not None else ""
@@ -95,7 +97,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
     if tree.course is not None:
         notes.append("Each chart has a scale of its own: its largest mark is its group's largest.")
     return Report(
-        title="Cost by " + ", ".join(title_of(name).removesuffix(" from") for name in keys),
+        title="Cost by " + ", ".join(title_of(name).removesuffix(" from") for name in keys) + _only(question),
         columns=[*tree.groupings, *tree.columns],
         rows=rows,
         total=tree.total(units),
@@ -223,6 +225,27 @@ class _Tree:
             cells["chart"] = self.course.marks(charted)
         return cells
 
+    def missing_tags(self) -> list[str]:
+        """What is said of groupings by tags that no call has: a name may be misspelt."""
+        if not self.levels[()].calls:
+            return []
+        said = []
+        for depth, name in enumerate(self._keys):
+            found = {path[depth] for path in self.levels if len(path) > depth}
+            hidden = any(count for path, (count, _) in self._others.items() if len(path) <= depth)
+            if found == {NONE} and not hidden and not is_time(name) and name not in FIELDS:
+                said.append(f"None of these calls has the tag {name}.")
+        return said
+
+    def cut_units(self) -> list[str]:
+        """Which units of time are not whole, because the period begins or ends within them."""
+        period, zone = self._question.period, self._usage.zone
+        if not self.unit:
+            return []
+        depth = self._keys.index(self.unit)
+        shown = {path[depth] for path in self.levels if len(path) > depth}
+        return cut_units(period, self.unit, zone, shown, self._question.now or self._usage.as_of)
+
     def _is_known(self, path: Path) -> bool:
         """Whether the log covers any of the time that a group is compared with."""
         if self.begun is None or self._question.compare is None:
@@ -252,6 +275,13 @@ class _Tree:
             ranked = sorted(level, key=_ORDERS[sort or "cost"])
             level, rest = ranked[:top], ranked[top:]
         return sorted(level, key=_ORDERS[sort or ("time" if is_time(key) else "cost")]), rest
+
+
+def _only(question: Question) -> str:
+    """`, only agent=code or docs, model=openai/*`: which calls a breakdown is about, unless it is about all."""
+    patterns = patterns_of(question.where, question.aliases)
+    said = [f"{name}={' or '.join(values)}" for name, values in patterns.items()]
+    return f", only {', '.join(said)}" if said else ""
 
 
 def _can_choose(question: Question) -> bool:

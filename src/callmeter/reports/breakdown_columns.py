@@ -30,9 +30,11 @@ _COMPARED = (
     Column("cost_before", "before", Kind.RATE, optional=1),
     Column("difference", "difference", Kind.DIFFERENCE),
     Column("change", "change", Kind.CHANGE, optional=1, quiet=True),
-    Column("calls_before", "calls before", Kind.COUNT, optional=3),
+    Column("calls_before", "calls before", Kind.COUNT, optional=4),
     Column("news", "", Kind.TEXT, optional=1, quiet=True),
 )
+# What may give way without a word, though it comes with what was asked for.
+_BESIDES = ("calls_before", "news", "quota_share")
 _COSTS = tuple(
     Column(f"cost_p{rank}", f"{'cost ' * (rank == 50)}p{rank}", Kind.RATE, optional=4 if rank in (90, 99) else 2)
     for rank in PERCENTILES
@@ -55,16 +57,17 @@ _CUMULATIVE = (
 def columns(*, compared: bool, percentiles: bool, cumulative: bool, chart: str, unit: str = "") -> list[Column]:
     """The columns of figures, in their order; `chart` is the unit of time that it shows, `unit` that in which periods
     are compared, or ""."""
-    own = [Column(f"{unit}_before", "against", Kind.TEXT, optional=2)] if unit else []
-    own += _COMPARED if compared else ()
+    own: list[Column] = [*_COMPARED] if compared else []
     own += (*_COSTS, *_LATENCIES) if percentiles else ()
     own += _CUMULATIVE if cumulative else ()
-    drawn = (Column("chart", f"by {chart}", Kind.MARKS, optional=1),) if chart else ()
+    own = [replace(column, asked=column.name not in _BESIDES) for column in own]
+    own[:0] = [Column(f"{unit}_before", "against", Kind.TEXT, optional=2)] if unit else []
+    drawn = (Column("chart", f"by {chart}", Kind.MARKS, optional=1, asked=True),) if chart else ()
     shown = {column.name for column in own}
     first, *others = (column for column in _FIGURES if column.name not in shown)
     if own or drawn:
         # What was asked for stays longest on a narrow terminal.
-        others = [replace(column, optional=column.optional + (10 if column.optional > 1 else 1)) for column in others]
+        others = [replace(column, optional=column.optional + (10 if column.optional > 1 else 2)) for column in others]
     return [first, *own, *others, *drawn]
 
 

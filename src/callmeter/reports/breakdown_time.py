@@ -3,9 +3,9 @@ unit of another period stands in the same place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from callmeter.policy.quotas import Quota
@@ -132,6 +132,23 @@ def labels_of(span: tuple[datetime, datetime], unit: str, usage: Usage) -> list[
         if len(labels) > _MOST or at.year >= 9999:
             return None
     return list(labels)
+
+
+def cut_units(period: Period, unit: str, zone: tzinfo, shown: Collection[str], now: datetime | None) -> list[str]:
+    """Sentences on the units, among those shown, that are not whole: `2026-11-14 counts from 19:26 on.` That the unit
+    which still runs is not over needs none."""
+    edges = [] if period.start is None else [(period.start, period.start, "from {} on")]
+    if period.end is not None and (now is None or period.end < now):
+        edges.append((period.end, period.end - _TICK, "up to {}"))
+    said = []
+    for edge, inside, words in edges:
+        start, end = bucket(inside, unit, zone)
+        label = bucket_label(start, unit, zone)
+        if edge not in (start, end) and label in shown:
+            local = edge.astimezone(zone)
+            time = f"{local:%H:%M}" if unit in ("hour", "day") else f"{local:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+            said.append(f"{'The week from ' if unit == 'week' else ''}{label} counts {words.format(time)}.")
+    return said
 
 
 def course_of(

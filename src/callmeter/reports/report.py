@@ -41,7 +41,8 @@ class Column:
 
     `optional` columns give way first on a narrow terminal, the highest number first. `quiet` ones are left out of
     text and Markdown as long as they hold nothing but zeros. Text shows `below` ones, which hold sentences and
-    commands, under their row over the whole width.
+    commands, under their row over the whole width. Of `asked` ones, which an option asked for, it says when there is no
+    room for them.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Column:
     optional: int = 0
     quiet: bool = False
     below: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def with_reading(page: _Page, bad_lines: int, duplicates: int) -> _Page:
     """The page with what its reader left out of the log: nobody should take a sum for more than it is."""
     notes = list(page.notes)
     if bad_lines:
-        lines = "1 line is" if bad_lines == 1 else f"{bad_lines:,} lines are"
-        notes.append(f"{lines} left out, being no usage records: see `callmeter budget log verify`.")
+        said = "1 line is no usage record" if bad_lines == 1 else f"{bad_lines:,} lines are no usage records"
+        notes.append(f"{said} and left out: see `callmeter budget log verify`.")
     log = {"bad_lines": bad_lines, "duplicates": duplicates}
     return replace(page, notes=notes, facts={**page.facts, "log": log})
