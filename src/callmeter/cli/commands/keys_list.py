@@ -56,7 +56,7 @@ def keys_list(ctx: typer.Context, format: Format = Shape.TEXT, quiet: Quiet = Fa
         )
         for entry in sorted(entries.values(), key=lambda entry: entry.label)
     ]
-    notes = [] if rows else ["no key is registered; `callmeter budget keys add AGENT` registers one"]
+    notes = [] if rows else ["No key is registered: `callmeter budget keys add AGENT` registers one."]
     if not any(entry.user for entry in entries.values()):
         columns = [column for column in columns if column.name != "user" or format is not Shape.TEXT]
     world.out.report(Report("Keys", columns, rows, notes=notes))
