@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+import hypothesis
 import pytest
 
 TESTS = Path(__file__).parent
@@ -31,6 +32,13 @@ for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+# What an example takes says how busy the machine is, not whether the program is right.
+hypothesis.settings.register_profile(
+    "callmeter", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("callmeter")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

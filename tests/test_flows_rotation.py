@@ -98,7 +98,7 @@ def test_a_key_without_a_limit_and_one_for_life_are_rotated_too(tmp_path: Path, 
 def test_an_old_key_that_is_still_used_at_the_end_of_its_grace_stays_and_its_users_are_named(house: House) -> None:
     house.rotate()
     house.skip(timedelta(hours=25))
-    house.uses = (Use("nightly", 3, house.now()),)
+    house.uses = (Use("nightly", house.now()),)
     progress = house.rotate(start=False)
     assert "nightly" in progress.detail and not progress.done
     assert not house.router.record(house.first).disabled
@@ -108,7 +108,7 @@ def test_an_old_key_that_is_still_used_at_the_end_of_its_grace_stays_and_its_use
 
 
 def test_a_leaked_key_is_disabled_at_once_and_who_is_cut_off_is_told(house: House) -> None:
-    house.uses = (Use("nightly", 3, house.now()),)
+    house.uses = (Use("nightly", house.now()),)
     assert house.rotate(Wishes(at_once=True)).state == "disabled"
     assert house.router.record(house.first).disabled
     assert any("nightly" in line for line in house.told)

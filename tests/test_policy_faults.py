@@ -120,6 +120,7 @@ FAULTS: list[tuple[dict[str, Any] | bytes, str]] = [
     ({"loop_breaker": {"freeze_minutes": "1h"}}, "until_thawed"),
     ({"alerts": [{"kind": "webhook", "target": "http://example.com/x"}]}, "https://"),
     ({"alerts": [{"kind": "webhook", "target": "http://localhost.evil.example/x"}]}, "https://"),
+    ({"alerts": [{"kind": "webhook", "target": "http://localhost:x@evil.example/x"}]}, "https://"),
     ({"alerts": [{"kind": "file", "target": "alerts.jsonl"}]}, "absolute path"),
     ({"alerts": [{"kind": "command", "target": "mail", "on": ["treshold"]}]}, "did you mean `threshold`"),
     ({"approvals": {"self_approval": "no"}}, "neither true nor false"),

@@ -19,7 +19,7 @@ from callmeter.secrets.environment import hint_once
 from callmeter.secrets.file import FileStore
 from callmeter.secrets.lookup import Key, key_for, readings
 from callmeter.secrets.open_store import Stores
-from callmeter.secrets.registry import Entry, label_fault, origin_of, read_registry
+from callmeter.secrets.registry import Entry, label_fault, read_registry
 from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
 from callmeter.words.errors import Malformed, NoKey, Refused, UsageError
@@ -175,29 +175,6 @@ def test_a_key_given_as_a_label_is_not_repeated() -> None:
     with pytest.raises(UsageError) as caught:
         chosen(entries(mine={}), label=KEY)
     assert KEY not in str(caught.value.as_json())
-
-
-@given(st.text(max_size=40))
-def test_whatever_follows_the_host_cannot_change_whom_a_key_goes_to(rest: str) -> None:
-    try:
-        origin = origin_of("https://openrouter.ai" + rest)
-    except ValueError:
-        return
-    host = origin.removeprefix("https://").rpartition(":")[0]
-    assert host == "openrouter.ai" or (rest[0] not in "/\\@:?#" and host.startswith("openrouter.ai"))
-
-
-@pytest.mark.parametrize(
-    ("url", "origin"),
-    [
-        ("http://[::1]:8080/v1", "http://[::1]:8080"),
-        ("http://[::1]/v1", "http://[::1]:80"),
-        ("http://my_service:80", "http://my_service:80"),
-        ("http://127.0.0.1:0080/v1", "http://127.0.0.1:80"),
-    ],
-)
-def test_addresses_of_this_machine_are_addresses_too(url: str, origin: str) -> None:
-    assert origin_of(url) == origin
 
 
 # Reading

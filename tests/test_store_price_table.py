@@ -70,7 +70,7 @@ def shown(found: PriceFound | None, at: datetime = NOW) -> tuple[Decimal, Decima
     if found is None:
         return None
     amounts = found.price.amounts(at)
-    return amounts["in"].scaleb(6), amounts["out"].scaleb(6), found.origin
+    return amounts["in"].scaleb(6), amounts["out"].scaleb(6), f"{found.source} {found.date}".rstrip()
 
 
 # The order of the sources

@@ -5,12 +5,13 @@ from __future__ import annotations
 from callmeter.cli.means import transport_of
 from callmeter.cli.world import World
 from callmeter.providers.management import Management, Standing
-from callmeter.providers.presets import Provider, find_provider, is_loopback
+from callmeter.providers.presets import Provider, find_provider
 from callmeter.providers.probe import accepts
-from callmeter.secrets.registry import Entry, origin_of, read_registry
+from callmeter.secrets.registry import Entry, read_registry
 from callmeter.secrets.secret import Secret, parse_secret
 from callmeter.store.toml import read_toml
 from callmeter.words.errors import Malformed, NoKey
+from callmeter.words.origin import is_loopback, origin_of
 
 VARIABLE = "CALLMETER_MANAGEMENT_KEY"
 _TIMEOUT = 20.0

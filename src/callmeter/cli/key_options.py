@@ -10,9 +10,10 @@ import typer
 
 from callmeter.cli.world import World
 from callmeter.providers.presets import find_provider
-from callmeter.secrets.registry import label_fault, origin_of
+from callmeter.secrets.registry import label_fault
 from callmeter.words.errors import UsageError
 from callmeter.words.instant import text_of
+from callmeter.words.origin import origin_of
 from callmeter.words.period import moment, zone_named
 
 Label = Annotated[

@@ -5,13 +5,14 @@ from __future__ import annotations
 from os.path import exists
 
 from callmeter.cli.waiting import told
-from callmeter.providers.presets import Provider, is_loopback
+from callmeter.providers.presets import Provider
 from callmeter.secrets.environment import hint_once
 from callmeter.secrets.lookup import Key, key_for, readings
 from callmeter.secrets.registry import read_registry
 from callmeter.secrets.secret import Secret
 from callmeter.store.toml import read_toml
 from callmeter.words.errors import NoKey
+from callmeter.words.origin import is_loopback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def breaker_of(world: World, *, batch: bool) -> Breaker | None:
 
 
 def transport_of(world: World, provider: Provider) -> Transport:
-    """The plain transport, or httpx's where a proxy is wanted."""
+    """The plain transport, or the one that goes through a proxy where that is wanted."""
     authorities = (world.env.get("SSL_CERT_FILE"), world.env.get("SSL_CERT_DIR"))
     proxy = world.settings.text("proxy")
     if proxy and not is_loopback(provider.base_url):

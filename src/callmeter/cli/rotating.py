@@ -57,14 +57,10 @@ def uses_of(world: World, fingerprint: str, since: datetime) -> list[Use]:
     """Who used a key since then, by the usage log, and which programs have it from `keys exec`; the latest first."""
     usage = open_usage(world, None, Clock(world, None))
     found = usage.groups(("agent",), period=Period(since, None, ""), where=(f"key_fingerprint={fingerprint}",))
-    uses = [
-        Use(names[0], figures.calls, parse_instant(figures.last))
-        for names, figures in found
-        if figures.last is not None
-    ]
+    uses = [Use(names[0], parse_instant(figures.last)) for names, figures in found if figures.last is not None]
     now = world.now()
     uses += [
-        Use(f"{held.program} (process {held.pid}, by `keys exec`)", 0, now)
+        Use(f"{held.program} (process {held.pid}, by `keys exec`)", now)
         for held in holders(world.paths.holders)
         if held.fingerprint == fingerprint
     ]

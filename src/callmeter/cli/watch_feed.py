@@ -20,10 +20,11 @@ from callmeter.policy.document import Policy
 from callmeter.reports.grouping import condition_of
 from callmeter.reports.live import Hour, Live, Traffic, hour_of
 from callmeter.reports.odd_hours import HISTORY
-from callmeter.store.running_calls import RunningCall, RunningCalls
+from callmeter.store.running_calls import RunningCalls
 from callmeter.store.usage_tail import Follower
 from callmeter.words.errors import CallmeterError
 from callmeter.words.period import Period, bucket
+from callmeter.words.record import UsageRecord
 from callmeter.words.wording import capitalised
 
 # Seconds: quotas are read when something has happened, and then not too often; else now and then, because other
@@ -44,7 +45,7 @@ class Picture:
     log: str
     conditions: Sequence[str]
     traffic: Traffic
-    running: Sequence[tuple[RunningCall, int]] = ()  # and for how many seconds
+    running: Sequence[tuple[UsageRecord, int]] = ()  # and for how many seconds
     board: Dashboard = field(default_factory=Dashboard)
     problems: Sequence[str] = ()
 
@@ -76,7 +77,7 @@ class Feed:
         now = self._world.now()
         happened = self._follow(now)
         running = self._look_at_running() if self._own else []
-        marks = (self._signatures(), [call.record.id for call in running])
+        marks = (self._signatures(), [record.id for record in running])
         if marks != self._marks:
             self._marks, happened = marks, True
         if self._own:
@@ -89,9 +90,9 @@ class Feed:
             conditions=self._conditions,
             traffic=self._live.traffic(now),
             running=[
-                (call, max(int((now - call.record.instant).total_seconds()), 0))
-                for call in running
-                if self._matches is None or self._matches(call.record)
+                (record, max(int((now - record.instant).total_seconds()), 0))
+                for record in running
+                if self._matches is None or self._matches(record)
             ],
             board=self._board,
             problems=[*self._problems.values(), *self._board.notes],
@@ -125,7 +126,7 @@ class Feed:
         self._live.add((each for each in found if self._matches is None or self._matches(each)), now)
         return bool(found)
 
-    def _look_at_running(self) -> list[RunningCall]:
+    def _look_at_running(self) -> list[UsageRecord]:
         try:
             found = self._running.look()
         except CallmeterError as problem:

@@ -215,8 +215,7 @@ def _running(picture: Picture, width: int, rows: int) -> RenderableType | None:
     if not running:
         return None
     table = _table(("", False), *([("", False)] if width >= 60 else []), ("", False), ("", True), ("", True))
-    for call, seconds in running[:rows]:
-        record = call.record
+    for record, seconds in running[:rows]:
         names = [record.tags.get("agent", "-"), *([record.tags.get("purpose", "-")] if width >= 60 else [])]
         table.add_row(
             *(_name(each) for each in [*names, record.model.rpartition("/")[2]]),
@@ -225,7 +224,7 @@ def _running(picture: Picture, width: int, rows: int) -> RenderableType | None:
         )
     for column in table.columns[:-2]:
         column.ratio = 1
-    known = [nano(call.record.estimate) for call, _ in running if call.record.estimate is not None]
+    known = [nano(record.estimate) for record, _ in running if record.estimate is not None]
     title = f"Running: {counted(len(running), 'call')}" + (f", up to {shown(sum(known))}" if known else "")
     rest = len(running) - rows
     return _panel(title, table, f"{rest:,} more, begun later" if rest > 0 else "")

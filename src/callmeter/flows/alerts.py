@@ -16,6 +16,7 @@ from callmeter.providers.wire import Transport, WireError
 from callmeter.words.errors import CallmeterError, Unavailable
 from callmeter.words.instant import parse_instant
 from callmeter.words.jsontext import dumps
+from callmeter.words.wording import counted
 
 # What could not be delivered for so long is news no more.
 GIVE_UP = timedelta(days=7)
@@ -61,7 +62,7 @@ def flush(
                     _deliver(alert, event, transport, environment, monotonic)
                 except CallmeterError as error:
                     left = wanted[place:]
-                    many = f"{len(left)} alert{'s' * (len(left) != 1)}"
+                    many = counted(len(left), "alert")
                     done.problems.append(f"{name_of(alert)} could not be told of {many}: {error.message}")
                     pending.failed(left)
                     break

@@ -119,8 +119,8 @@ def approve(
     reason: str,
     audit: Audit,
 ) -> Grant:
-    """Grant a request, or other than what it asks for: `amount` in `unit`, `until` a time, for so many `calls`. It
-    ends with the quota's period in any case. `calls_so_far` counts those of a quota's current period.
+    """Grant a request, or other than what it asks for: `amount` in `unit`, `until` a time, for so many `calls` from
+    now on, which takes `standings` (those of the ledger). It ends with the quota's period in any case.
 
     Raises UsageError for an unknown or settled request, Refused when this person may not approve it.
     """

@@ -13,7 +13,7 @@ from decimal import Decimal
 from callmeter.flows.asking import Admission
 from callmeter.flows.booking import basis_of, booked_line, stand_of, window_of_bucket, write_line
 from callmeter.ledger.protocol import Amount, Cap, LedgerProblem, Reservation, Uncounted
-from callmeter.policy.decision import Decision, Need, Stand, decide
+from callmeter.policy.decision import Decision, Need, decide
 from callmeter.policy.quotas import Bucket, candidate_buckets
 from callmeter.words.errors import Busy, Refused
 from callmeter.words.jsontext import dumps
@@ -43,7 +43,7 @@ class Books:
     refused for what others hold; `tell` with a key, a text and facts when a threshold is passed for the first time in
     its period; `wait` with what is waited for.
 
-    `tentative` books only look: nothing is held or remembered. `decision` is the last that was made, over `stands`.
+    `tentative` books only look: nothing is held or remembered.
     """
 
     def __init__(
@@ -65,8 +65,6 @@ class Books:
         self.log = log
         self._index = index
         self._wait = wait
-        self.decision: Decision | None = None
-        self.stands: list[Stand] = []
         self._tentative = tentative
         self._open = open_ledger
         self._open_desk = open_desk
@@ -230,7 +228,6 @@ class Books:
             stands = [stand_of(bucket, standings[window], desk.allowances) for bucket, window in windows.items()]
             need = self._need(asked, admission, keeps_model)
             decision = decide(stands, need, lowest_ceiling=self.policy.lowest_output_tokens)
-            self.decision, self.stands = decision, stands
             if decision.action == "downgrade":
                 self._downgrade(asked, admission, decision)
                 keeps_model = True

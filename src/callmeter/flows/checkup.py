@@ -20,7 +20,7 @@ from callmeter.ledger.protocol import Window
 from callmeter.secrets.environment import variable_for
 from callmeter.secrets.holders import holders
 from callmeter.secrets.open_store import Stores
-from callmeter.secrets.registry import Entry, origin_of
+from callmeter.secrets.registry import Entry
 from callmeter.store.files import is_locked
 from callmeter.store.inflight import SUFFIX
 from callmeter.store.places import Places
@@ -29,7 +29,9 @@ from callmeter.store.usage_log import opened
 from callmeter.store.usage_tail import lines_backwards
 from callmeter.words.errors import CallmeterError
 from callmeter.words.instant import parse_instant
+from callmeter.words.origin import origin_of
 from callmeter.words.record import parse_record
+from callmeter.words.wording import counted
 
 OK, WARN, BAD = "ok", "warn", "bad"
 _TAIL = 1000
@@ -166,9 +168,8 @@ def keys(entries: Sequence[Entry], stores: Stores, places: Places, now: datetime
             place = entry.label if plain else f"{entry.label} ({where_it_lies(entry, stores)})"
             well.setdefault(standing(entry).store, []).append(place)
     for store, labels in well.items():
-        count = "1 key" if len(labels) == 1 else f"{len(labels)} keys"
         where = stores.directory if store == "file" else f"`{store}:`"
-        yield Check("keys", OK, f"{count} in {where}: {', '.join(labels)}; {WORTH[store]}")
+        yield Check("keys", OK, f"{counted(len(labels), 'key')} in {where}: {', '.join(labels)}; {WORTH[store]}")
     running = holders(places.holders)
     if running:
         named = ", ".join(f"{holder.program} (process {holder.pid}) with {holder.label}" for holder in running[:5])
@@ -294,12 +295,11 @@ def left_over(places: Places) -> Iterator[Check]:
     dead = [name for name in _names(places.inflight) if name.endswith(SUFFIX)]
     dead = [name for name in dead if not is_locked(os.path.join(places.inflight, name))]
     if dead:
-        calls = "1 call" if len(dead) == 1 else f"{len(dead):,} calls"
-        found = f"{calls} of processes that died, not in the log yet"
+        found = f"{counted(len(dead), 'call')} of processes that died, not in the log yet"
         yield Check("unfinished", WARN, found, "run `callmeter budget recover`; the next call does it too")
     half = [name for name in _names(places.secrets) if name.endswith(".tmp")]
     if half:
-        found = f"{len(half)} half-written key{'s' * (len(half) != 1)} in {places.secrets}"
+        found = f"{counted(len(half), 'half-written key')} in {places.secrets}"
         yield Check("unfinished", WARN, found, "run `callmeter budget keys add … --replace`; each writer removes them")
     if not dead and not half:
         yield Check("unfinished", OK, "nothing was left by a crash")

@@ -10,7 +10,7 @@ from callmeter.flows.keys import require_free, unknown_key
 from callmeter.flows.rotation_run import Bench, hash_of
 from callmeter.policy.rotation import read_rotation
 from callmeter.providers.management import ProviderKey
-from callmeter.secrets.registry import Entry, label_fault, origin_of
+from callmeter.secrets.registry import Entry, label_fault
 from callmeter.secrets.registry_file import RegistryFile, changed
 from callmeter.secrets.secret import Secret
 from callmeter.secrets.store import SecretStore
@@ -19,6 +19,7 @@ from callmeter.store.rotation_journal import Journal, journal_of, labels_in, rea
 from callmeter.words.errors import CallmeterError, NoKey, Refused, Unavailable, UsageError
 from callmeter.words.instant import text_of
 from callmeter.words.money import usd
+from callmeter.words.origin import origin_of
 
 
 @dataclass(frozen=True)

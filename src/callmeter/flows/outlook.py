@@ -5,7 +5,7 @@ from __future__ import annotations
 from callmeter.flows.booking import basis_of, stand_of, window_of_bucket
 from callmeter.ledger.protocol import Uncounted
 from callmeter.policy.decision import Need, decide
-from callmeter.policy.quotas import UNITS, Bucket, candidate_buckets
+from callmeter.policy.quotas import UNITS, candidate_buckets
 from callmeter.words.errors import Exit
 from callmeter.words.period import zone_named
 
@@ -37,7 +37,6 @@ class Outlook:
     `decision` is the one for a call that needs next to nothing, or what was asked for."""
 
     def __init__(self, stands: Sequence[Stand], need: Need, frozen: Frozen | None) -> None:
-        self.stands = stands
         self.frozen = frozen
         self.decision: Decision = decide(stands, need, frozen=frozen, lowest_ceiling=1)
         self.rooms: dict[str, Room] = {}

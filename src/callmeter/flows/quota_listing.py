@@ -10,12 +10,11 @@ from callmeter.ledger.protocol import Reservation, Standing, Window
 from callmeter.policy.coverage import bucket_key
 from callmeter.policy.decision import Stand
 from callmeter.policy.grants import Allowances, Grant
-from callmeter.policy.quotas import Bucket, window_of
+from callmeter.policy.quotas import UNITS, Bucket, window_of
 from callmeter.reports.quota_standings import Holder
 from callmeter.words.jsontext import loads
 from callmeter.words.period import zone_named
 
-_UNITS = ("usd", "tokens", "calls")
 _TAGS = ("agent", "session", "purpose")
 
 
@@ -84,7 +83,7 @@ def _holder(reservation: Reservation) -> Holder:
     tags = fields.get("tags")
     named = [f"{name}={tags[name]}" for name in _TAGS if name in tags] if isinstance(tags, dict) else []
     return Holder(
-        {unit: reservation.hold.of(unit) for unit in _UNITS},
+        {unit: reservation.hold.of(unit) for unit in UNITS},
         reservation.created,
         f"pid {pid} on {host}" if pid else reservation.owner,
         " ".join([*named, str(fields.get("model") or "")]).strip() or reservation.call_id,

@@ -37,10 +37,9 @@ _ANSWERS = 3
 
 @dataclass(frozen=True)
 class Use:
-    """Who still used a key, how often, and when last."""
+    """Who still used a key, and when last."""
 
     agent: str
-    calls: int
     last: datetime
 
 
@@ -277,7 +276,7 @@ class Run:
         uses = list(self.bench.uses(fingerprint, since))
         record = self.client.key(hash) if self.client is not None and hash and not uses else None
         if record is not None and record.last_used is not None and record.last_used > since:
-            uses.append(Use("somebody whom the usage log does not know", 0, record.last_used))
+            uses.append(Use("somebody whom the usage log does not know", record.last_used))
         return uses
 
     def register(self) -> None:

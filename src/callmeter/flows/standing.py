@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from callmeter.words.money import amount_text
+from callmeter.words.wording import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def arithmetic(decision: Decision, holders: int) -> str:
     unit = stand.quota.unit
     held = ""
     if stand.held:
-        held = f", {amount_text(stand.held, unit)} held by {holders} call{'s' * (holders != 1)} in flight"
+        held = f", {amount_text(stand.held, unit)} held by {counted(holders, 'call')} in flight"
     parts = f"limit {amount_text(decision.limit, unit)}, {amount_text(stand.settled, unit)} spent{held}"
     parts += f"; this call may take {amount_text(decision.need, unit)}"
     if decision.missing > 0:

@@ -1,6 +1,6 @@
 """What an attempt's end means: was it charged, may it be repeated, what does the caller get to read.
 
-The table is RELIABILITY's: certainly not sent and certainly not charged may be repeated; a server's own error is
+The rule: certainly not sent and certainly not charged may be repeated; a server's own error is
 free of charge at OpenRouter and unknown elsewhere; everything that ended after the request had left without an
 answer is unknown, charged at the worst case and never repeated.
 """

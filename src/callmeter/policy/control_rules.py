@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from callmeter.policy.controls import ALERT_KINDS, MODES, OCCASIONS, Alert
 from callmeter.policy.reading import Fault, Part, closest, kind_of, number_of, shown, whole_number
+from callmeter.words.origin import is_loopback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ _WANTED = {
 
 def _reaches(kind: str, target: str) -> bool:
     if kind == "webhook":
-        host = target.removeprefix("http://").partition("/")[0].rpartition(":")
-        loopback = target.startswith("http://") and (host[0] or host[2]) in ("localhost", "127.0.0.1", "[::1]")
-        return (len(target) > len("https://") and target.startswith("https://")) or loopback
+        if target.startswith("http://"):
+            return is_loopback(target)
+        return target.startswith("https://") and len(target) > len("https://")
     return target.startswith("/") if kind == "file" else bool(target.strip())
 
 

@@ -10,7 +10,7 @@ profile gives the same subject for the same period and unit.
 from __future__ import annotations
 
 from callmeter.policy.controls import Approvals, LoopBreaker
-from callmeter.policy.quotas import WARN_AT
+from callmeter.policy.quotas import LIVES, WARN_AT
 from callmeter.words.errors import Malformed
 from callmeter.words.tags import ALIASES
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from callmeter.policy.model_rules import ModelRule
     from callmeter.policy.quotas import Quota
     from callmeter.policy.reading import Fault
+    from callmeter.words.subject import Subject
 
 KEYS = (
     "$schema",
@@ -85,6 +86,11 @@ class Policy:
     def enforcement_for(self, *, acts: bool) -> str:
         """What holds for a rule that only makes sense when it is enforced, such as a rate: `hard` unless stated."""
         return self.stated_enforcement or ("hard" if acts else "soft")
+
+    def period_for(self, subject: Subject) -> str:
+        """What a quota on a subject is for, unless it says so itself. A session or work item has one run, not one a
+        month."""
+        return "life" if subject.kind in LIVES else self.period
 
 
 # Who makes a call wants to know that the policy is broken; `policy check` tells all of it.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from callmeter.policy.allocation import EVERYONE, handed_out
 from callmeter.policy.document import Policy
 from callmeter.policy.model_rules import forbidding
-from callmeter.policy.quotas import Quota
+from callmeter.policy.quotas import LIVES
 from callmeter.policy.reading import closest
-from callmeter.words.money import shown
+from callmeter.words.money import amount_text, shown
 from callmeter.words.subject import FACTS, facts_of
 from callmeter.words.tags import BUILT_IN
 
@@ -54,7 +54,7 @@ def _missing_tags(policy: Policy) -> list[Doubt]:
     found: dict[str, Doubt] = {}
     for quota in policy.quotas:
         kind = quota.subject.kind
-        avoidable = kind in WHO or (quota.subject.each and kind not in (*FACTS, "session", "work_item"))
+        avoidable = kind in WHO or (quota.subject.each and kind not in (*FACTS, *LIVES))
         if quota.enforcement == "hard" and avoidable and kind not in (*policy.required, *found):
             message = f"a call without the tag {kind} does not fall under it"
             found[kind] = Doubt(quota.source, message, f"add `{kind}` to `tags.required`")
@@ -105,9 +105,8 @@ def _out_of_reach(policy: Policy) -> list[Doubt]:
     for quota in policy.quotas:
         total = totals.get((quota.period, quota.unit))
         if total is not None and quota.limit > total:
-            message = (
-                f"allows {limit_text(quota)}, more than the total's {limit_text(quota, total)}: the total stops first"
-            )
+            limit, whole = amount_text(quota.limit, quota.unit), amount_text(total, quota.unit)
+            message = f"allows {limit}, more than the total's {whole}: the total stops first"
             found.append(Doubt(quota.source, message, ""))
     return found
 
@@ -124,9 +123,3 @@ def _stages(policy: Policy) -> list[Doubt]:
                 message = f"leads to {stage.model}, which `{forbidding(policy, facts)[0].source}` does not allow"
                 found.append(Doubt(quota.source, message, "allow it, or name another model"))
     return found
-
-
-def limit_text(quota: Quota, amount: int | None = None) -> str:
-    """A quota's limit, or another amount in its unit, for people."""
-    amount = quota.limit if amount is None else amount
-    return shown(amount) if quota.unit == "usd" else f"{amount:,} {quota.unit}"

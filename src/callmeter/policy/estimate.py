@@ -53,19 +53,10 @@ class Prompt:
 class Estimate:
     """Tokens and USD, rounded up to the nano-dollar; None is unknown, for `worst` also: without a bound."""
 
-    __slots__ = ("expected", "input_tokens", "most_input_tokens", "output_tokens", "worst")
+    __slots__ = ("expected", "most_input_tokens", "worst")
 
-    def __init__(
-        self,
-        input_tokens: int,
-        most_input_tokens: int,
-        output_tokens: int,
-        expected: Decimal | None,
-        worst: Decimal | None,
-    ) -> None:
-        self.input_tokens = input_tokens
+    def __init__(self, most_input_tokens: int, expected: Decimal | None, worst: Decimal | None) -> None:
         self.most_input_tokens = most_input_tokens
-        self.output_tokens = output_tokens
         self.expected = expected
         self.worst = worst
 
@@ -145,7 +136,7 @@ def estimate(
             dearest_in = _dearest(amounts, ("in", "cached", "cache_write", "cache_write_1h"))
             dearest_out = _dearest(amounts, ("out", "reasoning"))
             worst = _sum(amounts, most_tokens, dearest_in, ceiling, dearest_out, prompt.images)
-    return Estimate(tokens, most_tokens, ceiling, expected, worst)
+    return Estimate(most_tokens, expected, worst)
 
 
 def _dearest(amounts: Mapping[str, Decimal], names: tuple[str, ...]) -> Decimal | None:

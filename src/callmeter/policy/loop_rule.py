@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from callmeter.words.money import shown, usd
 from callmeter.words.sketch import NEAR, distance
+from callmeter.words.wording import duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,11 +118,10 @@ def one_thing(alike: Sequence[Seen]) -> bool:
 
 def _repeats(level: str, alike: Sequence[Seen], last: Sequence[Seen]) -> Verdict:
     cost, seconds = sum(call.cost for call in alike), max(0, alike[-1].at - alike[0].at)
-    took = f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"
     return Verdict(
         level,
         "repeats",
-        f"{len(alike)} of the last {len(last)} prompts are near-identical, within {took}, "
+        f"{len(alike)} of the last {len(last)} prompts are near-identical, within {duration(seconds)}, "
         f"for {shown(cost)}{_growth(alike)}",
         {"similar": len(alike), "of_last": len(last), "seconds": seconds, "spent": usd(cost), **_sizes(alike)},
     )

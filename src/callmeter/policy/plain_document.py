@@ -21,8 +21,6 @@ _MOST_USD = 10**9
 _MOST_COUNT = 10**15
 _KEYS = frozenset(("$schema", "version", "enforcement", "period", "total_budget", "quotas"))
 _QUOTA_KEYS = frozenset(("subject", "limit", "unit", "period", "enforcement"))
-# What has one run, not one month: its quotas are for its whole life unless they say otherwise.
-_LIVES = ("session", "work_item")
 _SOFT_WARNS_AT = (*WARN_AT, Decimal(1))
 
 
@@ -64,7 +62,7 @@ def _read(document: object) -> Policy | None:
             return None
         subject = parse_subject(entry["subject"], policy.aliases)
         unit = entry.get("unit", "usd")
-        period = entry.get("period", "life" if subject.kind in _LIVES else policy.period)
+        period = entry.get("period", policy.period_for(subject))
         enforcement = entry.get("enforcement", policy.enforcement)
         if unit not in UNITS or period not in PERIODS or enforcement not in ENFORCEMENTS:
             return None

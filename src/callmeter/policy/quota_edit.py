@@ -14,8 +14,6 @@ from callmeter.words.jsontext import loads
 from callmeter.words.money import usd
 from callmeter.words.subject import Subject, parse_subject
 
-_LIVES = ("session", "work_item")
-
 
 @dataclass(frozen=True)
 class Wish:
@@ -59,7 +57,7 @@ def with_quota(text: str, policy: Policy, wish: Wish) -> Change:
     path = _path(document, found, policy) if found else None
     if path and path[0] != "quotas" and not wish.plain:
         raise UsageError(
-            f"`{_top(path)}` says the quota on {place[0]} per {period} already",
+            f"`{path[0]}` says the quota on {place[0]} per {period} already",
             f"set the limit alone, or remove it there first: `callmeter budget quota unset {place[0]}`",
         )
     before = _value(text, path)
@@ -137,7 +135,7 @@ def _period(policy: Policy, subject: Subject, unit: str) -> str:
         )
     if found:
         return found.pop()
-    return "life" if subject.kind in _LIVES else policy.period
+    return policy.period_for(subject)
 
 
 def _path(document: DocumentText, quota: Quota, policy: Policy) -> Path:
@@ -170,20 +168,15 @@ def _value(text: str, path: Path | None) -> object:
     return found if path else None
 
 
-def _top(path: Path) -> str:
-    return str(path[0])
-
-
 def _number(wish: Wish) -> int | Decimal:
     return usd(wish.limit) if wish.unit == "usd" else wish.limit
 
 
 def _entry(wish: Wish, policy: Policy, period: str) -> dict[str, object]:
-    usual = "life" if wish.subject.kind in _LIVES else policy.period
     entry: dict[str, object] = {"subject": str(wish.subject), "limit": _number(wish)}
     if wish.unit != "usd":
         entry["unit"] = wish.unit
-    if period != usual or wish.period:
+    if period != policy.period_for(wish.subject) or wish.period:
         entry["period"] = period
     if wish.enforcement:
         entry["enforcement"] = wish.enforcement

@@ -45,8 +45,6 @@ RATE_WORDS = {
     "month": "month",
     "year": "year",
 }
-# What has one run, not one month: its quotas are for its whole life unless they say otherwise.
-_LIVES = ("session", "work_item")
 _ONE = Decimal(1)
 TOTAL = Subject("total", "")
 
@@ -134,10 +132,8 @@ def subject_in(part: Part, key: str, text: object, policy: Policy) -> Subject | 
 
 
 def period_in(part: Part, policy: Policy, subject: Subject | None = None) -> str:
-    """The member `period`; else the subject's own kind of period, else the policy's."""
-    if subject is not None and subject.kind in _LIVES:
-        return part.choice("period", PERIODS, "life")
-    return part.choice("period", PERIODS, policy.period)
+    """The member `period`; else what is usual for the subject, or the policy's."""
+    return part.choice("period", PERIODS, policy.period if subject is None else policy.period_for(subject))
 
 
 def _entry(part: Part, policy: Policy, gathered: Gathered) -> None:

@@ -21,6 +21,8 @@ ENFORCEMENTS = ("showback", "soft", "hard")
 ACTIONS = ("warn", "downgrade", "approve", "stop")
 WARN_AT = (Decimal("0.5"), Decimal("0.75"), Decimal("0.9"))
 HIGH_PRIORITIES = ("high", "critical")
+# Kinds of subjects that begin and end.
+LIVES = ("session", "work_item")
 
 
 class Stage:

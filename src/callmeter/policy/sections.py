@@ -6,7 +6,9 @@ from callmeter.policy.document import KEYS, TAG_KEYS, MalformedPolicy, Policy
 from callmeter.policy.quota_rules import read_quotas, read_rates, read_total
 from callmeter.policy.quotas import ENFORCEMENTS, PERIODS
 from callmeter.policy.reading import Fault, Part, kind_of, path_text, shown
+from callmeter.words.errors import UsageError
 from callmeter.words.jsontext import loads
+from callmeter.words.period import zone_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,13 +182,9 @@ def _tag(part: Part, text: str, key: str, policy: Policy) -> str:
 
 
 def _is_zone(name: str) -> bool:
-    if name == "UTC":
-        return True
-    import zoneinfo
-
     try:
-        zoneinfo.ZoneInfo(name)
-    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        zone_named(name)
+    except UsageError:
         return False
     return True
 

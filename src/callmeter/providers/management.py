@@ -53,7 +53,6 @@ class ProviderKey:
 
     hash: str
     name: str
-    label: str
     disabled: bool
     limit: int | None
     limit_reset: str
@@ -76,12 +75,9 @@ class ProviderKey:
 class Standing:
     """What a key learns of itself: `GET /key`. Money in nano-dollars."""
 
-    label: str
     limit: int | None
     limit_remaining: int | None
     limit_reset: str
-    usage: int
-    management: bool
 
 
 class Management:
@@ -169,12 +165,9 @@ class Management:
             return None
         limit, remaining = record.get("limit"), record.get("limit_remaining")
         return Standing(
-            _text(record, "label"),
             None if limit is None else _amount(record, "limit"),
             None if remaining is None else _amount(record, "limit_remaining"),
             _window(record),
-            _amount(record, "usage"),
-            record.get("is_management_key") is True or record.get("is_provisioning_key") is True,
         )
 
     def guardrails(self) -> list[dict[str, object]]:
@@ -369,7 +362,6 @@ def _key(record: object) -> ProviderKey:
     return ProviderKey(
         hash=record["hash"],
         name=_text(record, "name"),
-        label=_text(record, "label"),
         disabled=record.get("disabled") is True,
         limit=None if record.get("limit") is None else _amount(record, "limit"),
         limit_reset=_window(record),

@@ -1,7 +1,7 @@
 """The wire of the hot path: HTTP/1.1 over a socket, one request a connection, nothing else imported.
 
-It exists beside `http` because agents start a process for each call, and httpx costs more than all the rest of
-that process. What it cannot do (proxies, HTTP/2) it does not try.
+It exists beside `http` because agents start a process for each call, and importing httpcore costs more than all the
+rest of that process. What it cannot do (proxies, HTTP/2) it does not try.
 """
 
 from __future__ import annotations

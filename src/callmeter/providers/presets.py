@@ -21,8 +21,8 @@ class Provider:
     """An endpoint. `ceiling` is its name for the output ceiling; `send` where it takes tags; `headers` are
     templates over the tags (`{agent}`), `price_as` the provider whose listed prices hold (the one of the same name
     unless said; "" for none), `free` prices all at 0. `probe` is a URL that tells a good key in `probe_header` from a
-    bad one at no cost ("" for none); `managed` says that OpenRouter's management API is there. `key_variable` is where
-    other tools look for its key."""
+    bad one at no cost (None for its list of models, "" for none); `managed` says that OpenRouter's management API is
+    there. `key_variable` is where other tools look for its key."""
 
     def __init__(
         self,
@@ -77,8 +77,7 @@ def _presets() -> dict[str, Provider]:
 def find_provider(name: str, tables: Mapping[str, Mapping[str, object]], base_url: str | None) -> Provider:
     """A preset, or one from `[providers.NAME]`, whose members change a preset of the same name.
 
-    With `base_url`, that endpoint under the preset's or table's rules; a preset's own name then only stays if it
-    was asked for, since its prices and key belong to its host. Raises UsageError, Malformed.
+    With `base_url`, that endpoint under the preset's or table's rules. Raises UsageError, Malformed.
     """
     presets = _presets()
     provider = presets.get(name)
@@ -141,12 +140,3 @@ def _from_table(name: str, table: Mapping[str, object], preset: Provider | None)
         raise Malformed(f"{where}: `key_variable` is not a variable's name", 'write `key_variable = "SOME_API_KEY"`')
     provider.key_variable = variable
     return provider
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine, so that a key may travel without TLS."""
-    authority = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    host = authority.partition("]")[0][1:] if authority.startswith("[") else authority.partition(":")[0]
-    numbers = host.split(".")
-    is_ipv4 = len(numbers) == 4 and all(number.isascii() and number.isdigit() for number in numbers)
-    return host.lower() == "localhost" or host == "::1" or (is_ipv4 and numbers[0] == "127")

@@ -1,7 +1,7 @@
 """The protocol that both transports keep: one POST (or GET) out, one bounded answer back, one deadline over all.
 
-`plain` serves agents' hot path and batches with sockets alone; `http` serves proxies, HTTP/2 and management
-calls through httpx. One contract test runs over both.
+`plain` serves all calls, with sockets alone; `http` those that go through a proxy, by httpcore. One contract test
+runs over both.
 
 What a transport promises, whatever the other side does:
 

@@ -15,10 +15,10 @@ import hashlib
 from typing import Any
 
 from callmeter.secrets.deadline import in_time
-from callmeter.secrets.registry import leads_here, origin_of
 from callmeter.secrets.secret import Secret, parse_secret
 from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS, conflict, library_missing, require_slot
 from callmeter.words.errors import NoKey, Unavailable
+from callmeter.words.origin import leads_here, origin_of
 
 try:
     import boto3  # type: ignore[import-untyped, unused-ignore]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from callmeter.secrets.environment import variable_for
-from callmeter.secrets.registry import Entry, check_entry, entry_for, origin_of
+from callmeter.secrets.registry import Entry, check_entry, entry_for
 from callmeter.secrets.secret import Secret
 from callmeter.secrets.store import CURRENT, PREVIOUS, missing
 from callmeter.words.errors import CallmeterError, NoKey
+from callmeter.words.origin import origin_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from callmeter.words.errors import Malformed, NoKey, Refused, UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.key_shape import looks_like_key
+from callmeter.words.origin import origin_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,33 +209,6 @@ def reference_fault(reference: str) -> str:
     if len(parts) < 2 and store in ("vault", "command"):
         return "lacks a name: " + ("`vault:MOUNT/PATH`" if store == "vault" else "`command:HELPER/NAME`")
     return ""
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL, `https://openrouter.ai:443`, for comparing whom a key is sent to.
-
-    Takes only what every parser of URLs reads in the same way. Raises ValueError.
-    """
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    authority = rest.partition("/")[0].lower()
-    host, colon, port = authority.rpartition(":")
-    if not colon or not port.isdigit():
-        host, port = authority, {"http": "80", "https": "443"}.get(scheme, "")
-    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    allowed = ".-_:" if name != host else ".-_"
-    plain = name.translate({ord(mark): None for mark in allowed})
-    if not separator or not port or not url.isascii() or not plain.isalnum():
-        # The URL itself is not shown: somebody may have put a password or a key into it.
-        raise ValueError("the URL is not a plain http or https URL")
-    return f"{scheme}://{host}:{int(port)}"
-
-
-def leads_here(origin: str) -> bool:
-    """Whether an origin is this machine's own, so that a key may travel there in the clear."""
-    host = origin.partition("://")[2].rpartition(":")[0]
-    numbers = host.split(".")
-    return host in ("localhost", "[::1]") or (numbers[0] == "127" and len(numbers) == 4 and "".join(numbers).isdigit())
 
 
 def entry_for(

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from callmeter.secrets.deadline import SECONDS, in_time
-from callmeter.secrets.registry import leads_here, origin_of
 from callmeter.secrets.secret import MAX_KEY, Secret, parse_secret
 from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS, SLOTS, conflict, library_missing, require_slot
 from callmeter.store.files import FileProblem, read_file
 from callmeter.words.errors import NoKey, Unavailable
+from callmeter.words.origin import leads_here, origin_of
 
 try:
     import hvac  # type: ignore[import-untyped, unused-ignore]

@@ -80,9 +80,7 @@ class Verified:
 class Event:
     """One line of the audit log. `fields` are all its members but `seq` and `prev`."""
 
-    seq: int
     fields: dict[str, object]
-    line: bytes
 
 
 def append_event(path: str, event: str, at: datetime, by: str, details: Mapping[str, object]) -> Anchor:
@@ -112,10 +110,7 @@ def read_events(path: str, *, containing: bytes = b"") -> Iterator[Event]:
             continue
         fields = _fields(line)
         if fields is not None:
-            seq = fields.pop("seq")
-            fields.pop("prev")
-            assert isinstance(seq, int)
-            yield Event(seq, fields, line)
+            yield Event({name: value for name, value in fields.items() if name not in ("seq", "prev")})
 
 
 def verify(path: str, anchors: Iterable[Anchor] = ()) -> Verified:

@@ -60,11 +60,6 @@ class PriceFound:
         self.max_output = max_output
         self.bounded = bounded
 
-    @property
-    def origin(self) -> str:
-        """For people: `provider 2026-11-20`."""
-        return f"{self.source} {self.date}".rstrip()
-
 
 def find_price(
     provider: str,

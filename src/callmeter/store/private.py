@@ -27,7 +27,6 @@ class PrivateRoom:
     """One kind of what is kept, each piece under a name: a user's words, or any text that tells it from others."""
 
     def __init__(self, private_dir: str, kind: str) -> None:
-        self.kind = kind
         self.directory = os.path.join(private_dir, kind)
 
     def path(self, name: str, suffix: str = ".json") -> str:

@@ -54,7 +54,7 @@ class CallmeterError(Exception):
             self.code = code
 
     def as_json(self) -> dict[str, object]:
-        """The error as DESIGN 7's JSON object."""
+        """The error as a JSON object (`docs/formats.md`)."""
         return {
             "error": self.code,
             "message": self.message,

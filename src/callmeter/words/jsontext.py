@@ -1,7 +1,7 @@
 """JSON text without binary floats: numbers with a fraction are Decimal on the way in and on the way out.
 
-The standard encoder cannot write a Decimal as a number, and a float in between would break I6 (money is
-exact). Writing refuses floats, so one cannot slip into a file unseen.
+The standard encoder cannot write a Decimal as a number, and through a float money would not be exact. Writing refuses
+floats, so one cannot slip into a file unseen.
 """
 
 from __future__ import annotations

@@ -16,12 +16,13 @@ from callmeter.cli.options import Format, Quiet, Shape, Verbose
 from callmeter.cli.world import World
 from callmeter.flows import checkup
 from callmeter.flows.checkup import BAD, OK, WARN, Check
-from callmeter.providers.presets import find_provider, is_loopback
+from callmeter.providers.presets import find_provider
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.secrets.registry import read_registry
 from callmeter.store.places import find_places
 from callmeter.store.toml import read_toml
 from callmeter.words.errors import CallmeterError, Refused
+from callmeter.words.origin import is_loopback
 
 
 def doctor(ctx: typer.Context, format: Format = Shape.TEXT, quiet: Quiet = False, verbose: Verbose = False) -> None:

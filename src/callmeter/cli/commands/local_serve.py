@@ -37,7 +37,7 @@ def local_serve(
       callmeter local serve --port 8080 --model ~/models/qwen.gguf
     """
     from callmeter.providers.local_server import serve
-    from callmeter.providers.presets import is_loopback
+    from callmeter.words.origin import is_loopback
 
     world: World = ctx.obj
     world.out.shape(quiet=quiet, verbose=verbose)
