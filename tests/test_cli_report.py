@@ -208,6 +208,30 @@ def test_what_was_decided_and_which_keys_are_old_is_told(run_callmeter: Run, log
     assert "1 key to rotate: code@openrouter." in done.stdout
 
 
+def test_a_freeze_of_today_is_not_told_of_an_earlier_week(run_callmeter: Run, log: str) -> None:
+    assert run_callmeter("budget", "freeze", "agent:code", "--reason", "a loop").returncode == 0
+    assert "Frozen now: agent:code." in run_callmeter("budget", "report").stdout
+    assert "Frozen" not in run_callmeter("budget", "report", *AS_OF).stdout
+
+
+def test_what_began_in_the_week_comes_before_an_older_price(run_callmeter: Run, home: Path) -> None:
+    lines = []
+    for number in range(56):
+        for hour in range(8, 20):
+            at = MONDAY + (number - 49) * DAY + timedelta(hours=hour)
+            tags = {"agent": "code", "session": f"s-{number}"}
+            lines.append(call(at, tags=tags, cost=Decimal("0.9") if number >= 40 else Decimal("0.3")))
+    lines += [
+        call(MONDAY + timedelta(hours=9, minutes=n), tags={"agent": "docs", "session": f"d-{n}"}, model="new", cost=1)
+        for n in range(3)
+    ]
+    write(home / "usage.jsonl", lines)
+    found = json.loads(run_callmeter("budget", "report", *AS_OF, "--format", "json").stdout)
+    kinds = [row["finding"] for row in found["sections"]["anomalies"]["rows"]]
+    assert kinds == ["new model", "price change"]
+    assert any(line.startswith("New model: model:new, 2026-11-09, ") for line in found["lead"])
+
+
 def test_a_broken_part_is_left_out_and_named(run_callmeter: Run, log: str, home: Path) -> None:
     (home / "keys.toml").write_text("version = 9\n")
     done = run_callmeter("budget", "report", *AS_OF)

@@ -290,6 +290,17 @@ def test_a_freeze_stops_every_call_under_its_subject_until_it_is_thawed(office: 
     assert office.now(far).frozen(call) is None
 
 
+def test_the_past_knows_nothing_of_what_came_later(office: Office) -> None:
+    office.freeze("agent:code")
+    office.thaw("agent:code", at=NOW + 2 * HOUR)
+    asked = office.ask(at=NOW + 2 * HOUR)
+    for hours, frozen in ((-1, False), (1, True), (3, False)):
+        then = read_everything(office.places, NOW + hours * HOUR, past=True)
+        assert bool(then.live_freezes()) is frozen
+        assert (asked in then.requests) is (hours == 3)
+    assert not read_everything(office.places, NOW + HOUR).live_freezes()
+
+
 def test_freezing_total_stops_everything(office: Office) -> None:
     office.freeze("total")
     assert office.now().frozen({}) is not None

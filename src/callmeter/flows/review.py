@@ -13,9 +13,10 @@ from callmeter.flows.forecast_past import past_of
 from callmeter.flows.offers import offers_of, rates_of
 from callmeter.policy.document import Policy
 from callmeter.reports.anomalies import anomaly_report, examine
-from callmeter.reports.anomaly_finding import Floors, Scope
+from callmeter.reports.anomaly_finding import PRICE, Floors, Scope
 from callmeter.reports.anomaly_sessions import zombie_sessions
 from callmeter.reports.forecast_grades import Said
+from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Report
 from callmeter.reports.review import Sources
 from callmeter.reports.review_events import KeyAge
@@ -86,7 +87,7 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
         now=now,
         rates=lambda provider, model: rates(provider, model, span.end),
         quotas=ground.policy.quotas,
-        allowances=read("Approvals and freezes are", lambda: read_everything(places, now), None),
+        allowances=read("Approvals and freezes are", lambda: read_everything(places, now, past=not ground.live), None),
         events=read("Decisions are", lambda: _events(places.audit, now), []),
         keys=read("Keys are", lambda: _keys(usage, span, ground), []),
         outlook=ahead.sections,
@@ -107,7 +108,9 @@ def _anomalies(
         return {}, [], None
     scope = _scope(span.period, span, ground)
     examined = examine(usage, scope)
-    found = examined.findings
+    # What a new price has cost since an earlier span is no news of this one.
+    first = span.first.isoformat()
+    found = sorted(examined.findings, key=lambda each: each.kind == PRICE and each.first < first)
     report = replace(anomaly_report(found, scope, examined), period=None)
     if not found:
         return {"anomalies": report}, [], examined.zombies
@@ -131,9 +134,9 @@ def _savings(
     month = found.total["month"] if found.total else None
     if not isinstance(month, int) or not month:
         return {"savings": report}, []
-    return {"savings": report}, [
-        f"Savings: up to {shown(month)} a month, the largest: {found.rows[0].cells['saving']}."
-    ]
+    largest = found.rows[0].cells
+    where = f" for {largest['where']}" if largest["where"] not in ("", NONE) else ""
+    return {"savings": report}, [f"Savings: up to {shown(month)} a month, the largest: {largest['saving']}{where}."]
 
 
 def _scope(period: Period, span: Span, ground: Ground) -> Scope:

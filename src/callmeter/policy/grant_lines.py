@@ -33,9 +33,11 @@ _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _INSTANT = len("2026-11-21T09:30:00.000Z")
 
 
-def read_lines(allowances: Allowances, data: bytes, path: str, *, trusted: bool, everything: bool = False) -> None:
+def read_lines(
+    allowances: Allowances, data: bytes, path: str, *, trusted: bool, everything: bool = False, past: bool = False
+) -> None:
     """Take the events of a file's bytes; `trusted` is the approvals file. Without `everything` only what a call needs
-    is read: requests and what is over are skipped."""
+    is read: requests and what is over are skipped. With `past` what came after the allowances' moment is, too."""
     lines = data.split(b"\n")
     now = instant_text(allowances.now).encode()
     for number, line in enumerate(lines, 1):
@@ -43,7 +45,9 @@ def read_lines(allowances: Allowances, data: bytes, path: str, *, trusted: bool,
             continue
         try:
             if line:
-                allowances.take(read_line(line), trusted=trusted)
+                event = read_line(line)
+                if not past or event.at <= allowances.now:
+                    allowances.take(event, trusted=trusted)
         except ValueError as error:
             # Half a line at the end is being written at this moment, or its writer died.
             if number < len(lines):
@@ -60,7 +64,7 @@ def read_line(line: bytes) -> Request | Grant | Denial | Freeze | Thaw:
         lifts = found.get("lifts")
         if not isinstance(lifts, list) or not all(isinstance(id, str) for id in lifts):
             raise ValueError("`lifts` is not a list of ids")
-        return Thaw(tuple(lifts))
+        return Thaw(tuple(lifts), _seconds(found, "at", 0))
     id, by, at = _text(found, "id"), _text(found, "by"), _seconds(found, "at")
     reason = _text(found, "reason", "")
     subject = _text(found, "subject")

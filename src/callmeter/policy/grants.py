@@ -126,10 +126,11 @@ class Freeze(Frozen):
 
 
 class Thaw:
-    """The freezes that were lifted, by their ids."""
+    """The freezes that were lifted, by their ids, and when (`at`, in seconds since 1970)."""
 
-    def __init__(self, lifts: tuple[str, ...]) -> None:
+    def __init__(self, lifts: tuple[str, ...], at: int = 0) -> None:
         self.lifts = lifts
+        self.at = at
 
 
 class Allowances:

@@ -58,9 +58,9 @@ class ApprovalsFile:
         append_line(self._places.approvals, _line(fields), sync=True, mode=_READABLE)
 
 
-def read_everything(places: Places, now: datetime) -> Allowances:
-    """All events, what is over included."""
-    return _read(places, now, everything=True)
+def read_everything(places: Places, now: datetime, *, past: bool = False) -> Allowances:
+    """All events, what is over included; with `past` as they stood at `now`."""
+    return _read(places, now, everything=True, past=past)
 
 
 def file_request(places: Places, now: datetime, request: Request) -> Request:
@@ -92,14 +92,14 @@ def lock_of(path: str) -> str:
     return path.removesuffix(".jsonl") + ".lock"
 
 
-def _read(places: Places, now: datetime, *, everything: bool) -> Allowances:
+def _read(places: Places, now: datetime, *, everything: bool, past: bool = False) -> Allowances:
     allowances = Allowances(now)
     for path, trusted in ((places.approvals, True), (places.requests, False)):
         data = read_file(path)
         if data:
             from callmeter.policy.grant_lines import read_lines
 
-            read_lines(allowances, data, path, trusted=trusted, everything=everything)
+            read_lines(allowances, data, path, trusted=trusted, everything=everything, past=past)
     return allowances
 
 
