@@ -64,6 +64,16 @@ def test_eleven_groups_stand_in_the_order_of_their_cost() -> None:
     assert costs == sorted(costs, reverse=True)  # type: ignore[type-var]
 
 
+def test_work_items_that_are_over_do_not_hide_those_of_the_week() -> None:
+    week = [call(MONDAY, tags={"work_item": f"now-{n}"}, cost=Decimal(n + 1) / 100) for n in range(20)]
+    before = [call(MONDAY - 7 * DAY, tags={"work_item": f"gone-{n}"}, cost=Decimal(n + 9)) for n in range(20)]
+    names = cells(of([*before, *week]).sections["work_items"], "work_item")
+    assert names == [*(f"now-{n}" for n in range(19, 12, -1)), "gone-19", "gone-18", "gone-17", "other (30)"]
+    # Where there is little to show, what is over has the room.
+    names = cells(of([*before, *week[:2]]).sections["work_items"], "work_item")
+    assert names == ["now-1", "now-0", *(f"gone-{n}" for n in range(19, 11, -1)), "other (12)"]
+
+
 def test_causes_that_are_larger_than_what_was_spent_are_no_headline() -> None:
     cheap = [call(MONDAY - 7 * DAY + timedelta(hours=n), cost=Decimal("0.01")) for n in range(10)]
     board = of([*cheap, call(MONDAY, cost=Decimal("0.12"))])

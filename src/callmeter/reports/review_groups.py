@@ -12,7 +12,8 @@ from callmeter.reports.sums import apportion, share_of
 from callmeter.reports.usage import Figures, Usage, difference, growth, summed
 from callmeter.words.period import Period, bucket_label
 
-_MOST = 10
+# So many groups are shown, and of those that are over so many, where there are others to show.
+_MOST, _MOST_GONE = 10, 3
 DIMENSIONS = {
     "agent": ("agents", "By agent"),
     "purpose": ("purposes", "By purpose"),
@@ -30,8 +31,9 @@ def groups_of(usage: Usage, key: str, span: Span) -> Groups:
 
 
 def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
-    """A row for each group, the dearest first; the ten that are largest in one of the two spans, then the rest. None
-    when no call says anything of the kind. `before` is None when there was no span before."""
+    """A row for each group, the dearest first; the ten that are largest in one of the two spans, but of those without
+    calls in this one three, where there are others; then the rest. None when no call says anything of the kind.
+    `before` is None when there was no span before."""
     if not {*now, *(before or ())} - {NONE}:
         return None
     earlier = before or {}
@@ -39,6 +41,9 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
     ranked = sorted(pairs, key=lambda pair: (-max(pair[1].nano, pair[2].nano), -pair[1].calls, pair[0]))
     # One more takes no more room than a row that says so.
     most = _MOST if len(ranked) > _MOST + 1 else len(ranked)
+    gone = [pair for pair in ranked if not pair[1].calls and not pair[1].nano]
+    hidden = {pair[0] for pair in gone[max(_MOST_GONE, most - (len(ranked) - len(gone))) :]}
+    ranked.sort(key=lambda pair: pair[0] in hidden)
     kept, rest = ranked[:most], ranked[most:]
     kept.sort(key=lambda pair: (-pair[1].nano, -pair[1].calls, -pair[2].nano, pair[0]))
     if rest:
