@@ -53,8 +53,8 @@ def save(request: pytest.FixtureRequest) -> Callable[..., Report]:
     """`save()`: the savings of the docstring's log, in the ten days before NOW."""
     records = log_records(request.function.__doc__)
 
-    def report(policy: Policy | None = None, **options: Any) -> Report:
-        return savings(PlainUsage(records), policy or Policy(), offers, OCTOBER, NOW, **options)
+    def report(policy: Policy | None = None, now: datetime = NOW, **options: Any) -> Report:
+        return savings(PlainUsage(records), policy or Policy(), offers, OCTOBER, now, **options)
 
     return report
 
@@ -272,6 +272,9 @@ def test_a_zombie_costs_all_that_it_spent_after_its_third_day(save: Callable[...
     awake = (at("2026-11-12T00:00Z"), at("2026-11-17T00:00Z"))
     report = save(zombies={("poll", "z"): awake})
     assert table(report, "saving", "where", "what", "calls", "saved") == [("zombie session", "poll", "z", 2, 2 * 10**9)]
+    # Nobody can freeze what is over.
+    assert report.rows[0].cells["act"] == "callmeter budget breakdown --by day --where session=z"
+    report = save(zombies={("poll", "z"): awake}, now=at("2026-11-17T20:00Z"))
     assert str(report.rows[0].cells["act"]).startswith("callmeter budget freeze session:z")
 
 

@@ -70,7 +70,7 @@ def savings(
     whole = _sum([found for _, found in ranked])
     month = _a_month(whole.saved, days)
     months = apportion([found.saved for _, found in ranked], whole.saved, month) if whole.saved else [0] * len(ranked)
-    rows = _rows(ranked, months, calls, zombies, top)
+    rows = _rows(ranked, months, calls, zombies, end, top)
     notes = _notes(cheaper, calls.rows, days, only)
     if whole.saved and spent_month:
         notes = [*_sums(calls, whole.saved, spent_month, days), *notes]
@@ -90,11 +90,16 @@ def savings(
 
 
 def _rows(
-    ranked: Sequence[tuple[Place, Found]], months: Sequence[int], calls: Calls, zombies: Zombies, top: int
+    ranked: Sequence[tuple[Place, Found]],
+    months: Sequence[int],
+    calls: Calls,
+    zombies: Zombies,
+    end: datetime,
+    top: int,
 ) -> list[Row]:
     """The `top` rows with what each comes to in a month, the rest as one."""
     rows = [
-        Row({**_cells(found, month), **_words(place, found, calls, zombies)})
+        Row({**_cells(found, month), **_words(place, found, calls, zombies, end)})
         for (place, found), month in list(zip(ranked, months, strict=True))[:top]
     ]
     if len(ranked) > top:
@@ -125,8 +130,8 @@ def _cells(found: Found, month: int) -> dict[str, Cell]:
     return {"calls": found.calls, "cost": found.cost, "saved": found.saved, "month": month}
 
 
-def _words(place: Place, found: Found, calls: Calls, zombies: Zombies) -> dict[str, Cell]:
-    """What a row is about, what speaks for it, and the command that acts."""
+def _words(place: Place, found: Found, calls: Calls, zombies: Zombies, end: datetime) -> dict[str, Cell]:
+    """What a row is about, what speaks for it, and the command that acts, or shows what was over by the `end`."""
     where, what, evidence, act = place.where, place.what, "", ""
     purpose = () if where == NONE else ("--purpose", where)
     match place.kind:
@@ -154,7 +159,8 @@ def _words(place: Place, found: Found, calls: Calls, zombies: Zombies) -> dict[s
             first, last = zombies[where, what]
             days = f"{(last - first) / _DAY:.1f}"
             evidence = f"open for {days} days and never silent for long; all after its third day"
-            act = freeze("session", what, f"open for {days} days")
+            act = freeze("session", what, f"open for {days} days") if end - last <= _DAY else ""
+            act = act or _command("callmeter budget breakdown --by day", *_condition("session", what))
     return {"saving": place.kind, "where": where, "what": what, "evidence": evidence, "act": act}
 
 
