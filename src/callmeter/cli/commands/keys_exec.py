@@ -27,7 +27,7 @@ from callmeter.words.tags import tag_value
 def keys_exec(
     ctx: typer.Context,
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent whose key and tags the command gets.")],
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND …", help="The command, after `--`.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command, after `--`.")],
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="NAME", help="Whose key; unless given, the setting `provider`.")
     ] = None,
