@@ -300,6 +300,17 @@ def test_an_agent_that_began_yesterday_changes_nothing_for_one_that_has_been_ste
     assert parts["new"] > 0
 
 
+def test_parts_that_say_more_than_the_total_are_cut_but_each_keeps_a_range() -> None:
+    steady = daily([2.0] * 60, "steady")
+    new = [record for each in range(5) for record in daily([9.0], f"new-{each}")]
+    rare = daily([*[0.0] * 30, 60.0, *[0.0] * 29, 60.0, *[0.0] * 10], "rare")
+    found = ahead(at([*steady, *new, *rare]), ["agent"])
+    assert sum(part.sum.expected for part in found.parts) == found.total.sum.expected
+    for part in found.parts:
+        low, high = part.sum.likely
+        assert 0 <= low < part.sum.expected < high, part.names
+
+
 # Quotas
 
 

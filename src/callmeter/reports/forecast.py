@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from math import exp
 
 from callmeter.reports.forecast_history import History, Now, days_of, together
 from callmeter.reports.forecast_model import NOTHING, Fit, Range, Share, Uncertain
@@ -19,6 +20,8 @@ from callmeter.words.errors import UsageError
 
 MOST_DAYS = 366
 _DAY = timedelta(1)
+# Near enough to a sum that is made exact afterwards.
+_CLOSE, _MOST_STEPS = 1e-9, 200
 # Parts of a nano-dollar, so that parts which round to nothing still share a sum.
 _FINE = 1_000_000
 Names = tuple[str, ...]
@@ -155,23 +158,36 @@ def _parts(total: Part, found: Mapping[Names, History], horizon: Horizon, now: N
 
 
 def _factors(total: Part, alone: Sequence[Part]) -> list[float]:
-    """What makes the parts' means add up to the total's: each bears of the difference what its variance is of all, but
-    none falls below nothing."""
-    means = [part.sum.coming.mean for part in alone]
-    fitted = list(means)
-    bearing = [n for n, mean in enumerate(means) if mean > 0]
-    off = total.sum.coming.mean - sum(means)
-    while bearing:
-        whole = sum(alone[n].sum.coming.variance for n in bearing)
-        change = {n: off * alone[n].sum.coming.variance / whole for n in bearing}
-        below = [n for n in bearing if fitted[n] + change[n] < 0]
-        for n in below or bearing:
-            fitted[n] = 0.0 if below else fitted[n] + change[n]
-        if not below:
+    """What makes the parts' means add up to the total's: each bears of the difference in proportion to its variance,
+    and none falls to nothing."""
+    coming = [part.sum.coming for part in alone]
+    known = [each for each in coming if each.mean > 0]
+    off = total.sum.coming.mean - sum(each.mean for each in known)
+    if off >= 0:
+        whole = sum(each.variance for each in known)
+        return [1 + off * each.variance / whole / each.mean if each.mean > 0 else 1.0 for each in coming]
+    tilt = _tilt(known, total.sum.coming.mean)
+    return [_tilted(each, tilt) if each.mean > 0 else 1.0 for each in coming]
+
+
+def _tilted(each: Range, tilt: float) -> float:
+    """How many times as often amounts of one size come, with this mean and variance of their sum, when a sum counts
+    `exp(-tilt * sum)` times as much."""
+    return exp(-tilt * each.variance / each.mean)
+
+
+def _tilt(known: Sequence[Range], whole: float) -> float:
+    """What parts have to be tilted by, so that their means add up to `whole`, which is less than they do now: of all
+    changes the one that adds least to what is known (exponential tilting: Csiszár 1975). Newton's method, from below.
+    """
+    tilt = 0.0
+    for _ in range(_MOST_STEPS):
+        factors = [_tilted(each, tilt) for each in known]
+        above = sum(each.mean * factor for each, factor in zip(known, factors, strict=True)) - whole
+        if above <= _CLOSE * whole:
             break
-        off += sum(means[n] for n in below)
-        bearing = [n for n in bearing if n not in below]
-    return [now / before if before > 0 else 1.0 for now, before in zip(fitted, means, strict=True)]
+        tilt += above / sum(each.variance * factor for each, factor in zip(known, factors, strict=True))
+    return tilt
 
 
 def _part(names: Names, history: History, horizon: Horizon, now: Now, tag: str = "") -> Part:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
+from math import sqrt
 
 from callmeter.reports.gamma import quantile, upper_tail
 
@@ -24,8 +25,9 @@ _OF_WEEKDAYS = 42
 _OF_SPREAD = 28
 # How many days the usual mean counts for, where something is spent on every second day.
 _LENT = 2
-# A level moves by about a tenth in a week, whatever the past looked like.
-_DRIFT = 0.10
+# A level moves by so much in a week, whatever the past looked like, and by this part of what its days vary; of days that
+# vary by more than twice their level no more than that.
+_DRIFT, _DRIFT_OF_NOISE, _NOISIEST = 0.05, 0.07, 2.0
 # What the cap cut off comes back as an everyday share, up to so much.
 _MOST_BACK = 1.15
 _ENOUGH_DAYS = 14
@@ -158,8 +160,11 @@ class Fit:
             mean += share * usual * self.level
             ordinary += share
             busy += share * max(usual, _QUIETEST)
-        drift = _DRIFT * _DRIFT * ordinary / 7 * mean * mean
-        return Range(mean, self.variance * busy * (1 + busy / self.effective_days) + drift) if mean > 0 else NOTHING
+        if mean <= 0:
+            return NOTHING
+        drift = _DRIFT + _DRIFT_OF_NOISE * min(_NOISIEST, sqrt(self.variance) / self.level)
+        moved = drift * drift * ordinary / 7 * mean * mean
+        return Range(mean, self.variance * busy * (1 + busy / self.effective_days) + moved)
 
 
 def fit(days: Sequence[int | None], newest: date, *, guarded: bool = False) -> Fit | None:
