@@ -229,3 +229,30 @@ def test_it_works_without_a_locale_and_without_a_terminal(run_callmeter: Run, ho
     assert "$95.00" in done.stdout
     ascii_only = run_callmeter("budget", "breakdown", "--where", "agent=code", env={"PYTHONIOENCODING": "ascii"})
     assert ascii_only.stdout.isascii()
+
+
+def test_of_thousands_of_sessions_people_see_the_first_and_machines_all(call: Call, home: Path) -> None:
+    sessions = [f"2026-11-21T09:00Z agent=code session=s{number} cost={number}" for number in range(1, 1004)]
+    (home / "usage.jsonl").write_bytes(log_lines("\n".join(sessions)))
+    note = "All but the first 1,000 groups are one row: `--top N` shows more, `--format csv` all."
+    for options in (
+        "--by-session",
+        "--by-agent --by-session",
+        "--by-session --sort name",
+        "--by-session --percentiles",
+    ):
+        shown = call(*options.split()).stdout
+        assert "other (3)" in shown and note in shown, options
+        assert ("s999" in shown) == ("--sort" not in options)
+    for options in (
+        "--by-session --top 2000",
+        "--by-session --by-day",
+        "--by-agent",
+        "--by-session --where session=s5",
+    ):
+        shown = call(*options.split()).stdout
+        assert "other" not in shown and note not in shown, options
+    assert "other (1001)" in call("--by-session", "--top", "2").stdout
+    for shape in ("json", "jsonl", "csv", "tsv"):
+        assert "other" not in call("--by-session", "--format", shape).stdout
+    assert len(rows(call("--by-session", "--format", "json"))) == 1003

@@ -35,6 +35,8 @@ from callmeter.words.money import usd
 from callmeter.words.period import EVER, Period, bucket, bucket_label
 
 _NOTHING = Figures()
+# Names that have few values in any log.
+_FEW = {"agent", "purpose", "priority", "environment", "cost_center", "workflow", "origin", *FIELDS} - {"generation_id"}
 # In these orders the usage log can choose the groups to show.
 _CHOSEN = ("", "cost", "calls", "tokens", "name", "errors", "latency")
 
@@ -46,7 +48,8 @@ class Question:
     `sort` "" is by cost, and by time for units of time; `change` wants a period to `compare` with. A first grouping
     that is a unit of time has rows for those without calls, up to `now`; not with `top`. `cumulative` wants such a
     grouping, and compares with the month's quota among `quotas` that applies to just these calls. With a unit of time
-    and a period to `compare` with, each unit stands against that in the same place of the other period.
+    and a period to `compare` with, each unit stands against that in the same place of the other period. Of groups by
+    names that have thousands, as sessions do, all but the first `most` of a level are one row, if nothing else is said.
 
     Raises UsageError when names or conditions are malformed.
     """
@@ -54,6 +57,7 @@ class Question:
     by: Sequence[str] = ("agent",)
     where: Sequence[str] = ()
     top: int = 0
+    most: int = 0
     sort: str = ""
     period: Period = EVER
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +98,10 @@ def breakdown(usage: Usage, question: Question) -> Report:
         if quota is not None and rows:
             facts["quota"] = {"subject": str(quota.subject), "limit": usd(quota.limit)}
             notes.append(f"The bars are shares of {quota_words(quota)}.")
+    if tree.is_cut:
+        notes.append(
+            f"All but the first {question.most:,} groups are one row: `--top N` shows more, `--format csv` all."
+        )
     if tree.course is not None:
         notes.append("Each chart has a scale of its own: its largest mark is its group's largest.")
     return Report(
@@ -128,10 +136,12 @@ class _Tree:
         self._names = names
         self._latency, self._costs = ranks(percentiles=question.percentiles)
         self._others: Mapping[Path, tuple[int, Figures]] = {}
-        if _can_choose(question):
+        self._top = question.top or (question.most if _may_be_many(keys) else 0)
+        self.is_cut = False  # whether there were more than `most`
+        if self._top and _can_choose(question):
             self.levels, self._others = usage.top(
                 names,
-                question.top,
+                self._top,
                 question.sort or "cost",
                 period=question.period,
                 where=question.where,
@@ -199,6 +209,7 @@ class _Tree:
             if is_inner:
                 yield from self.rows(share, path)
         if count:
+            self.is_cut = not self._question.top
             before = summed(group.before for group in rest) if self._is_known(outer) else None
             path = (*outer, f"other ({count})")
             hidden = [(*outer, group.name) for group in rest]
@@ -269,7 +280,7 @@ class _Tree:
 
     def _cut(self, level: list[_Named], key: str) -> tuple[list[_Named], list[_Named]]:
         """The rows to show, in their order, and those that become one."""
-        top, sort = self._question.top, self._question.sort
+        top, sort = self._top, self._question.sort
         rest: list[_Named] = []
         if 0 < top < len(level):
             ranked = sorted(level, key=_ORDERS[sort or "cost"])
@@ -284,9 +295,14 @@ def _only(question: Question) -> str:
     return f", only {', '.join(said)}" if said else ""
 
 
+def _may_be_many(keys: Sequence[str]) -> bool:
+    """Whether there may be thousands of groups. Units of time are told in full."""
+    return not any(map(is_time, keys)) and not _FEW.issuperset(keys)
+
+
 def _can_choose(question: Question) -> bool:
     """Whether the usage log chooses the groups to show; changes and charts want to know all."""
-    return question.top > 0 and question.compare is None and not question.chart and question.sort in _CHOSEN
+    return question.compare is None and not question.chart and question.sort in _CHOSEN
 
 
 def _by_time(label: str) -> tuple[bool, str, float]:
