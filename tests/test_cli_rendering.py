@@ -222,15 +222,14 @@ def test_a_narrow_terminal_folds_titles() -> None:
         == """\
 Trial
 
-subject   error   spent  because
-              /
-           last
-           week
-agen…ode  1.18x  $12.00  a few
-                         words
+subject     error   spent  because
+                /
+             last
+             week
+agent:code  1.18x  $12.00  a few words
   ls
-─────────────────────────────────
-total            $12.00
+──────────────────────────────────────
+total              $12.00
 """
     )
 
@@ -273,6 +272,20 @@ def test_a_range_is_shown_whole_or_not_at_all() -> None:
     report = Report("Range", columns, [Row({"what": "w" * 20, "low": 10**9, "high": 123 * 10**9})])
     seen = {tuple(text(report, width).splitlines()[2].split()) for width in range(24, 60)}
     assert seen == {("what",), ("what", "95%:", "from", "to")}
+
+
+def test_where_titles_fold_they_fold_no_more_than_they_must_and_names_stay_whole() -> None:
+    columns = [
+        Column("subject", "subject", Kind.TEXT),
+        *(Column(f"c{n}", "error / last week", Kind.COUNT) for n in range(3)),
+    ]
+    report = Report("Errors", columns, [Row({"subject": "agent:review", "c0": 7, "c1": 7, "c2": 7})])
+    lines = text(report, 50).splitlines()[2:]
+    assert [line.split() for line in lines] == [
+        ["subject", *["error", "/"] * 3],
+        ["last", "week"] * 3,
+        ["agent:review", "7", "7", "7"],
+    ]
 
 
 def test_what_was_asked_for_and_finds_no_room_is_named() -> None:

@@ -160,9 +160,9 @@ class _Drawn:
             return self.natural
         return min(self.natural, max(_NAME, look.width // 3) if self.indents else _NAME)
 
-    def narrow(self) -> None:
-        """Give it no more width than its cells and the words of its title need."""
-        self.width = min(self.width, max(map(cells_of, [*self.column.title.split(" "), *self.texts])))
+    def least(self) -> int:
+        """The width that its cells and the words of its title need."""
+        return min(self.natural, max(map(cells_of, [*self.column.title.split(" "), *self.texts])))
 
     def titles(self, look: Look) -> list[str]:
         """The lines of its title."""
@@ -231,14 +231,22 @@ def _fitted(drawn: list[_Drawn], look: Look) -> list[_Drawn]:
             if each.column is not gone and (gone.title != "to" or each.column.optional != gone.optional)
         ]
     texts = [each for each in drawn if each.column.kind is Kind.TEXT and not isinstance(each, _Bars)]
-    while needed(lambda each: each.width) > look.width:
-        widest = max(texts, key=lambda each: each.width)
-        if widest.width <= _NARROWEST:
-            break
-        widest.width -= 1
+
+    def shrink(which: Sequence[_Drawn], least: Callable[[_Drawn], int]) -> None:
+        while needed(lambda each: each.width) > look.width:
+            widest = max(which, key=lambda each: each.width - least(each))
+            if widest.width <= least(widest):
+                break
+            widest.width -= 1
+
+    shrink(texts, lambda each: _NARROWEST)
     if needed(lambda each: each.width) > look.width:
+        # Titles have to fold: names then get back what they need not give.
+        least = {id(each): each.least() for each in drawn}
         for each in drawn:
-            each.narrow()
+            each.width = each.natural
+        shrink(drawn, lambda each: least[id(each)])
+        shrink(texts, lambda each: _NARROWEST)
     for bars in drawn:
         if isinstance(bars, _Bars):
             bars.width = min(bars.width + max(look.width - needed(lambda each: each.width), 0), _BAR_WIDTHS[1])
