@@ -157,7 +157,9 @@ def test_cron_rotates_what_is_due_and_leaves_the_rest(team: Team) -> None:
     text = re.sub(
         r'(\[keys\."old@openrouter"\][^[]*?created = )"[^"]*"', r'\1"2026-01-01T00:00:00.000Z"', registry.read_text()
     )
+    assert "No rotation is going on, and no key is due." in team.rotate("--status").stdout
     registry.write_text(text)
+    assert [(row["label"], row["state"]) for row in team.rows("--status", status=3)] == [("old@openrouter", "due")]
     assert [row["label"] for row in team.rows("--due", "--dry-run")] == ["old@openrouter"]
     assert [row["label"] for row in team.rows("--due", status=3)] == ["old@openrouter"]
     assert team.current("old") != old

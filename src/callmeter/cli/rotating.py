@@ -96,8 +96,8 @@ def span_in(text: str, option: str) -> timedelta:
     return timedelta(seconds=int(digits) * size)
 
 
-def progress_report(progress: Iterable[Progress], failures: Sequence[tuple[str, str]], title: str) -> Report:
-    """A row for each key: how far its rotation is, when to run again, and why."""
+def progress_report(progress: Iterable[Progress], failures: Sequence[tuple[str, str]], title: str, none: str) -> Report:
+    """A row for each key: how far its rotation is, when to run again, and why. `none` is said when there is none."""
     columns = [
         Column("label", "key", Kind.TEXT),
         Column("state", "state", Kind.TEXT),
@@ -121,11 +121,11 @@ def progress_report(progress: Iterable[Progress], failures: Sequence[tuple[str, 
         Row({"label": label, "state": "failed", "until": None, "in_use_by": None, "detail": message})
         for label, message in failures
     ]
-    return Report(title, columns, rows, notes=[] if rows else ["No key is meant."])
+    return Report(title, columns, rows, notes=[] if rows else [none])
 
 
 def status_of(world: World, entries: Iterable[Entry], every: bool) -> list[Progress]:
-    """Where the rotations of keys stand; `every`: also of those that need nothing."""
+    """Where the rotations of keys stand, and which are due; `every`: also those that need nothing."""
     found = []
     for entry in entries:
         rotation = rotation_of(world, entry.label)
@@ -137,9 +137,10 @@ def status_of(world: World, entries: Iterable[Entry], every: bool) -> list[Progr
         elif rotation is not None and rotation.unsettled:
             why = "taken back; a key may still appear, or a limit is still to be made whole"
             found.append(Progress(entry.label, rotation.state, False, why))
-        elif every:
+        else:
             due = due_of(world, entry)
-            found.append(Progress(entry.label, "due" if due.now else "ok", not due.now, due.why, due.at))
+            if due.now or every:
+                found.append(Progress(entry.label, "due" if due.now else "ok", not due.now, due.why, due.at))
     return found
 
 

@@ -114,8 +114,8 @@ def rotate_key(
     if (paste or rollback) and len(meant) != 1:
         raise UsageError(f"--paste and --rollback are for one key, and {len(meant)} are meant", "name its LABEL")
     if status:
-        found = status_of(world, meant, narrowed or all_keys or due)
-        world.out.report(progress_report(found, [], "Rotations"))
+        found = status_of(world, meant, narrowed or all_keys)
+        world.out.report(progress_report(found, [], "Rotations", "No rotation is going on, and no key is due."))
         raise typer.Exit(exit_status(found, False))
     wishes = Wishes(
         grace=span_in(grace or world.settings.text("rotation_grace") or "24h", "--grace"),
@@ -130,7 +130,7 @@ def rotate_key(
     chosen = [(entry, starts) for entry in meant if (starts := _starts(world, entry, due, resume)) is not None]
     if dry_run:
         found = [_would(world, entry, starts) for entry, starts in chosen]
-        world.out.report(progress_report(found, [], "Would be rotated"))
+        world.out.report(progress_report(found, [], "Would be rotated", "No key."))
         return
     found, failures = [], []
     bench = bench_of(world)
@@ -147,7 +147,7 @@ def rotate_key(
             if len(chosen) == 1:
                 raise
     if failures or (chosen and not quiet) or format is not opt.Shape.TEXT:
-        world.out.report(progress_report(found, failures, "Rotations"))
+        world.out.report(progress_report(found, failures, "Rotations", "No key is rotated."))
     if not chosen:
         world.out.note("callmeter: no key is due" if due else "callmeter: no rotation is going on")
     for entry_label, message in failures:
