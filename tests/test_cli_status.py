@@ -195,8 +195,8 @@ agent:triage  week  hard   10.0%  █▍░░░░░░░░░░░░    
 
 Thresholds passed
 subject     per    passed  which means
-agent:code  month  0.5     warning
-agent:code  month  0.6     approve
+agent:code  month     50%  warning
+agent:code  month     60%  approve
 """
     )
 

@@ -388,7 +388,8 @@ def test_of_quotas_for_each_the_fullest_are_foreseen_and_the_others_counted() ->
     policy = parse_policy(b'{"version":1,"quotas":[{"subject":"agent:*","period":"month","limit":100}]}', "budget.json")
     found, hidden = limits_by_log(policy.quotas, Pasts(at(records)), 10)
     assert [str(each.subject) for each in found] == [f"agent:a{number:02}" for number in range(14, 4, -1)]
-    assert hidden_note(hidden, 10) == "Of quotas for each of several, the 10 fullest: 5 more are not shown."
+    said = "Of quotas for each of several, such as `agent:*`, the 10 fullest are shown, and 5 more are not."
+    assert (hidden_note(hidden, 10), hidden_note(0, 10)) == (said, "")
     assert hidden_note(0, 10) == ""
 
 

@@ -198,13 +198,19 @@ def test_unknown_costs_recovered_and_refused_calls_are_told(stand: Callable[...,
     assert board.notes == [
         "This month the cost of 1 call is unknown and in no sum.",
         "This month 1 call had to be recovered: the process died, or no outcome arrived.",
-        "This month 1 call refused before anything was sent.",
+        "Refused this month, before anything was sent: 1 call.",
     ]
     assert {name: board.facts[name] for name in ("unknown_calls", "recovered_calls", "refused_calls")} == {
         "unknown_calls": 1,
         "recovered_calls": 1,
         "refused_calls": 1,
     }
+
+
+@pytest.mark.parametrize("day", ["2026-11-19", "2026-11-21"])
+def test_an_unknown_cost_is_no_reason_for_advice(day: str) -> None:
+    board = status(PlainUsage(log_records(f"{day}T10:00Z agent=a")), Spans(at(NOW), zone_named("UTC")))
+    assert str(board.sections["advice"].rows[1].cells["because"]).endswith(", in which nobody knows what calls cost")
 
 
 def test_as_of_leaves_out_what_came_later(stand: Callable[..., Board]) -> None:

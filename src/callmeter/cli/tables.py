@@ -365,6 +365,8 @@ def _shown(kind: Kind, cell: Cell) -> str:
             return f"{cell:,}"
         case ((Kind.SHARE | Kind.FILL), Decimal()):
             return f"{cell * 100:.1f}%"
+        case Kind.PART, Decimal():
+            return f"{(cell * 100).normalize():f}%"
         case Kind.DAYS, Decimal():
             return f"{cell} d"
         case Kind.CHANGE, Decimal():

@@ -206,7 +206,11 @@ class Pasts:
 
 def hidden_note(hidden: int, top: int) -> str:
     """What is said of the quotas that were left out; "" when none was."""
-    return f"Of quotas for each of several, the {top} fullest: {hidden:,} more are not shown." if hidden else ""
+    if not hidden:
+        return ""
+    return (
+        f"Of quotas for each of several, such as `agent:*`, the {top} fullest are shown, and {hidden:,} more are not."
+    )
 
 
 def exhaustions(limits: Sequence[Limit], pasts: Pasts, quotas: Sequence[Quota] = ()) -> list[Exhaustion]:

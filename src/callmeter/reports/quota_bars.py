@@ -54,7 +54,7 @@ def thresholds(stands: Sequence[Stand]) -> Report | None:
     columns = [
         Column("subject", "subject", Kind.TEXT),
         Column("period", "per", Kind.TEXT),
-        Column("passed", "passed", Kind.TEXT),
+        Column("passed", "passed", Kind.PART),
         Column("means", "which means", Kind.TEXT),
     ]
     return Report("Thresholds passed", columns, rows[: 2 * _MOST]) if rows else None

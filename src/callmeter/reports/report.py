@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     EXACT = "exact"  # int, nano-dollars that add up: all shown to the last digit of any
     PRICE = "price"  # int, nano-dollars, shown to its last digit; None is unknown
     SHARE = "share"  # Decimal from 0 to 1; text draws a bar beside it
+    PART = "part"  # Decimal from 0 to 1, without a bar
     FILL = "fill"  # Decimal, 1 is full; text draws a bar that is full at 1
     DAYS = "days"  # Decimal
     DIFFERENCE = "difference"  # int, nano-dollars more (or less), shown with its sign; None when nobody knows

@@ -89,7 +89,7 @@ def status(
             f"This month {counted(recovered, 'call')} had to be recovered: the process died, or no outcome arrived."
         )
     if month.refused:
-        said.append(f"This month {counted(month.refused, 'call')} refused before anything was sent.")
+        said.append(f"Refused this month, before anything was sent: {counted(month.refused, 'call')}.")
     return Board(
         title=f"Where we stand, {spans.now.astimezone(spans.zone):%Y-%m-%d %H:%M} ({spans.zone})",
         sections={
@@ -284,19 +284,23 @@ def _pending(allowances: Allowances | None, notes: list[str]) -> dict[str, Repor
 def _basis(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bool) -> Basis:
     spans_of_days = zip(spans.weeks, spans.weeks[1:], strict=False)
     days = [span for span in spans_of_days if (sums.first or "~") < bound_text(span[1])]
-    spent = [sums.day(start).nano for start, _ in days]
+    past = [sums.day(start) for start, _ in days]
     start, end = month = spans.named["this month"]
     if days:
-        pace = Decimal(sum(spent)) / len(days) * ((end - start) // _TICK) / (_DAY // _TICK)
+        whole = summed(past)
+        pace = Decimal(whole.nano) / len(days) * ((end - start) // _TICK) / (_DAY // _TICK)
         basis = "at the pace of the last " + ("complete day" if len(days) == 1 else f"{len(days)} complete days")
     else:
         gone = spans.now - sums.begun(start, spans.now) + _TICK
-        pace = Decimal(sums.of(month).nano) * ((end - start) // _TICK) / (gone // _TICK)
+        whole = sums.of(month)
+        pace = Decimal(whole.nano) * ((end - start) // _TICK) / (gone // _TICK)
         basis = "at the pace of the month so far"
+    if whole.cost is None:
+        basis += ", in which nobody knows what calls cost"
     agents = {agent: sums.agent(agent, month).nano for agent in sums.agents()}
     return Basis(
         budgets=budgets(stands, spans.now),
-        days=spent,
+        days=[day.nano for day in past],
         agents={agent: nano for agent, nano in agents.items() if nano > 0},
         month=int(pace.to_integral_value()),
         basis=basis,
