@@ -242,9 +242,11 @@ class _Tree:
             return []
         said = []
         for depth, name in enumerate(self._keys):
-            found = {path[depth] for path in self.levels if len(path) > depth}
+            if is_time(name) or name in FIELDS:
+                continue
+            named = any(path[depth] != NONE for path in self.levels if len(path) > depth)
             hidden = any(count for path, (count, _) in self._others.items() if len(path) <= depth)
-            if found == {NONE} and not hidden and not is_time(name) and name not in FIELDS:
+            if not named and not hidden:
                 said.append(f"None of these calls has the tag {name}.")
         return said
 
