@@ -193,3 +193,36 @@ def test_what_a_document_starts_ends_with_it(tmp_path: Path) -> None:
 def test_spaces_at_the_ends_of_lines_do_not_count() -> None:
     assert holds(["a", "b"], ["a  ", "b"])
     assert not holds(["a", "b"], ["  a", "b"])
+
+
+# What leads from one page to another
+
+
+def _anchors(page: Path) -> set[str]:
+    """What can stand behind `#` in a link to a page: its headings, as hosts of Markdown name them."""
+    text = re.sub(r"(?ms)^(```+).*?^\1", "", page.read_text())
+    headings = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_every_link_between_pages_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", path.read_text())
+    lost = []
+    for file, anchor in links:
+        target = (path.parent / file).resolve() if file else path
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            lost.append(f"{file}#{anchor}")
+    assert lost == []
+
+
+def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is() -> None:
+    seen, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        seen.add(page)
+        for file in re.findall(r"\]\((?!https?:)([^)#]+\.md)", page.read_text()):
+            target = (page.parent / file).resolve()
+            if target not in seen:
+                ahead.append(target)
+    assert set((ROOT / "docs").glob("*.md")) <= seen
