@@ -214,7 +214,7 @@ def test_a_freeze_of_today_is_not_told_of_an_earlier_week(run_callmeter: Run, lo
     assert "Frozen" not in run_callmeter("budget", "report", *AS_OF).stdout
 
 
-def test_what_began_in_the_week_comes_before_an_older_price(run_callmeter: Run, home: Path) -> None:
+def test_a_new_price_is_news_of_one_week(run_callmeter: Run, home: Path) -> None:
     lines = []
     for number in range(56):
         for hour in range(8, 20):
@@ -228,8 +228,10 @@ def test_what_began_in_the_week_comes_before_an_older_price(run_callmeter: Run, 
     write(home / "usage.jsonl", lines)
     found = json.loads(run_callmeter("budget", "report", *AS_OF, "--format", "json").stdout)
     kinds = [row["finding"] for row in found["sections"]["anomalies"]["rows"]]
-    assert kinds == ["new model", "price change"]
+    assert kinds == ["new model"]
     assert any(line.startswith("New model: model:new, 2026-11-09, ") for line in found["lead"])
+    done = run_callmeter("budget", "report", "--as-of", "2026-11-03")
+    assert "\nprice change  model:" in done.stdout
 
 
 def test_a_broken_part_is_left_out_and_named(run_callmeter: Run, log: str, home: Path) -> None:

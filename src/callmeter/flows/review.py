@@ -13,7 +13,7 @@ from callmeter.flows.forecast_past import past_of
 from callmeter.flows.offers import offers_of, rates_of
 from callmeter.policy.document import Policy
 from callmeter.reports.anomalies import anomaly_report, examine
-from callmeter.reports.anomaly_finding import PRICE, Floors, Scope
+from callmeter.reports.anomaly_finding import Floors, Scope
 from callmeter.reports.anomaly_sessions import zombie_sessions
 from callmeter.reports.forecast_grades import Said
 from callmeter.reports.grouping import NONE
@@ -108,9 +108,7 @@ def _anomalies(
         return {}, [], None
     scope = _scope(span.period, span, ground)
     examined = examine(usage, scope)
-    # What a new price has cost since an earlier span is no news of this one.
-    first = span.first.isoformat()
-    found = sorted(examined.findings, key=lambda each: each.kind == PRICE and each.first < first)
+    found = examined.findings
     report = replace(anomaly_report(found, scope, examined), period=None)
     if not found:
         return {"anomalies": report}, [], examined.zombies

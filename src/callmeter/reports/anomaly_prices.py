@@ -142,15 +142,15 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
     for (provider, model), days in models.items():
         for run in _runs(scope, (provider, model), [days[day] for day in sorted(days) if days[day].good]):
             first, last = run.days[0].day.isoformat(), run.days[-1].day.isoformat()
-            if not scope.touches(first, last):
-                continue
             actual = sum(each.nano for each in run.days)
             expected = round(sum(run.expected))
-            if abs(actual - expected) <= scope.floors.of("model", model):
+            floor = scope.floors.of("model", model)
+            if not _tells(actual, expected, floor):
+                continue  # one odd day, such as one of retries: the price was soon what it had been
+            # It is news until it can be told, not for the weeks in which it is paid.
+            if not scope.touches(first, _told_on(run, floor).isoformat()):
                 continue
             part = actual / expected - 1
-            if abs(part) <= _OFF:
-                continue  # one odd day, such as one of retries: the price was soon what it had been
             calls = sum(each.calls for each in run.days)
             yield Finding(
                 scope.id(PRICE, provider, model, first),
@@ -168,6 +168,20 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
             )
 
 
+def _tells(actual: int, expected: float, floor: int) -> bool:
+    return abs(actual - expected) > floor and abs(actual / expected - 1) > _OFF
+
+
+def _told_on(run: _Run, floor: int) -> date:
+    """The first day by which the change was beyond doubt, and had cost enough to be told."""
+    actual, expected = 0, 0.0
+    for number, (day, was) in enumerate(zip(run.days, run.expected, strict=True), 1):
+        actual, expected = actual + day.nano, expected + was
+        if number >= run.odd and _tells(actual, expected, floor):
+            return day.day
+    return run.days[-1].day
+
+
 def _than_before(part: float) -> str:
     """`12% more than`; what is more than double, `16.5 × as much as`."""
     if part > 1:
@@ -177,11 +191,13 @@ def _than_before(part: float) -> str:
 
 @dataclass
 class _Run:
-    """Days at a new price, and what they would have cost at the one of the days `before`."""
+    """Days at a new price, and what they would have cost at the one of the days `before`. The first `odd` of them were
+    needed to see it."""
 
     days: list[_Day]
     expected: list[float]
     before: list[_Day]
+    odd: int
 
 
 def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
@@ -210,7 +226,7 @@ def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
             odd = []
         odd.append((day, expected))
         if len(odd) > 1 or day.calls >= _ENOUGH_CALLS:
-            found.append(_Run([each for each, _ in odd], [was for _, was in odd], past[-_FITTED:]))
+            found.append(_Run([each for each, _ in odd], [was for _, was in odd], past[-_FITTED:], len(odd)))
             # What was before the change says nothing about what comes.
             past = [each for each, _ in odd]
             odd = []
