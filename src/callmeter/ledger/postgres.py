@@ -25,6 +25,7 @@ from callmeter.ledger.protocol import (
     Window,
     outdated,
 )
+from callmeter.ledger.rows import COLUMNS, restored
 
 _SWEEPS = "000"
 _TRIES = 5
@@ -227,10 +228,10 @@ class PostgresLedger:
 
         def body(transaction: Transaction) -> list[Reservation]:
             rows = transaction.run(
-                f"SELECT {sql.COLUMNS} FROM callmeter_reservations WHERE state = 'held' ORDER BY created, call_id",
+                f"SELECT {COLUMNS} FROM callmeter_reservations WHERE state = 'held' ORDER BY created, call_id",
                 commit=True,
             )
-            return [sql.reservation(row) for row in rows]
+            return [restored(row) for row in rows]
 
         return self._database.transaction(body)
 
@@ -239,12 +240,12 @@ class PostgresLedger:
 
         def body(transaction: Transaction) -> list[Reservation]:
             rows = transaction.run(
-                f"SELECT {sql.COLUMNS} FROM callmeter_reservations WHERE state = 'assumed' AND log = %s"
+                f"SELECT {COLUMNS} FROM callmeter_reservations WHERE state = 'assumed' AND log = %s"
                 " ORDER BY created, call_id",
                 [log],
                 commit=True,
             )
-            return [sql.reservation(row) for row in rows]
+            return [restored(row) for row in rows]
 
         return self._database.transaction(body)
 
@@ -268,13 +269,13 @@ class PostgresLedger:
             )
             self._database.require(int(layout[0][0]))
             rows = transaction.run(
-                f"SELECT {sql.COLUMNS} FROM callmeter_reservations WHERE state = 'held' AND log = %s"
+                f"SELECT {COLUMNS} FROM callmeter_reservations WHERE state = 'held' AND log = %s"
                 " ORDER BY call_id FOR UPDATE",
                 [basis.log],
             )
             totals = {window: amount for window, amount in count().items() if not window.end or window.end > now}
             changes: sql.Changes = {}
-            for reservation in map(sql.reservation, rows):
+            for reservation in map(restored, rows):
                 sql.move(transaction, reservation, windows_of(reservation), basis, changes)
             rows = transaction.run(
                 'SELECT bucket, period, start, "end", usd, tokens, calls FROM callmeter_shares WHERE log = %s'

@@ -7,14 +7,11 @@ taken over, which is so rare that PostgreSQL may find it out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from callmeter.ledger.postgres_database import Transaction
 from callmeter.ledger.protocol import (
     BACKWARDS,
-    MOST,
     Amount,
     Basis,
     Cap,
@@ -25,6 +22,7 @@ from callmeter.ledger.protocol import (
     clock_went_back,
     given_up,
 )
+from callmeter.ledger.rows import COLUMNS, bounded, restored, stored
 
 # What changes in each window: what is settled and what is held.
 Changes = dict[Window, tuple[Amount, Amount]]
@@ -32,7 +30,6 @@ Changes = dict[Window, tuple[Amount, Amount]]
 Statement = tuple[str, list[object]]
 
 HELD, ASSUMED = "held", "assumed"
-COLUMNS = "call_id, log, mark, created, deadline, owner, record, usd, tokens, calls, windows"
 
 _RESERVE = """
 WITH basis AS MATERIALIZED (
@@ -96,7 +93,7 @@ def reserve(transaction: Transaction, reservation: Reservation, caps: Sequence[C
         units = limits[cap.window]
         units[cap.unit] = min(units.get(cap.unit, 1 << 62), max(-(1 << 62), cap.limit))
     wanted = ["(%s::text, %s::text, %s::bigint, %s::bigint, %s::bigint, %s::bigint)"] * len(limits)
-    values = _values(reservation)
+    values = stored(reservation)
     rows = transaction.run(
         _RESERVE.format(
             wanted=", ".join(
@@ -108,7 +105,7 @@ def reserve(transaction: Transaction, reservation: Reservation, caps: Sequence[C
         [
             counted(reservation.basis.log),
             reservation.basis.mark,
-            *map(_bounded, reservation.hold.parts),
+            *map(bounded, reservation.hold.parts),
             *(
                 part
                 for window, units in limits.items()
@@ -171,7 +168,7 @@ def locked(transaction: Transaction, call_id: str) -> tuple[str, Reservation] | 
     rows = transaction.run(
         f"SELECT state, {COLUMNS} FROM callmeter_reservations WHERE call_id = %s FOR UPDATE", [call_id]
     )
-    return (rows[0][0], reservation(rows[0][1:])) if rows else None
+    return (rows[0][0], restored(rows[0][1:])) if rows else None
 
 
 def end(
@@ -183,7 +180,7 @@ def end(
     if assumed:
         row = (
             "UPDATE callmeter_reservations SET state = 'assumed', usd = %s, tokens = %s, calls = %s WHERE call_id = %s",
-            [*map(_bounded, cost.parts), reservation.call_id],
+            [*map(bounded, cost.parts), reservation.call_id],
         )
     changes = dict.fromkeys(reservation.windows, (cost, Amount() - hold))
     shares = dict.fromkeys(reservation.windows, cost)
@@ -273,7 +270,7 @@ def _adding(changes: Changes) -> Statement:
     return _ADD.format(changes=", ".join([_CHANGE] * len(rows))), [
         part
         for window, settled, held in rows
-        for part in (*window.key, *map(_bounded, settled.parts), *map(_bounded, held.parts))
+        for part in (*window.key, *map(bounded, settled.parts), *map(bounded, held.parts))
     ]
 
 
@@ -286,7 +283,7 @@ def _sharing(log: str, changes: dict[Window, Amount]) -> Statement:
         + ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
         + " ON CONFLICT (log, bucket, period, start) DO UPDATE SET usd = s.usd + excluded.usd,"
         " tokens = s.tokens + excluded.tokens, calls = s.calls + excluded.calls",
-        [part for window, amount in rows for part in (log, *window.key, window.end, *map(_bounded, amount.parts))],
+        [part for window, amount in rows for part in (log, *window.key, window.end, *map(bounded, amount.parts))],
     )
 
 
@@ -310,37 +307,8 @@ def _rewrite(transaction: Transaction, reservation: Reservation, *, commit: bool
     names = COLUMNS.split(", ")[1:]
     transaction.run(
         f"UPDATE callmeter_reservations SET {', '.join(f'{name} = %s' for name in names)} WHERE call_id = %s",
-        [*_values(reservation)[1:], reservation.call_id],
+        [*stored(reservation)[1:], reservation.call_id],
         commit=commit,
-    )
-
-
-def _values(reservation: Reservation) -> list[object]:
-    """What stands in the columns of a reservation's row."""
-    return [
-        reservation.call_id,
-        reservation.basis.log,
-        reservation.basis.mark,
-        reservation.created,
-        reservation.deadline,
-        reservation.owner,
-        reservation.record,
-        *map(_bounded, reservation.hold.parts),
-        json.dumps([[*window.key, window.end] for window in reservation.windows]),
-    ]
-
-
-def reservation(row: Sequence[Any]) -> Reservation:
-    call_id, log, mark, created, deadline, owner, record, usd, tokens, calls, windows = row
-    return Reservation(
-        call_id,
-        [Window(*parts) for parts in json.loads(windows)],
-        Amount(usd, tokens, calls),
-        created=created,
-        deadline=deadline,
-        owner=owner,
-        basis=Basis(log, mark),
-        record=record,
     )
 
 
@@ -388,7 +356,3 @@ def keep(transaction: Transaction, key: str, value: str, *, commit: bool = False
 
 def counted(log: str) -> str:
     return f"counted/{log}"
-
-
-def _bounded(part: int) -> int:
-    return max(-MOST, min(MOST, part))

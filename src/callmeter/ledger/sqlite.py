@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from callmeter.ledger.protocol import (
     BACKWARDS,
-    MOST,
     Amount,
     Basis,
     Cap,
@@ -19,6 +16,7 @@ from callmeter.ledger.protocol import (
     given_up,
     outdated,
 )
+from callmeter.ledger.rows import COLUMNS, bounded, restored, stored
 from callmeter.ledger.sqlite_file import Reading, Writing, let_go
 
 TYPE_CHECKING = False
@@ -277,14 +275,14 @@ def _standing(connection: Any, window: Window) -> Standing:
 
 def _hold(connection: Any, reservation: Reservation, windows: Iterable[Window], sign: int) -> None:
     """Add the hold to its log's row of each window, or take it away with `sign` -1."""
-    usd, tokens, calls = (sign * _bounded(part) for part in reservation.hold.parts)
+    usd, tokens, calls = (sign * bounded(part) for part in reservation.hold.parts)
     for window in windows:
         _add(connection, window, reservation.basis.log, "held", (usd, tokens, calls))
 
 
 def _book(connection: Any, window: Window, log: str, cost: Amount, *, make: bool = True) -> None:
     """Add to what is settled in a window."""
-    _add(connection, window, log, "settled", [_bounded(part) for part in cost.parts], make=make)
+    _add(connection, window, log, "settled", [bounded(part) for part in cost.parts], make=make)
 
 
 def _book_all(connection: Any, log: str, differences: Iterable[Difference]) -> None:
@@ -295,7 +293,7 @@ def _book_all(connection: Any, log: str, differences: Iterable[Difference]) -> N
         " settled_tokens = settled_tokens + excluded.settled_tokens,"
         " settled_calls = settled_calls + excluded.settled_calls",
         (
-            (*each.window.key, log, each.window.end, *map(_bounded, (each.counted - each.settled).parts))
+            (*each.window.key, log, each.window.end, *map(bounded, (each.counted - each.settled).parts))
             for each in differences
         ),
     )
@@ -315,10 +313,6 @@ def _add(connection: Any, window: Window, log: str, kind: str, parts: Sequence[i
         )
 
 
-def _bounded(part: int) -> int:
-    return max(-MOST, min(MOST, part))
-
-
 def _move(connection: Any, reservation: Reservation, windows: Iterable[Window] | None, basis: Basis) -> None:
     """Put an open reservation into other windows; end it for None."""
     _take(connection, reservation.call_id)
@@ -330,35 +324,21 @@ def _move(connection: Any, reservation: Reservation, windows: Iterable[Window] |
         _put(connection, reservation, _HELD)
 
 
-_COLUMNS = "call_id, log, mark, created, deadline, owner, record, usd, tokens, calls, windows"
-
-
 def _put(connection: Any, reservation: Reservation, state: str) -> None:
     connection.execute(
-        f"INSERT INTO reservations (state, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            state,
-            reservation.call_id,
-            reservation.basis.log,
-            reservation.basis.mark,
-            reservation.created,
-            reservation.deadline,
-            reservation.owner,
-            reservation.record,
-            *(_bounded(part) for part in reservation.hold.parts),
-            json.dumps([[*window.key, window.end] for window in reservation.windows]),
-        ),
+        f"INSERT INTO reservations (state, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (state, *stored(reservation)),
     )
 
 
 def _take(connection: Any, call_id: str, state: str = _HELD) -> Reservation | None:
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM reservations WHERE call_id = ? AND state = ?", (call_id, state)
+        f"SELECT {COLUMNS} FROM reservations WHERE call_id = ? AND state = ?", (call_id, state)
     ).fetchone()
     if row is None:
         return None
     connection.execute("DELETE FROM reservations WHERE call_id = ?", (call_id,))
-    return _reservation(row)
+    return restored(row)
 
 
 def _has(connection: Any, call_id: str, state: str = _HELD) -> bool:
@@ -368,24 +348,10 @@ def _has(connection: Any, call_id: str, state: str = _HELD) -> bool:
 
 def _reservations(connection: Any, log: str | None = None, state: str = _HELD) -> list[Reservation]:
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM reservations WHERE state = ? AND (? IS NULL OR log = ?) ORDER BY created, call_id",
+        f"SELECT {COLUMNS} FROM reservations WHERE state = ? AND (? IS NULL OR log = ?) ORDER BY created, call_id",
         (state, log, log),
     ).fetchall()
-    return [_reservation(row) for row in rows]
-
-
-def _reservation(row: Any) -> Reservation:
-    call_id, log, mark, created, deadline, owner, record, usd, tokens, calls, windows = row
-    return Reservation(
-        call_id,
-        [Window(*parts) for parts in json.loads(windows)],
-        Amount(usd, tokens, calls),
-        created=created,
-        deadline=deadline,
-        owner=owner,
-        basis=Basis(log, mark),
-        record=record,
-    )
+    return [restored(row) for row in rows]
 
 
 def _counted(log: str) -> str:
