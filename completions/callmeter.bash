@@ -14,7 +14,7 @@ _callmeter_spec() {
         options='-f:file --file:file -s: --system: -a:file --attachment:file -m:@model --model:@model --fallback-model:@model --max-tokens: -o:: --option:: --schema:file -x --extract -t:@template --template:@template -p:: --param:: -c --continue --conversation: --cid: --no-stream --provider:@provider --base-url: --key:@key --agent:@agent --caller:@agent --session:@session --purpose:@purpose --priority:@priority --environment:@environment --cost-center:@cost_center --work-item:@work_item --customer:@customer --user:@user --workflow:@workflow --tag: --send-tags --no-send-tags --dry-run --max-cost: --timeout: --connect-timeout: --retries: --wait: --wait-approval: --idempotency-key: --strict --batch:file --concurrency: --as-completed --log:file -u --usage --no-usage --json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget')
-        commands='status watch breakdown report savings value metrics outcome forecast anomalies alerts tags policy quota request requests approve deny freeze thaw recover rotate-key keys log audit'
+        commands='status watch breakdown report forecast anomalies savings value outcome tags metrics quota policy request requests approve deny freeze thaw alerts recover keys rotate-key log audit'
         options='-h --help'
         ;;
     'callmeter budget status')
@@ -29,14 +29,17 @@ _callmeter_spec() {
     'callmeter budget report')
         options='--weekly --monthly --daily --out:file --mail-to: --as-of: --log:file --format:text,markdown,html,json,jsonl,csv,tsv -q --quiet -v --verbose -h --help'
         ;;
+    'callmeter budget forecast')
+        options='--next-week --next-month --days: --to-period-end --by-agent --by-purpose --by-model --by:@tag --top: --fail-if-over: --backtest --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
+    'callmeter budget anomalies')
+        options='--by:@tag --floor: --fail-if-any --record --no-record --where: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
     'callmeter budget savings')
         options='--to:@model --top: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget value')
         options='--top: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget metrics')
-        options='--top: --out:file --log:file --format:prometheus,openmetrics,json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget outcome')
         commands='record list'
@@ -48,28 +51,11 @@ _callmeter_spec() {
     'callmeter budget outcome list')
         options='--work-item:@work_item --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
-    'callmeter budget forecast')
-        options='--next-week --next-month --days: --to-period-end --by-agent --by-purpose --by-model --by:@tag --top: --fail-if-over: --backtest --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget anomalies')
-        options='--by:@tag --floor: --fail-if-any --record --no-record --where: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget alerts')
-        options='--flush --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
     'callmeter budget tags')
         options='--known: --fail-if-any --where: --since: --until: --last: --month: --today --yesterday --this-week --last-week --this-month --last-month --as-of: --log:file --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
-    'callmeter budget policy')
-        commands='check show'
-        options='-h --help'
-        ;;
-    'callmeter budget policy check')
-        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        operands='file'
-        ;;
-    'callmeter budget policy show')
-        options='--agent:@agent --session:@session --purpose:@purpose --user:@user --tag: --model:@model --key:@key --provider:@provider --schema --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+    'callmeter budget metrics')
+        options='--top: --out:file --log:file --format:prometheus,openmetrics,json -q --quiet -v --verbose -h --help'
         ;;
     'callmeter budget quota')
         commands='set unset show left check explain suggest allocate sync guarantees'
@@ -106,6 +92,17 @@ _callmeter_spec() {
     'callmeter budget quota guarantees')
         options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         ;;
+    'callmeter budget policy')
+        commands='check show'
+        options='-h --help'
+        ;;
+    'callmeter budget policy check')
+        options='--format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        operands='file'
+        ;;
+    'callmeter budget policy show')
+        options='--agent:@agent --session:@session --purpose:@purpose --user:@user --tag: --model:@model --key:@key --provider:@provider --schema --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
     'callmeter budget request')
         options='--reason: --period:second,minute,hour,day,week,month,year,life -q --quiet -v --verbose -h --help'
         ;;
@@ -124,12 +121,11 @@ _callmeter_spec() {
     'callmeter budget thaw')
         options='--reason: -q --quiet -v --verbose -h --help'
         ;;
+    'callmeter budget alerts')
+        options='--flush --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
+        ;;
     'callmeter budget recover')
         options='--check --rebuild --accept-clock --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        ;;
-    'callmeter budget rotate-key')
-        options='--due --all --agent:@agent --owner: --user:@user --status --resume --rollback --now --grace: --cut-off --delete-old --expires: --try:@model --paste --revoked --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
-        operands='@key'
         ;;
     'callmeter budget keys')
         commands='add list show create import audit move rename exec retire remove'
@@ -174,6 +170,10 @@ _callmeter_spec() {
         ;;
     'callmeter budget keys remove')
         options='--keep-secret -y --yes -q --quiet -v --verbose -h --help'
+        operands='@key'
+        ;;
+    'callmeter budget rotate-key')
+        options='--due --all --agent:@agent --owner: --user:@user --status --resume --rollback --now --grace: --cut-off --delete-old --expires: --try:@model --paste --revoked --dry-run --format:text,json,jsonl,csv,tsv,markdown -q --quiet -v --verbose -h --help'
         operands='@key'
         ;;
     'callmeter budget log')

@@ -36,6 +36,18 @@ def test_no_help_has_a_line_that_80_columns_would_break(path: str, home: object)
     assert [line for line in result.output.splitlines() if len(line) > 80] == []
 
 
+def test_the_first_help_says_what_this_is_and_lists_commands_and_groups_in_the_order_of_use(home: object) -> None:
+    output = CliRunner().invoke(app, ["--help"]).output
+    assert "The meter between LLM agents and their keys" in output
+    names = [
+        line.split()[0]
+        for line in output.split("Commands:")[1].splitlines()
+        if line.startswith("  ") and line[2:3].strip()
+    ]
+    assert names[:2] == ["llm-call", "budget"]
+    assert names.index("prices") < names.index("doctor")
+
+
 @pytest.mark.parametrize("path", GROUPS)
 def test_a_group_without_a_command_shows_its_help_and_is_a_wrong_command_line(path: str, home: object) -> None:
     result = CliRunner().invoke(app, path.split())

@@ -8,6 +8,7 @@ compares each summary with its command's own help.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
@@ -34,17 +35,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "report",
         "The review of the last week, month or day: what was spent, by whom, why it changed, what to look at.",
     ),
-    "budget savings": (
-        "savings",
-        "What could be saved in a month: cheaper models, caches, failed calls, long answers, zombie sessions.",
-    ),
-    "budget value": ("value", "What the spend brought: cost per output and return, by agent, purpose, work item."),
-    "budget metrics": (
-        "metrics",
-        "Figures for scrapers: totals, agents, tokens, burn rates, error rates, quotas, held money, the log's health.",
-    ),
-    "budget outcome record": ("outcome_record", "Record what came of a work item: its value, accepted or rejected."),
-    "budget outcome list": ("outcome_list", "The outcomes that were recorded, corrections applied."),
     "budget forecast": (
         "forecast",
         "What will probably be spent, by day and in sum, and what that means for each quota.",
@@ -53,10 +43,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "anomalies",
         "Spikes, shifts, new models, changed prices, error storms, runaway loops, zombie sessions.",
     ),
-    "budget alerts": ("alerts", "Alerts that wait to be delivered; --flush delivers them."),
+    "budget savings": (
+        "savings",
+        "What could be saved in a month: cheaper models, caches, failed calls, long answers, zombie sessions.",
+    ),
+    "budget value": ("value", "What the spend brought: cost per output and return, by agent, purpose, work item."),
+    "budget outcome record": ("outcome_record", "Record what came of a work item: its value, accepted or rejected."),
+    "budget outcome list": ("outcome_list", "The outcomes that were recorded, corrections applied."),
     "budget tags": ("tags", "Tags that are missing, unknown, drifting or too many, by agent."),
-    "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
-    "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
+    "budget metrics": (
+        "metrics",
+        "Figures for scrapers: totals, agents, tokens, burn rates, error rates, quotas, held money, the log's health.",
+    ),
     "budget quota set": (
         "quota_set",
         "Set a quota: change or add it in the policy, and leave the rest of the file as it is.",
@@ -94,6 +92,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "quota_guarantees",
         "What is enforced under this policy, where, how exactly, and what is out of reach.",
     ),
+    "budget policy check": ("policy_check", "Check the policy: every fault at once, with its line and a suggestion."),
+    "budget policy show": ("policy_show", "What the policy means for a call, and where each rule comes from."),
     "budget request": ("request", "Ask for headroom over a quota's limit; prints the request's id."),
     "budget requests": ("requests", "What waits for approval, and what is frozen."),
     "budget approve": (
@@ -103,13 +103,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget deny": ("deny", "Refuse a request, or take an approval back."),
     "budget freeze": ("freeze", "Stop every call under a subject, from the next one on, until it is thawed."),
     "budget thaw": ("thaw", "Let a frozen subject's calls pass again; also one that the loop breaker stopped."),
+    "budget alerts": ("alerts", "Alerts that wait to be delivered; --flush delivers them."),
     "budget recover": (
         "recover",
         "Finish what dead processes left, and ask the provider for costs that are only estimated.",
-    ),
-    "budget rotate-key": (
-        "rotate_key",
-        "Replace a key by a new one, test it, and revoke the old one when nobody uses it any more.",
     ),
     "budget keys add": ("keys_add", "Register a key: read without echo from a terminal, or from stdin."),
     "budget keys list": ("keys_list", "The registered keys, where each lies and until when it is good."),
@@ -131,6 +128,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget keys exec": ("keys_exec", "Run a command with an agent's key in its environment."),
     "budget keys retire": ("keys_retire", "Disable a key at the provider and use it no more; its entry is kept."),
     "budget keys remove": ("keys_remove", "Forget a key: its registry entry and its secret."),
+    "budget rotate-key": (
+        "rotate_key",
+        "Replace a key by a new one, test it, and revoke the old one when nobody uses it any more.",
+    ),
     "budget log show": ("log_show", "The calls in the usage log, one a line; --follow for those to come."),
     "budget log verify": ("log_verify", "Check every line of the usage log."),
     "budget log close": ("log_close", "Move finished months into compressed segments."),
@@ -166,6 +167,12 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 class Group(TyperGroup):
     """A group whose stubs become commands when they are called, and the one place that prints errors."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of COMMANDS, groups among them; Typer would put all groups last."""
+        above = ctx.command_path.split()[1:]
+        paths = [path.split() for path in COMMANDS]
+        return list(dict.fromkeys(path[len(above)] for path in paths if path[: len(above)] == above))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
@@ -265,7 +272,10 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """The meter between LLM agents and their keys: tagged calls, one usage log, budgets that hold."""
+    """The meter between LLM agents and their keys: tagged calls, one usage log, budgets that hold.
+
+    `callmeter demo` shows it at work, without an account. `callmeter COMMAND --help` and `man callmeter` say more.
+    """
 
 
 def _tree() -> typer.Typer:
@@ -281,7 +291,7 @@ def _tree() -> typer.Typer:
             epilog=EPILOG,
         )
 
-    root = group("")
+    root = group(inspect.getdoc(_root) or "")
     root.callback()(_root)
     groups = {"": root}
     for path, help in GROUPS.items():
