@@ -166,6 +166,17 @@ def test_the_exit_status_and_the_message_are_those_of_the_call(
     assert said in result.stderr
 
 
+def test_a_quota_cannot_send_a_call_to_a_model_that_its_agent_may_not_use(quota: Quota, home: Path) -> None:
+    limit = {"subject": "agent:code", "limit": 5, "stages": {"0.9": "downgrade:openai/gpt-4.1-nano"}}
+    policy(home, limit, models={"agent:code": ["openai/gpt-4o-mini"]})
+    spend(home, SPENT)
+    result = quota("check", *CALL)
+    assert result.exit_code == 3, result.output
+    assert "gpt-4.1-nano" in result.stderr and "not among those of agent:code" in result.stderr
+    policy(home, limit, models={"agent:code": ["openai/gpt-4o-mini", "gpt-4.1-nano"]})
+    assert quota("check", *CALL).exit_code == 0
+
+
 def test_check_and_call_agree(run_callmeter: Run, run_llm_call: Run, home: Path, server: CountingServer) -> None:
     policy(
         home,

@@ -106,6 +106,12 @@ def test_a_rate_is_told_rather_than_a_hold_that_may_end_sooner() -> None:
         assert decide(order, need(10)).stand is rate
 
 
+def test_what_cannot_be_waited_for_is_told_rather_than_what_can() -> None:
+    held, gone = stand(100, 50, 45, end=0), stand(100, 100, end=END)
+    for order in ([held, gone], [gone, held]):
+        assert said(decide(order, need(10))) == ("stop", "limit")
+
+
 @pytest.mark.parametrize("enforcement", ["soft", "showback"])
 def test_what_is_not_hard_never_stops(enforcement: str) -> None:
     stages = (Stage(Decimal(0), "stop"),)
@@ -222,6 +228,7 @@ def test_the_last_share_is_for_high_priorities() -> None:
     assert said(decide([last], need(10))) == ("stop", "reserved")
     assert decide([last], need(10)).missing == 5
     assert decide([last], need(5)).allowed
+    assert said(decide([last], need(15))) == ("stop", "reserved")
     for priority in ("high", "critical", "High"):
         assert decide([last], need(15, priority=priority)).allowed
     assert said(decide([last], need(16, priority="high"))) == ("stop", "limit")
