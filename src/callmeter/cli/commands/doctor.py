@@ -61,7 +61,7 @@ def doctor(ctx: typer.Context, format: Format = Shape.TEXT, quiet: Quiet = False
     world.out.report(Report("Doctor", columns, rows, facts=counts))
     if counts[BAD]:
         things = "1 thing is" if counts[BAD] == 1 else f"{counts[BAD]} things are"
-        raise Refused(f"{things} bad", "do what stands beside it", code="not_well")
+        raise Refused(f"{things} bad", "do what the line below each of them says", code="not_well")
 
 
 def _tried(area: str, look: Callable[[], Iterable[Check]]) -> list[Check]:
