@@ -255,7 +255,7 @@ def test_a_running_total_begins_with_the_first_cost_that_is_known(call: Call, ho
 
 def test_a_chart_is_for_people_and_changes_no_other_format(call: Call) -> None:
     text = call("--this-week", "--chart").stdout
-    assert "by day" in text and " █▃" in text
+    assert "by day" in text and "·█▃" in text
     for shape in ("json", "jsonl", "csv", "tsv", "markdown"):
         assert call("--this-week", "--chart", "--format", shape).stdout == call("--this-week", "--format", shape).stdout
 

@@ -404,7 +404,9 @@ def test_as_of_gives_the_report_as_it_was_then(ask: Callable[..., Report]) -> No
         ("a", 5_000_000_000),
         ("b", 1_000_000_000),
     ]
-    assert table(ask(by=["agent"], as_of=at("2026-11-20T11:59Z")), "agent") == [("a",)]
+    before = ask(by=["agent"], as_of=at("2026-11-20T11:59Z"))
+    assert table(before, "agent") == [("a",)]
+    assert "As of 2026-11-20 11:59: what was logged later is left out." in before.notes
     assert table(ask(by=["agent"], as_of=at("2026-11-20T13:00Z")), "agent", "cost")[0] == ("a", 3_000_000_000)
 
 

@@ -328,12 +328,23 @@ def test_a_chart_shows_the_days_of_each_group(ask: Callable[..., Report]) -> Non
 def test_the_charts_of_a_tree_and_of_its_rest_are_those_of_their_groups(ask: Callable[..., Report]) -> None:
     """
     2026-11-18T09:00Z agent=a purpose=x cost=1
-    2026-11-19T09:00Z agent=a purpose=y cost=2
+    2026-11-20T09:00Z agent=a purpose=y cost=2
     2026-11-18T09:00Z agent=b purpose=y cost=0.4
-    2026-11-19T09:00Z agent=c purpose=y cost=0.8
+    2026-11-20T09:00Z agent=c purpose=y cost=0.8
     """
     report = ask(by=["agent", "purpose"], chart=True, top=1)
-    assert table(report, "chart") == [("48",), ("08",), ("80",), ("48",)]
+    assert table(report, "chart") == [("408",), ("008",), ("800",), ("408",)]
+
+
+def test_a_day_is_charted_by_hour(ask: Callable[..., Report]) -> None:
+    """
+    2026-11-18T09:00Z cost=1
+    2026-11-18T11:30Z cost=2
+    """
+    whole, morning = span("2026-11-18T00:00Z", "2026-11-19T00:00Z"), span("2026-11-18T06:00Z", "2026-11-18T13:00Z")
+    report = ask(chart=True, period=whole)
+    assert (report.columns[-1].title, report.rows[0].cells["chart"]) == ("by hour", "408000000000000")
+    assert ask(chart=True, period=morning).rows[0].cells["chart"] == "4080"
 
 
 def test_a_long_period_is_charted_by_week_or_month(ask: Callable[..., Report]) -> None:

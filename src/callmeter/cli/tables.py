@@ -24,8 +24,9 @@ _BAR = Column("", "", Kind.TEXT, optional=3)
 _BAR_WIDTHS = (6, 20)
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEFT = (Kind.TEXT, Kind.INSTANT, Kind.MARKS)
-_MARKS = str.maketrans("012345678", " ▁▂▃▄▅▆▇█")
-_PLAIN_MARKS = str.maketrans("012345678", " .:-=+*#@")
+# Nothing is a mark, too: else nobody saw how far a chart reaches.
+_MARKS = str.maketrans("012345678", "·▁▂▃▄▅▆▇█")
+_PLAIN_MARKS = str.maketrans("012345678", "_.:-=+*#@")
 
 
 @dataclass(frozen=True)

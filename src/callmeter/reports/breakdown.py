@@ -83,6 +83,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
         facts["where"] = list(question.where)
     if usage.as_of is not None:
         facts["as_of"] = text_of(usage.as_of)
+        notes.append(f"As of {usage.as_of.astimezone(usage.zone):%Y-%m-%d %H:%M}: what was logged later is left out.")
     notes += [*tree.missing_tags(), *tree.cut_units()]
     if question.compare is not None:
         facts["compared"] = _period_facts(question.compare)

@@ -20,6 +20,7 @@ _TICK = timedelta(microseconds=1)
 _MOST = 10_000
 # A chart has so many marks at most.
 _MARKS = 31
+_CHARTED = (("hour", 1), ("day", 24), ("week", 7 * 24))
 LEVELS = 8
 Path = tuple[str, ...]
 
@@ -154,9 +155,10 @@ def cut_units(period: Period, unit: str, zone: tzinfo, shown: Collection[str], n
 def course_of(
     usage: Usage, names: Sequence[str], span: tuple[datetime, datetime], period: Period, where: Sequence[str]
 ) -> Course:
-    """What the innermost groups and all above them spent by day, or by week or month where days would be too many."""
-    days = (span[1] - span[0]) / timedelta(days=1)
-    unit = "day" if days <= _MARKS else "week" if days <= 7 * _MARKS else "month"
+    """What the innermost groups and all above them spent by the shortest unit that gives no more marks than there may
+    be: hour, day, week or month."""
+    hours = (span[1] - span[0]) / timedelta(hours=1)
+    unit = next((unit for unit, most in _CHARTED if hours <= most * _MARKS), "month")
     spent: dict[Path, dict[str, int]] = {}
     for (*path, label), figures in usage.groups([*names, unit], period=period, where=where):
         for depth in range(len(path) + 1):

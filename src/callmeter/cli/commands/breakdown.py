@@ -66,7 +66,10 @@ def breakdown(
         typer.Option("--cumulative", help="With --by-day and the like: running totals, and their share of a quota."),
     ] = False,
     chart: Annotated[
-        bool, typer.Option("--chart", help="The course of each group over the period, by day; in text only.")
+        bool,
+        typer.Option(
+            "--chart", help="The course of each group over the period, by hour, day, week or month; in text only."
+        ),
     ] = False,
     since: opt.Since = None,
     until: opt.Until = None,
