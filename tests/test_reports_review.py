@@ -265,7 +265,7 @@ def test_the_model_that_is_named_is_the_one_that_moved_the_sum() -> None:
     lines = calls(MONDAY - DAY, {"small": 150, "mini": 50, "large": 1}) + calls(
         MONDAY, {"small": 50, "mini": 147, "large": 4}
     )
-    found = row(of(lines).sections["why"], "choice of models")
+    found = row(of(lines).sections["why"], "mix of models")
     assert found["because"] == "large: 2% of the calls, 0.5% before"
 
 
@@ -291,6 +291,42 @@ def test_what_a_change_rests_on_is_said_of_the_model_that_it_rests_on() -> None:
     found = row(why, "tokens per call")
     assert found["because"] == "large: 9,500 tokens in and 10 out a call, 9,000 and 10 before"
     assert isinstance(found["difference"], int) and found["difference"] > 0
+
+
+def test_the_agent_is_named_that_made_the_difference_in_calls() -> None:
+    def calls(at: datetime, counts: Mapping[tuple[str, str], int]) -> list[bytes]:
+        prices = {"small": "0.01", "large": "1"}
+        return [
+            call(at, model=model, tags={"agent": agent}, cost=Decimal(prices[model]))
+            for (agent, model), n in counts.items()
+            for _ in range(n)
+        ]
+
+    before = calls(MONDAY - DAY, {("code", "large"): 10, ("docs", "small"): 40, ("chat", "small"): 20})
+    switched = calls(MONDAY, {("code", "large"): 10, ("docs", "large"): 40, ("chat", "small"): 22})
+    why = of([*before, *switched]).sections["why"]
+    assert row(why, "mix of models")["because"] == (
+        "large: 69% of the calls, 14% before; agent docs made 40 of them, 0 before"
+    )
+    assert row(why, "number of calls")["because"] == "72 calls, 70 before; agent chat made 22 of them, 20 before"
+    # Nobody is named where nobody made most of it, or where there is only one.
+    more = calls(MONDAY, {("code", "large"): 15, ("docs", "small"): 45, ("chat", "small"): 25})
+    assert row(of([*before, *more]).sections["why"], "number of calls")["because"] == "85 calls, 70 before"
+    alone = calls(MONDAY - DAY, {("code", "large"): 1}) + calls(MONDAY, {("code", "large"): 5})
+    assert row(of(alone).sections["why"], "number of calls")["because"] == "5 calls, 1 before"
+
+
+def test_the_use_of_the_cache_is_that_of_the_model_that_it_cost_more() -> None:
+    def calls(at: datetime, cached: int) -> list[bytes]:
+        read = {"in": 1000, "out": 10, "cached": cached}
+        plain = {"in": 9000, "out": 10}
+        return [call(at, model="a", tokens=read, cost=Decimal(1)), call(at, model="b", tokens=plain, cost=Decimal(1))]
+
+    def rates(provider: str, model: str) -> Mapping[str, Decimal]:
+        return {"in": Decimal(3), "out": Decimal(15), "cached": Decimal("0.3"), "cache_write": Decimal(3)}
+
+    why = of([*calls(MONDAY - DAY, 700), *calls(MONDAY, 100)], rates=rates).sections["why"]
+    assert row(why, "use of the cache")["because"] == "a: 10% of prompt tokens from the cache, 70% before"
 
 
 def test_an_empty_day_is_one_sentence() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from callmeter.reports.change import OTHER, Change, Rates, Served, change
@@ -16,7 +16,7 @@ from callmeter.words.wording import counted, listed
 _NAMES = {
     "volume": "number of calls",
     "tokens": "tokens per call",
-    "mix": "choice of models",
+    "mix": "mix of models",
     "cache": "use of the cache",
     "price": "prices paid",
     OTHER: "not of any call",
@@ -27,6 +27,7 @@ _COLUMNS = (
     Column("because", "because", Kind.TEXT),
 )
 _Sides = dict[Served, tuple[Figures, Figures]]
+_Callers = dict[Served, dict[str, list[int]]]
 
 
 def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
@@ -36,12 +37,13 @@ def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
         {(names[0], names[1]): figures for names, figures in usage.groups(by, period=each.period)}
         for each in (span.before, span)
     )
+    callers = _callers(usage, span)
     found = change(before, after, rates)
     sides: _Sides = {
         served: (before.get(served, Figures()), after.get(served, Figures())) for served in {*before, *after}
     }
     whole = summed(before.values()), summed(after.values())
-    because = _because(sides, whole, found)
+    because = _because(sides, whole, found, callers)
     rows = [
         Row({"cause": _NAMES[cause], "difference": part, "because": because[cause]})
         for cause, part in found.parts.items()
@@ -71,21 +73,53 @@ def is_telling(found: Change, whole: tuple[Figures, Figures]) -> bool:
     return max(map(abs, found.parts.values())) <= max(figures.nano for figures in whole)
 
 
-def _because(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> dict[str, str]:
+def _callers(usage: Usage, span: Span) -> _Callers:
+    """How many calls of a model an agent made, before and in the span."""
+    found: _Callers = {}
+    for side, each in enumerate((span.before, span)):
+        for (provider, model, agent), figures in usage.groups(
+            ("provider", "model", "agent"), period=each.period, times=False
+        ):
+            found.setdefault((provider, model), {}).setdefault(agent, [0, 0])[side] += figures.calls
+    return found
+
+
+def _by_whom(callers: _Callers, served: Iterable[Served]) -> str:
+    """The agent that made most of the difference in the calls of these models, if one did and there are others."""
+    sums: dict[str, list[int]] = {}
+    for each in served:
+        for agent, calls in callers.get(each, {}).items():
+            both = sums.setdefault(agent, [0, 0])
+            both[0] += calls[0]
+            both[1] += calls[1]
+    moves = {agent: new - old for agent, (old, new) in sums.items()}
+    whole = sum(moves.values())
+    most = max(moves, key=lambda agent: (moves[agent] * (1 if whole > 0 else -1), agent), default=NONE)
+    if most == NONE or len(_agents(callers)) < 2 or moves[most] * 2 * (1 if whole > 0 else -1) <= abs(whole):
+        return ""
+    old, new = sums[most]
+    return f"; agent {most} made {new:,} of them, {old:,} before"
+
+
+def _agents(callers: _Callers) -> set[str]:
+    return {agent for each in callers.values() for agent in each}
+
+
+def _because(sides: _Sides, whole: tuple[Figures, Figures], found: Change, callers: _Callers) -> dict[str, str]:
     """What each cause rests on."""
     old, new = whole
     return {
-        "volume": f"{counted(new.calls, 'call')}, {old.calls:,} before",
+        "volume": f"{counted(new.calls, 'call')}, {old.calls:,} before{_by_whom(callers, callers)}",
         "tokens": _tokens(sides, whole, found),
-        "mix": _mix(sides, whole, found),
-        "cache": f"{_cached(new)} of prompt tokens from the cache, {_cached(old)} before",
+        "mix": _mix(sides, whole, found, callers),
+        "cache": _cache(sides, whole, found),
         "price": _price(found),
         OTHER: "corrections and refused calls that cost something",
     }
 
 
 def in_words(found: Change) -> str:
-    """`number of calls +$5.10, choice of models -$1.20`: what matters of it, the largest first; empty if nothing."""
+    """`number of calls +$5.10, mix of models -$1.20`: what matters of it, the largest first; empty if nothing."""
     ranked = sorted(found.parts.items(), key=lambda part: -abs(part[1]))
     largest = abs(ranked[0][1])
     kept = [(cause, part) for cause, part in ranked if part and abs(part) * 10 >= largest]
@@ -121,12 +155,20 @@ def _largest(parts: Mapping[Served, Fraction]) -> Served | None:
     return max(parts, key=lambda served: (abs(parts[served]), served), default=None)
 
 
+def _cache(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
+    """How much the model took from the cache whose use of it moved the sum most."""
+    most = _largest(_parts(found, "cache"))
+    named = f"{most[1] or NONE}: " if most is not None and len(sides) > 1 else ""
+    old, new = sides[most] if most is not None else whole
+    return f"{named}{_cached(new)} of prompt tokens from the cache, {_cached(old)} before"
+
+
 def _cached(figures: Figures) -> str:
     return f"{round(Fraction(100 * figures.tokens_cached, figures.tokens_in))}%" if figures.tokens_in > 0 else "0%"
 
 
-def _mix(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
-    """The model whose share of the calls moved the sum most."""
+def _mix(sides: _Sides, whole: tuple[Figures, Figures], found: Change, callers: _Callers) -> str:
+    """The model whose share of the calls moved the sum most, and who called it more or less."""
     shares = {
         served: [
             Fraction(figures.calls, total.calls) if total.calls else Fraction(0)
@@ -142,7 +184,7 @@ def _mix(sides: _Sides, whole: tuple[Figures, Figures], found: Change) -> str:
     old, new = map(_per_cent, shares[most])
     if old == new:
         old, new = (f"{float(100 * share):.1f}%" for share in shares[most])
-    return f"{most[1] or NONE}: {new} of the calls, {old} before"
+    return f"{most[1] or NONE}: {new} of the calls, {old} before{_by_whom(callers, [most])}"
 
 
 def _per_cent(share: Fraction) -> str:
