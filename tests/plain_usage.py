@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from callmeter.reports.grouping import NONE, key_name, matcher_of, patterns_of, reader_of, time_text, within
 from callmeter.reports.savings_question import Answer, AnswerSizes, Question
 from callmeter.reports.sums import FAILED
-from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
+from callmeter.reports.usage import SUMS, Figures, Group, Reading, Spent, Top
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import nano
 from callmeter.words.period import EVER, Period
@@ -62,14 +62,20 @@ class PlainUsage:
         where: Sequence[str] = (),
         latency: Sequence[int] = (),
         costs: Sequence[int] = (),
-        times: bool = True,
+        only: Collection[str] = SUMS,
     ) -> list[Group]:
         """See `Usage.groups`."""
         found = self._grouped(by, period, where, latency, costs, whole_only=True)
-        if not times:
-            for figures in found.values():
-                figures.first = figures.last = None
+        for figures in found.values():
+            for name in set(SUMS).difference(only):
+                setattr(figures, name, getattr(Figures(), name))
         return sorted(found.items())
+
+    def groupings(
+        self, bys: Sequence[Sequence[str]], only: Collection[str], *, period: Period = EVER, where: Sequence[str] = ()
+    ) -> list[list[Group]]:
+        """See `Usage.groupings`."""
+        return [self.groups(by, period=period, where=where, only=only) for by in bys]
 
     def levels(
         self,
@@ -114,7 +120,7 @@ class PlainUsage:
     ) -> list[Spent]:
         """See `Usage.spent`."""
         return [
-            Spent(names, each.nano, each.calls, each.unknown, _milliseconds(each.first), _milliseconds(each.last))
+            Spent(names, each.nano, each.calls, each.unknown, each.priced, *map(_milliseconds, (each.first, each.last)))
             for names, each in self.groups(by, period=period, where=where)
             if least is None or each.nano >= least
         ]

@@ -79,10 +79,10 @@ def test_days_are_read_with_their_unknown_costs_and_only_under_the_conditions() 
     2026-11-20T10:00Z agent=b cost=4
     """
     usage = PlainUsage(log_records(test_days_are_read_with_their_unknown_costs_and_only_under_the_conditions.__doc__))
-    days = read_days(usage, "agent", EVER, ())
+    days = read_days(usage, ["agent"], EVER, ())["agent"]
     assert days["a"] == {date(2026, 11, 19): Day(3 * NANO, 0, 2, 1)}
-    assert read_days(usage, "agent", EVER, ("origin=price",)) == {}
-    assert list(read_days(usage, "agent", EVER, ("agent=b",))) == ["b"]
+    assert read_days(usage, ["agent"], EVER, ("origin=price",)) == {"agent": {}}
+    assert list(read_days(usage, ["agent"], EVER, ("agent=b",))["agent"]) == ["b"]
 
 
 def test_what_a_subject_spent_begins_with_its_first_line_and_ends_before_the_day_that_runs() -> None:

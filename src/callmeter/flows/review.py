@@ -122,7 +122,7 @@ def _savings(
     """What could have been saved in the span, a week at least, as a section and in a sentence. `zombies` are those of
     the span."""
     period = Period(min(span.start, span.end - _WEEK), span.end, "")
-    if not any(figures.calls for _, figures in usage.groups(period=period)):
+    if not any(figures.calls for _, figures in usage.groups(period=period, only=("calls",))):
         return {}, []
     if zombies is None or period.start != span.start:
         zombies = zombie_sessions(usage, _scope(period, span, ground))
@@ -165,7 +165,7 @@ def _keys(usage: Usage, span: Span, ground: Ground) -> Sequence[KeyAge]:
     entries = read_registry(read_toml(places.keys, places.cache), places.keys)
     if not entries:
         return []
-    used = {names[0] for names, figures in usage.groups(("key",), period=span.period) if figures.calls}
+    used = {names[0] for names, figures in usage.groups(("key",), period=span.period, only=("calls",)) if figures.calls}
     return [
         KeyAge(
             entry.label,

@@ -29,6 +29,8 @@ _WEEK, _QUIET = 7, 21
 # So many spikes in a row are no spike any more.
 _LASTING = 3
 _DAY = timedelta(1)
+# What a `Day` is made of.
+COUNTED = ("nano", "estimate_nano", "calls", "errors")
 
 
 @dataclass(slots=True)
@@ -76,21 +78,16 @@ class Event:
         return self.first <= other.last and other.first <= self.last
 
 
-def read_days(usage: Usage, name: str, period: Period, where: Sequence[str]) -> dict[str, dict[date, Day]]:
-    """The days of each value of a grouping, on which it has lines."""
-    found: dict[str, dict[date, Day]] = {}
-    for (value, label), figures in usage.groups((name, "day"), period=period, where=where):
-        day = Day(figures.nano, 0, figures.calls, figures.errors)
-        found.setdefault(value, {})[date.fromisoformat(label)] = day
-    # Further conditions on `origin` would widen those given.
-    if not any(condition.partition("=")[0].strip() == "origin" for condition in where):
-        where = [*where, "origin=unknown"]
-    names = (name, "day", "origin")
-    for (value, label, origin), figures in usage.groups(names, period=period, where=where, times=False):
-        if origin == "unknown":
-            day = found[value][date.fromisoformat(label)]
-            day.nano += figures.estimate_nano
-            day.estimated += figures.estimate_nano
+def read_days(
+    usage: Usage, names: Sequence[str], period: Period, where: Sequence[str]
+) -> dict[str, dict[str, dict[date, Day]]]:
+    """By grouping, the days of each of its values, on which it has lines."""
+    bys = [(name, "day", "origin") for name in names]
+    every = usage.groupings(bys, COUNTED, period=period, where=where)
+    found: dict[str, dict[str, dict[date, Day]]] = {name: {} for name in names}
+    for values, groups in zip(found.values(), every, strict=True):
+        for (value, label, origin), figures in groups:
+            values.setdefault(value, {}).setdefault(date.fromisoformat(label), Day()).add(figures, origin)
     return found
 
 

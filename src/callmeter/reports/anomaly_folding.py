@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Generic, TypeVar
 
-from callmeter.reports.anomaly_days import Day
+from callmeter.reports.anomaly_days import COUNTED, Day
 from callmeter.reports.anomaly_finding import Scope, days_period, earlier, subject_of
 from callmeter.reports.grouping import NONE
 from callmeter.reports.usage import Usage
@@ -66,7 +66,7 @@ class Overlaps(Generic[_What]):
         where = self._scope.narrowed([f"{name}={value}" for name in names for value in self._values[name]])
         found: Joint = {}
         by = (*names, self._unit, "origin")
-        for (*labels, unit, origin), figures in self._usage.groups(by, period=self._period, where=where, times=False):
+        for (*labels, unit, origin), figures in self._usage.groups(by, period=self._period, where=where, only=COUNTED):
             values = dict(zip(names, labels, strict=True))
             pair = values.get(one, ""), values.get(other, "")
             found.setdefault(pair, {}).setdefault(unit, Day()).add(figures, origin)

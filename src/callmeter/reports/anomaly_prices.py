@@ -40,6 +40,12 @@ _NORMAL = 1.5
 _KINDS = ("in", "cached", "cache_write", "out")
 # What the price list weighs in the fit, against a day's weight of 1: next to nothing where days tell the rates apart.
 _LEANING = 1e-3
+_COUNTED = (
+    "nano", "calls", "without_tokens", "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write",
+)  # fmt: skip
+_OF_MODELS = (
+    "calls", "unknown", "nano", "priced_nano", "priced_tokens", "estimate_nano", "first", "last",
+)  # fmt: skip
 Model = tuple[str, str]  # provider, model
 
 
@@ -68,12 +74,10 @@ class _Day:
 def price_findings(usage: Usage, scope: Scope) -> list[Finding]:
     """New models, and price changes, that touch the period."""
     days: dict[Model, dict[date, _Day]] = {}
-    whole = {
-        (provider, model): figures
-        for (provider, model), figures in usage.groups(("provider", "model"), period=scope.history, where=scope.where)
-    }
+    groups = usage.groups(("provider", "model"), period=scope.history, where=scope.where, only=_OF_MODELS)
+    whole = {(provider, model): figures for (provider, model), figures in groups}
     names = ("provider", "model", "status", "day", "origin")
-    groups = usage.groups(names, period=scope.history, where=scope.where, times=False)
+    groups = usage.groups(names, period=scope.history, where=scope.where, only=_COUNTED)
     for (provider, model, status, label, origin), figures in groups:
         day = date.fromisoformat(label)
         # What was guessed says nothing about a price, nor does what failed: its tokens may have cost nothing.

@@ -26,6 +26,8 @@ _TICK = timedelta(microseconds=1)
 _DAY = timedelta(1)
 # A host that has not called for longer is silent.
 _SILENT = 2 * _DAY
+# What is counted of the calls of a day.
+_COUNTED = ("nano", "tokens_in", "tokens_out", "sent", "calls", "unknown", "estimate_nano")
 # Calls that a limit or a freeze stopped.
 _STOPPED = ("quota_exceeded", "quota_busy", "frozen", "loop", "limit_exceeded", "approval_needed")
 
@@ -154,7 +156,7 @@ def recent(now: Now) -> Period:
 
 def stopped_days(now: Now) -> int:
     """On how many of the last days a limit or a freeze stopped calls: they say less than was wanted."""
-    found = now.usage.groups(["day", "error"], period=recent(now), where=["status=refused"])
+    found = now.usage.groups(["day", "error"], period=recent(now), where=["status=refused"], only=())
     return len({day for (day, error), _ in found if error in _STOPPED})
 
 
@@ -177,7 +179,7 @@ def _is_daily(days: Sequence[date]) -> bool:
 def histories(usage: Usage, by: Sequence[str], now: Now) -> dict[tuple[str, ...], History]:
     """The history of each combination of values of some groupings, up to now."""
     found: dict[tuple[str, ...], History] = {}
-    groups = usage.groups(["day", "origin", *by], period=Period(None, now.end, ""), times=False)
+    groups = usage.groups(["day", "origin", *by], period=Period(None, now.end, ""), only=_COUNTED)
     for (label, origin, *names), figures in groups:
         found.setdefault(tuple(names), History(now.missing.days)).add(date.fromisoformat(label), figures, origin)
     return found

@@ -17,6 +17,7 @@ _SOURCE_WORDS = {
     "reconciled": "reconciled",
     "unstated": "of unstated origin",
 }
+_COUNTED = ("calls", "refused", "corrections", "unknown", "without_tokens", "nano")
 
 
 class Origins:
@@ -31,7 +32,7 @@ class Origins:
         self._statuses: dict[str, int] = {}
         self._corrections = 0
         self._without_tokens = 0
-        groups = usage.groups(("origin", "status"), period=period, where=where, times=False)
+        groups = usage.groups(("origin", "status"), period=period, where=where, only=_COUNTED)
         for (origin, status), figures in groups:
             self._sources["unknown"][0] += figures.unknown
             source = self._sources["unstated" if origin == "unknown" else origin]

@@ -15,9 +15,10 @@ from callmeter.policy.grants import Allowances
 from callmeter.policy.quotas import Quota
 from callmeter.reports.change import Rates
 from callmeter.reports.report import Board, Report
+from callmeter.reports.review_account import DIMENSIONS, Account, Groups
 from callmeter.reports.review_causes import causes, in_words, is_telling, signed
 from callmeter.reports.review_events import KeyAge, decisions, keys_due
-from callmeter.reports.review_groups import DIMENSIONS, Groups, by_group, by_part, course, groups_of
+from callmeter.reports.review_groups import by_group, by_part, course
 from callmeter.reports.review_quotas import Level, levels, quota_tables, subject_of
 from callmeter.reports.review_span import Span
 from callmeter.reports.review_trouble import origin, trouble
@@ -65,21 +66,22 @@ class _Draft:
 
 def review(usage: Usage, span: Span, sources: Sources) -> Board:
     """The review of a span. Sections that have nothing to say are left out."""
-    first = usage.reading.first
-    now = _total(usage, span)
-    before = _total(usage, span.before) if first is not None and first < span.start else None
+    account = Account(usage, span)
+    first = account.first
+    now = account.total(span)
+    before = account.total(span.before) if first is not None and first < span.start else None
     active = bool(now.calls or now.nano or now.refused)
     draft = _Draft([_headline(span, now, before)])
     if before is not None and first is not None:
         draft.lead += _begun(span, first)
-    _add_costs(draft, usage, span, sources.rates, now, before)
+    _add_costs(draft, account, sources.rates, now, before)
     draft.lead += sources.remarks
     found = levels(usage, sources.quotas, sources.allowances, span)
     draft.sections |= quota_tables(found, span)
     draft.lead += _tight(found, span)
     draft.sections |= {**sources.outlook, **sources.findings}
     if active:
-        draft.sections |= trouble(usage, span, compared=before is not None)
+        draft.sections |= trouble(account, compared=before is not None)
     _add_keys(draft, keys_due(sources.keys, sources.now))
     draft.sections |= sources.savings
     decided, counts = decisions(sources.events, span)
@@ -88,7 +90,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     draft.lead += _waiting(sources.allowances)
     shares: Mapping[str, int] = {}
     if active:
-        table, shares = origin(usage, span)
+        table, shares = origin(account)
         if table.rows:
             draft.sections["origin"] = table
     draft.lead += sources.prospects
@@ -124,20 +126,15 @@ def subject_line(board: Board) -> str:
     return f"LLM spend {facts['name']}: {money}{more}"
 
 
-def _total(usage: Usage, span: Span) -> Figures:
-    found = usage.groups((), period=span.period)
-    return found[0][1] if found else Figures()
-
-
-def _add_costs(draft: _Draft, usage: Usage, span: Span, rates: Rates, now: Figures, before: Figures | None) -> None:
+def _add_costs(draft: _Draft, account: Account, rates: Rates, now: Figures, before: Figures | None) -> None:
     """What was spent: among the spans before, by its days, why it changed, and by agent and the like."""
-    first, compared = usage.reading.first, before is not None
-    if first is not None and first < span.end:
-        draft.sections["course"] = course(usage, span, first)
+    first, compared = account.first, before is not None
+    if first is not None and first < account.span.end:
+        draft.sections["course"] = course(account, first)
     if now.calls or now.nano:
-        draft.sections["parts"] = by_part(usage, span, compared=compared)
+        draft.sections["parts"] = by_part(account, compared=compared)
     if before is not None and before.calls and now.calls and difference(now, before) is not None:
-        why, change = causes(usage, span, rates)
+        why, change = causes(account, rates)
         if any(change.parts.values()):
             draft.sections["why"] = why
         if change.total and is_telling(change, (before, now)):
@@ -145,8 +142,8 @@ def _add_costs(draft: _Draft, usage: Usage, span: Span, rates: Rates, now: Figur
     if not (now.calls or now.nano or now.refused or (before is not None and before.calls)):
         return
     for key, (name, _) in DIMENSIONS.items():
-        groups = groups_of(usage, key, span)
-        earlier = groups_of(usage, key, span.before) if compared else None
+        groups = account.now(key)
+        earlier = account.before(key) if compared else None
         report = by_group(key, groups, earlier)
         if report is not None:
             draft.sections[name] = report
@@ -200,7 +197,7 @@ def _in(span: Span) -> str:
 
 def _movers(now: Groups, before: Groups) -> list[str]:
     """The agents whose spend rose and fell most, as far as it is known."""
-    pairs = {name: (now.get(name, Figures()), before.get(name, Figures())) for name in {*now, *before}}
+    pairs = {names[0]: (now.get(names, Figures()), before.get(names, Figures())) for names in {*now, *before}}
     moves = {name: more for name, pair in pairs.items() if (more := difference(*pair)) is not None}
     largest = max(map(abs, moves.values()), default=0)
     said = []

@@ -8,8 +8,8 @@ from fractions import Fraction
 from callmeter.reports.change import OTHER, Change, Rates, Served, change
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
-from callmeter.reports.review_span import Span
-from callmeter.reports.usage import Figures, Usage, summed
+from callmeter.reports.review_account import Account
+from callmeter.reports.usage import Figures, summed
 from callmeter.words.money import shown, usd
 from callmeter.words.wording import counted, listed
 
@@ -30,14 +30,14 @@ _Sides = dict[Served, tuple[Figures, Figures]]
 _Callers = dict[Served, dict[str, list[int]]]
 
 
-def causes(usage: Usage, span: Span, rates: Rates) -> tuple[Report, Change]:
+def causes(account: Account, rates: Rates) -> tuple[Report, Change]:
     """A row for each cause, with what it rests on; they add up to the change, to the nano-dollar."""
-    by = ("provider", "model")
+    span = account.span
     before, after = (
-        {(names[0], names[1]): figures for names, figures in usage.groups(by, period=each.period)}
-        for each in (span.before, span)
+        {(provider, model): figures for (provider, model), figures in groups.items()}
+        for groups in (account.before("provider", "model"), account.now("provider", "model"))
     )
-    callers = _callers(usage, span)
+    callers = _callers(account)
     found = change(before, after, rates)
     sides: _Sides = {
         served: (before.get(served, Figures()), after.get(served, Figures())) for served in {*before, *after}
@@ -73,13 +73,12 @@ def is_telling(found: Change, whole: tuple[Figures, Figures]) -> bool:
     return max(map(abs, found.parts.values())) <= max(figures.nano for figures in whole)
 
 
-def _callers(usage: Usage, span: Span) -> _Callers:
+def _callers(account: Account) -> _Callers:
     """How many calls of a model an agent made, before and in the span."""
     found: _Callers = {}
-    for side, each in enumerate((span.before, span)):
-        for (provider, model, agent), figures in usage.groups(
-            ("provider", "model", "agent"), period=each.period, times=False
-        ):
+    by = ("provider", "model", "agent")
+    for side, groups in enumerate((account.before(*by), account.now(*by))):
+        for (provider, model, agent), figures in groups.items():
             found.setdefault((provider, model), {}).setdefault(agent, [0, 0])[side] += figures.calls
     return found
 

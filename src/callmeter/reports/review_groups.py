@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from callmeter.reports.grouping import NONE, title_of
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
+from callmeter.reports.review_account import DIMENSIONS, Account, Groups
 from callmeter.reports.review_span import Span
 from callmeter.reports.sums import apportion, share_of
-from callmeter.reports.usage import Figures, Usage, difference, growth, summed
-from callmeter.words.period import Period, bucket_label
+from callmeter.reports.usage import Figures, difference, growth, summed
+from callmeter.words.period import bucket_label
 
 # So many groups are shown, and of those that are over so many, where there are others to show.
 _MOST, _MOST_GONE = 10, 3
-DIMENSIONS = {
-    "agent": ("agents", "By agent"),
-    "purpose": ("purposes", "By purpose"),
-    "model": ("models", "By model"),
-    "environment": ("environments", "By environment"),
-    "work_item": ("work_items", "By work item"),
-}
-
-Groups = Mapping[str, Figures]
-
-
-def groups_of(usage: Usage, key: str, span: Span) -> Groups:
-    """The figures of each group of a span, without times."""
-    return {names[0]: figures for names, figures in usage.groups((key,), period=span.period, times=False)}
 
 
 def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
     """A row for each group, the dearest first; the ten that are largest in one of the two spans, but of those without
     calls in this one three, where there are others; then the rest. None when no call says anything of the kind.
     `before` is None when there was no span before."""
-    if not {*now, *(before or ())} - {NONE}:
+    if not {*now, *(before or ())} - {(NONE,)}:
         return None
     earlier = before or {}
-    pairs = [(name, now.get(name, Figures()), earlier.get(name, Figures())) for name in {*now, *earlier}]
+    pairs = [(names[0], now.get(names, Figures()), earlier.get(names, Figures())) for names in {*now, *earlier}]
     ranked = sorted(pairs, key=lambda pair: (-max(pair[1].nano, pair[2].nano), -pair[1].calls, pair[0]))
     # One more takes no more room than a row that says so.
     most = _MOST if len(ranked) > _MOST + 1 else len(ranked)
@@ -71,15 +57,16 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
     return Report(DIMENSIONS[key][1], columns, rows, total=total)
 
 
-def by_part(usage: Usage, span: Span, *, compared: bool) -> Report:
+def by_part(account: Account, *, compared: bool) -> Report:
     """A row for each day of a week or month, or each hour of a day, from the log's beginning on; `before` is the same
     one of the span before, where the two are of one length. Parts without calls cost nothing."""
+    span = account.span
     unit = span.parts_unit
-    known = _known(usage, span)
+    known = _known(account, span)
     labels = [bucket_label(start, unit, span.zone) for start, _ in known]
-    found = groups_of(usage, unit, span)
-    earlier = _earlier(usage, span) if compared else {}
-    figures = [found.get(label, Figures()) for label in labels]
+    found = account.now(unit)
+    earlier = _earlier(account) if compared else {}
+    figures = [found.get((label,), Figures()) for label in labels]
     whole = sum(each.nano for each in figures)
     shares = apportion([each.nano for each in figures], whole, 1000) if whole > 0 else [None] * len(figures)
     rows = [
@@ -106,36 +93,38 @@ def by_part(usage: Usage, span: Span, *, compared: bool) -> Report:
     return Report(f"By {unit}", columns, rows)
 
 
-def _known(usage: Usage, span: Span) -> list[tuple[datetime, datetime]]:
-    """Its parts, without those that were over when the log began."""
-    first = usage.reading.first
+def _known(account: Account, span: Span) -> list[tuple[datetime, datetime]]:
+    """A span's parts, without those that were over when the log began."""
+    first = account.first
     return [part for part in span.parts() if first is None or first < part[1]]
 
 
-def _earlier(usage: Usage, span: Span) -> dict[datetime, int | None]:
+def _earlier(account: Account) -> dict[datetime, int | None]:
     """What the parts of the span before cost, by the beginnings of those that they stand against; without those that
     were over when the log began."""
+    span = account.span
     parts, before = list(span.parts()), list(span.before.parts())
     if len(parts) != len(before):
         return {}
-    found = groups_of(usage, span.parts_unit, span.before)
-    known = _known(usage, span.before)
+    found = account.before(span.parts_unit)
+    known = _known(account, span.before)
     return {
-        start: found.get(bucket_label(other[0], span.parts_unit, span.zone), Figures()).cost
+        start: found.get((bucket_label(other[0], span.parts_unit, span.zone),), Figures()).cost
         for (start, _), other in zip(parts, before, strict=True)
         if other in known
     }
 
 
-def course(usage: Usage, span: Span, first: datetime) -> Report:
+def course(account: Account, first: datetime) -> Report:
     """The span among those before it, the oldest first, from the one in which the log begins (`first`, before the
     span's end)."""
-    spans = [each for each in span.looked_back() if first < each.end]
-    found = usage.levels((span.unit,), period=Period(spans[0].start, span.end, ""))
+    span = account.span
     rows = []
     last: Figures | None = None
-    for each in spans:
-        figures = found.get((each.label,), Figures())
+    for each in span.looked_back():
+        if first >= each.end:
+            continue
+        figures = account.total(each)
         rows.append(
             Row(
                 {

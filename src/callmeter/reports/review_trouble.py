@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
-from callmeter.reports.review_span import Span
+from callmeter.reports.review_account import Account, Groups
 from callmeter.reports.sums import FAILED, apportion, share_of
-from callmeter.reports.usage import Figures, Usage, summed
+from callmeter.reports.usage import Figures, summed
 
 _MOST_ERRORS = 5
 _STATUSES = {
@@ -28,17 +28,13 @@ _ORIGINS = {
     "estimated": (("estimate",), "worst case of calls without a known outcome"),
     "unknown": (("unknown", NONE), "nobody knows; in no sum"),
 }
-_Found = Mapping[tuple[str, str, str], Figures]
 
 
-def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
+def trouble(account: Account, *, compared: bool) -> dict[str, Report]:
     """What did not go well, by kind, with its cost, as the section `trouble`; and as `errors` the commonest reasons.
     Sections without rows are left out."""
     by = ("status", "finish_reason", "error")
-    now, before = (
-        {(names[0], names[1], names[2]): figures for names, figures in usage.groups(by, period=each.period)}
-        for each in (span, span.before)
-    )
+    now, before = account.now(*by), account.before(*by)
     kinds, earlier = _kinds(now), _kinds(before if compared else {})
     kinds[_RETRIED] = _retried(now)
     earlier[_RETRIED] = Figures(calls=sum(figures.retried for figures in before.values()))
@@ -72,11 +68,12 @@ def trouble(usage: Usage, span: Span, *, compared: bool) -> dict[str, Report]:
     return sections
 
 
-def origin(usage: Usage, span: Span) -> tuple[Report, Mapping[str, int]]:
+def origin(account: Account) -> tuple[Report, Mapping[str, int]]:
     """How much of the cost is billed, computed, estimated and unknown; and the thousandths of each."""
-    found = {names[0]: figures for names, figures in usage.groups(("origin",), period=span.period, times=False)}
+    found = account.now("origin")
     sums = {
-        name: summed(found[source] for source in sources if source in found) for name, (sources, _) in _ORIGINS.items()
+        name: summed(found[source,] for source in sources if (source,) in found)
+        for name, (sources, _) in _ORIGINS.items()
     }
     whole = sum(each.nano for each in sums.values())
     parts = apportion([each.nano for each in sums.values()], whole, 1000) if whole > 0 else []
@@ -104,7 +101,7 @@ def origin(usage: Usage, span: Span) -> tuple[Report, Mapping[str, int]]:
     return Report("How sure these figures are", columns, rows), shares
 
 
-def _kinds(found: _Found) -> dict[str, Figures]:
+def _kinds(found: Groups) -> dict[str, Figures]:
     sums: dict[str, Figures] = {}
     for (status, finish, _), figures in found.items():
         names = [_STATUSES[status]] if status in _STATUSES else [_REFUSED] if status == "refused" else []
@@ -115,7 +112,7 @@ def _kinds(found: _Found) -> dict[str, Figures]:
     return sums
 
 
-def _retried(found: _Found) -> Figures:
+def _retried(found: Groups) -> Figures:
     """The calls that took several attempts."""
     whole = summed(found.values())
     return Figures(
@@ -126,7 +123,7 @@ def _retried(found: _Found) -> Figures:
     )
 
 
-def _errors(found: _Found) -> Report | None:
+def _errors(found: Groups) -> Report | None:
     sums: dict[tuple[str, str], Figures] = {}
     for (status, _, error), figures in found.items():
         if error != NONE and status in (*FAILED, "refused"):

@@ -21,7 +21,7 @@ from callmeter.reports.savings_models import Cheaper
 from callmeter.reports.savings_pricing import Offers, Tariffs
 from callmeter.reports.savings_question import Saving
 from callmeter.reports.sums import apportion
-from callmeter.reports.usage import Usage, summed
+from callmeter.reports.usage import Usage
 from callmeter.words.money import shown, usd
 from callmeter.words.period import Period
 
@@ -64,7 +64,7 @@ def savings(
     zombies = zombies or {}
     calls = calls_of(usage, cheaper, tariffs, period, zombies)
     days = _days(usage, period, end)
-    spent = summed(figures for _, figures in usage.groups(period=period))
+    spent = cheaper.spent
     spent_month = _a_month(spent.nano, days)
     ranked = sorted(calls.rows.items(), key=lambda each: (-each[1].saved, each[0]))
     whole = _sum([found for _, found in ranked])

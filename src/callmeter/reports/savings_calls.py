@@ -60,7 +60,7 @@ def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, z
     """The calls of the period."""
     sizes = usage.answer_sizes(period=period)
     ceilings = {purpose: ceiling for purpose, found in sizes.items() if (ceiling := _ceiling(found)) is not None}
-    question = _question(usage, cheaper, tariffs, period, ceilings, zombies)
+    question = _question(cheaper, tariffs, ceilings, zombies)
     answer = usage.savings(question, period=period)
     rows: dict[Place, Found] = {}
     for saved in answer.saved:
@@ -74,11 +74,9 @@ def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, z
     return Calls(rows, {kind: nano for kind, nano in answer.alone.items() if nano}, usual, ceilings)
 
 
-def _question(
-    usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, ceilings: Mapping[str, int], zombies: Zombies
-) -> Question:
+def _question(cheaper: Cheaper, tariffs: Tariffs, ceilings: Mapping[str, int], zombies: Zombies) -> Question:
     days: dict[tuple[str, str], set[int]] = {}
-    for (provider, model, day), _ in usage.groups(("provider", "model", "day"), period=period):
+    for provider, model, day in cheaper.days:
         # A day of the reader's zone lies in the day of UTC with its date and in those beside it.
         at = date.fromisoformat(day).toordinal()
         days.setdefault((provider, model), set()).update({max(at - 1, 1), at, min(at + 1, date.max.toordinal())})

@@ -16,7 +16,7 @@ from callmeter.policy.document import Policy
 from callmeter.policy.model_rules import forbidding
 from callmeter.reports.grouping import NONE
 from callmeter.reports.savings_pricing import Tariffs
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.errors import UsageError
 from callmeter.words.period import Period
 from callmeter.words.record import Tokens
@@ -25,6 +25,9 @@ from callmeter.words.subject import facts_of
 _ENOUGH = 20  # calls that make an error rate, and experience with a model
 _WORSE = Decimal("0.05")
 _SERVED = ("purpose", "provider", "model")
+_COUNTED = (
+    "calls", "errors", "nano", "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Target:
 class Cheaper:
     """Chooses a target for every kind of call: by purpose, provider, model, and whatever else the lists go by.
 
-    `only` are the models to think of, instead of those that are listed or in use. Raises UsageError for one of them
-    that has no price at any provider in use.
+    It also knows the `days` on which each model was called, as provider, model and day, and what was `spent` in all:
+    calls and cost. `only` are the models to think of, instead of those that are listed or in use. Raises UsageError
+    for one of them that has no price at any provider in use.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class Cheaper:
         self.keys = (*_SERVED, *sorted(kinds))
         self._served: dict[tuple[str, ...], Figures] = {}
         self._used: dict[str, dict[str, int]] = {}
-        groups = usage.groups(self.keys, period=period)
+        groups, days = usage.groupings([self.keys, ("provider", "model", "day")], _COUNTED, period=period)
+        self.days = [(provider, model, day) for (provider, model, day), _ in days]
+        self.spent = summed(figures for _, figures in groups)
         self._require_prices({names[1] for names, _ in groups})
         for names, figures in groups:
             _, provider, model = names[:3]

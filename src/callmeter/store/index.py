@@ -13,7 +13,7 @@ from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
-from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
+from callmeter.reports.usage import SUMS, Figures, Group, Reading, Spent, Top
 from callmeter.store.files import FileProblem, Lock, file_problem, make_directory
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
@@ -77,10 +77,16 @@ class UsageIndex:
         where: Sequence[str] = (),
         latency: Sequence[int] = (),
         costs: Sequence[int] = (),
-        times: bool = True,
+        only: Collection[str] = SUMS,
     ) -> list[Group]:
         """See `Usage.groups`."""
-        return self._answer(lambda answers: answers.groups(by, period, where, latency, costs, times=times))
+        return self._answer(lambda answers: answers.groups(by, period, where, latency, costs, only))
+
+    def groupings(
+        self, bys: Sequence[Sequence[str]], only: Collection[str], *, period: Period = EVER, where: Sequence[str] = ()
+    ) -> list[list[Group]]:
+        """See `Usage.groupings`."""
+        return self._answer(lambda answers: answers.groupings(bys, only, period, where))
 
     def levels(
         self,

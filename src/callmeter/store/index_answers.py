@@ -63,16 +63,22 @@ class Answers:
         where: Sequence[str],
         latency: Sequence[int],
         costs: Sequence[int],
-        *,
-        times: bool,
+        only: Collection[str],
     ) -> list[Group]:
         """See `Usage.groups`."""
         names = self._relation.names(by)
         asked = Asked(period, where)
-        found = self._summing.sums(names, asked, times=times)
+        found = self._summing.sums(names, asked, only)
         self._summing.add_latencies(found, names, [len(names)], latency, asked)
         self._summing.add_costs(found, names, costs, asked)
         return sorted(found.items())
+
+    def groupings(
+        self, bys: Sequence[Sequence[str]], only: Collection[str], period: Period, where: Sequence[str]
+    ) -> list[list[Group]]:
+        """See `Usage.groupings`."""
+        found = self._summing.several([self._relation.names(by) for by in bys], Asked(period, where), only)
+        return [sorted(groups.items()) for groups in found]
 
     def levels(
         self, by: Sequence[str], period: Period, where: Sequence[str], latency: Sequence[int], costs: Sequence[int]
@@ -141,9 +147,10 @@ class Answers:
         for row in self._relation.all(sql, query.given):
             found.setdefault(_tags(row), Figures()).merge(figures(row[len(names) :]))
         if found and self._relation.has_corrections():
-            sql = f"SELECT {listed}, {SETTLED} {self._relation.source(query, 'corrected')} GROUP BY {', '.join(names)}"
+            settled = ", ".join(SETTLED.values())
+            sql = f"SELECT {listed}, {settled} {self._relation.source(query, 'corrected')} GROUP BY {', '.join(names)}"
             for row in self._relation.all(sql, query.given):
-                settle(found[_tags(row)], row)
+                settle(found[_tags(row)], list(SETTLED), row[len(names) :])
         return sorted(found.items())
 
     def spent(self, by: Sequence[str], period: Period, where: Sequence[str], least: int | None) -> list[Spent]:
@@ -165,15 +172,15 @@ class Answers:
         if rows and self._relation.has_corrections():
             query = self._relation.query(asked)
             columns = self._relation.columns(query, names, asked)
-            sql = f"SELECT {columns} {SETTLED} {self._relation.source(query, 'corrected')} {grouped(names)}"
-            for row in self._relation.all(sql, query.given):
-                if row[depth]:
-                    path = named(row[:depth])
-                    settled[path] = settled.get(path, 0) + row[depth]
+            sql = f"SELECT {columns} {SETTLED['unknown']} {self._relation.source(query, 'corrected')} {grouped(names)}"
+            for *values, unknown in self._relation.all(sql, query.given):
+                if unknown:
+                    path = named(values)
+                    settled[path] = settled.get(path, 0) + unknown
         if not settled:
             return [Spent(row[:depth], *row[depth:]) for row in rows]
         return [
-            Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] - settled.get(row[:depth], 0), *row[-2:])
+            Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] + settled.get(row[:depth], 0), *row[-3:])
             for row in rows
         ]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 UNITS = frozenset(("day", "week", "month"))
+_ORIGIN = 'rows."cost_source"'
 # A row in the shape of a sum.
 _ALONE = f"{BY}, kind, 1 AS lines, {', '.join(SUMMED)}, ms AS first, ms AS last"
 
@@ -29,6 +30,7 @@ class Days:
         self._zone = zone
         self._sums, self._old, self._fresh = summed
         self._labelled: set[str] = set()
+        self._has_moved = False
         self._first, self._last = 0, 0
         self._days: set[int] = set()
         self._hours: list[int] = []  # of the fresh rows
@@ -48,14 +50,17 @@ class Days:
             found += connection.execute(f"SELECT min(ms) FROM {rows}", given).fetchall()[0]
         self.first = min((each for each in found if each is not None), default=None)
 
-    def source(self, period: Period, units: Collection[str], given: dict[str, object]) -> str:
+    def source(self, period: Period, units: Collection[str], given: dict[str, object], *, moved: bool = False) -> str:
         """The relation, cut to a period, with its parameters added to `given`. It has the columns of sums; for each of
-        `units` there is a table `label_UNIT` of its days."""
+        `units` there is a table `label_UNIT` of its days. With `moved`, corrected calls, which have to be in the table
+        `corrected`, are where their corrections say that their costs come from; `first` and `last` are not."""
         for unit in units:
             self._label(unit)
         start = None if period.start is None else first_ms(period.start)
         end = None if period.end is None else first_ms(period.end)
         parts = [*self._from_sums(start, end, given), *self._from_fresh(start, end, given)]
+        if moved:
+            parts += self._from_moved(start, end, given)
         return f"({' UNION ALL BY NAME '.join(parts)})"
 
     def hours(self) -> set[int]:
@@ -93,14 +98,20 @@ class Days:
     def _from_fresh(self, start: int | None, end: int | None, given: dict[str, object]) -> Iterator[str]:
         if not self._fresh:
             return
-        conditions = []
         given["fresh"] = self._fresh
-        for name, text, bound in (("start", "ms >= $start", start), ("end", "ms < $end", end)):
-            if bound is not None:
-                given[name] = bound
-                conditions.append(text)
         rows = f"{read('$fresh')} AS rows {days('time_fresh')} {COUNTED}"
-        yield f"SELECT time_fresh.start AS day, {_ALONE} FROM {rows} {_where(conditions)}"
+        yield f"SELECT time_fresh.start AS day, {_ALONE} FROM {rows} {_within(start, end, given)}"
+
+    def _from_moved(self, start: int | None, end: int | None, given: dict[str, object]) -> Iterator[str]:
+        """What is taken away from where calls say that their costs come from, and put where their corrections say."""
+        if not self._has_moved:
+            self._has_moved = True
+            make_buckets(self._connection, "time_moved", "day", self._zone, slots_of(self._connection, "corrected", {}))
+        rows = f"corrected AS rows {days('time_moved')} {_within(start, end, given)}"
+        for sign, names in ((-1, BY), (1, BY.replace(_ORIGIN, f"coalesce(rows.origin, {_ORIGIN}) AS cost_source"))):
+            sums = ", ".join(f"{sign} * {name} AS {name}" for name in SUMMED)
+            yield f"""SELECT time_moved.start AS day, {names}, kind, {sign} AS lines, {sums}, NULL::BIGINT AS first,
+                NULL::BIGINT AS last FROM {rows}"""
 
     def _day(self, ms: int) -> tuple[int, int]:
         start, end = bucket(instant_at(ms), "day", self._zone)
@@ -122,6 +133,16 @@ class Days:
             " SELECT unnest($days::BIGINT[]) AS day, unnest($labels::VARCHAR[]) AS label",
             {"days": listed, "labels": labels},
         )
+
+
+def _within(start: int | None, end: int | None, given: dict[str, object]) -> str:
+    """A condition for milliseconds of a period, with its parameters added to `given`."""
+    conditions = []
+    for name, text, bound in (("start", "ms >= $start", start), ("end", "ms < $end", end)):
+        if bound is not None:
+            given[name] = bound
+            conditions.append(text)
+    return _where(conditions)
 
 
 def _where(conditions: Collection[str]) -> str:

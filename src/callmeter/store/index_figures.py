@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from callmeter.reports.grouping import NONE
+from callmeter.reports.usage import SUMS as ALL_SUMS
 from callmeter.reports.usage import Figures
 from callmeter.store.index_columns import instant_at
 from callmeter.store.index_paces import Paces
@@ -18,6 +19,7 @@ from callmeter.store.index_query import (
     SETTLED,
     SUMS,
     SUMS_OF_SUMS,
+    TIMES,
     WHOLE_COST,
 )
 from callmeter.store.index_ranks import MANY_GROUPS, add_ranks
@@ -25,7 +27,6 @@ from callmeter.store.index_relation import Asked, Relation
 from callmeter.words.instant import text_of
 
 Path = tuple[str, ...]
-_FIGURES = ", ".join(FIGURES.values())
 
 
 class Summing:
@@ -34,20 +35,30 @@ class Summing:
     def __init__(self, relation: Relation) -> None:
         self._relation = relation
 
-    def sums(self, names: Sequence[str], asked: Asked, *, times: bool = True) -> dict[Path, Figures]:
-        """The innermost groups."""
-        found = self._sums_of_days(names, asked, times=times) if self._relation.is_over_days(names, asked) else None
-        if found is None:
-            found = self._sums_of(names, asked, times=times)
-        if found and self._relation.has_corrections():
+    def sums(self, names: Sequence[str], asked: Asked, only: Collection[str] = ALL_SUMS) -> dict[Path, Figures]:
+        """The innermost groups, with `only` these figures."""
+        return self.several([names], asked, only)[0]
+
+    def several(
+        self, groupings: Sequence[Sequence[str]], asked: Asked, only: Collection[str]
+    ) -> list[dict[Path, Figures]]:
+        """The innermost groups of each grouping. Those of which sums of days can tell are added up together: to plan
+        the SQL and to read the sums takes most of the time of one."""
+        of_days = [names for names in groupings if self._relation.is_over_days(names, asked)]
+        sums = iter(self._sums_of_days(of_days, asked, only) if of_days else ())
+        every = [next(sums) if names in of_days else self._sums_of([names], asked, only)[0] for names in groupings]
+        settled = [name for name in SETTLED if name in only]
+        if any(every) and settled and self._relation.has_corrections():
             query = self._relation.query(asked)
-            columns = self._relation.columns(query, names, asked)
-            sql = f"SELECT {columns} {SETTLED} {self._relation.source(query, 'corrected')} {grouped(names)}"
+            sets = Sets(groupings)
+            columns = self._relation.columns(query, sets.names, asked)
+            sql = f"SELECT {sets.which}, {columns} {', '.join(SETTLED[name] for name in settled)}"
+            sql += f" {self._relation.source(query, 'corrected')} {sets.grouped()}"
             for row in self._relation.all(sql, query.given):
-                path = named(row[: len(names)])
-                if path in found:
-                    settle(found[path], row)
-        return found
+                for place, path in sets.paths(row):
+                    if found := every[place].get(named(path)):
+                        settle(found, settled, row[-len(settled) :])
+        return every
 
     def add_latencies(
         self,
@@ -93,42 +104,77 @@ class Summing:
             values = WHOLE_COST if self._relation.has_corrections() else COST
             add_ranks(self._relation, found, names, percentiles, asked, values, "costs")
 
-    def _sums_of_days(self, names: Sequence[str], asked: Asked, *, times: bool) -> dict[Path, Figures] | None:
-        """The groups, from sums of days; None if they cannot tell.
-
-        Where the cost of a corrected call comes from is not in them: those calls, of which there are few, are taken
-        away from where they stand and put where they belong.
-        """
-        found = self._sums_of(names, asked, times=times, over_days=True)
-        if not self._relation.is_about_origin(names, asked):
-            return found
-        for path, figures in self._sums_of(names, asked, "corrected", times=times, own=True).items():
-            moved, left = {figures.first, figures.last}, {found[path].first, found[path].last}
-            if times and figures.first is not None and moved & left:
-                return None  # nobody knows which call is the first or the last then
-            _take_away(found[path], figures)
-            if not found[path].lines:
-                del found[path]
-        for path, figures in self._sums_of(names, asked, "corrected", times=times).items():
-            found.setdefault(path, Figures()).merge(figures)
-        return found
+    def _sums_of_days(
+        self, groupings: Sequence[Sequence[str]], asked: Asked, only: Collection[str]
+    ) -> list[dict[Path, Figures]]:
+        """The groups of which sums of days can tell, but for the times of those by the origin of costs: which of their
+        calls are corrected, and are of another group then, only rows can tell."""
+        of_origin = [self._relation.is_about_origin(names, asked) for names in groupings]
+        every = self._sums_of(groupings, asked, only, over_days=True, moved=any(of_origin))
+        for names, found, needs_times in zip(groupings, every, of_origin, strict=True):
+            if needs_times and "first" in only:
+                query = self._relation.query(asked)
+                columns = self._relation.columns(query, names, asked)
+                sql = f"SELECT {columns} {TIMES} {self._relation.source(query)} {grouped(names)}"
+                sql = f"SELECT {printed(len(names))} min(first), max(last) FROM ({sql}) GROUP BY ALL"
+                for *path, first, last in self._relation.all(sql, query.given):
+                    _set_times(found[tuple(path)], first, last)
+        return every
 
     def _sums_of(
         self,
-        names: Sequence[str],
+        groupings: Sequence[Sequence[str]],
         asked: Asked,
-        rows: str = "rows",
+        only: Collection[str],
         *,
-        times: bool,
         over_days: bool = False,
-        own: bool = False,
-    ) -> dict[Path, Figures]:
-        query = self._relation.query(asked, over_days=over_days, own=own or over_days)
-        columns = self._relation.columns(query, names, asked)
+        moved: bool = False,
+    ) -> list[dict[Path, Figures]]:
+        sets = Sets(groupings)
+        query = self._relation.query(asked, over_days=over_days)
+        query.moved = moved
+        columns = self._relation.columns(query, sets.names, asked)
         sums = SUMS_OF_SUMS if over_days else SUMS
-        sql = f"SELECT {columns} {sums} {self._relation.source(query, rows)} {grouped(names, 'kind')}"
-        found = self._relation.all(figures_of(sql, len(names)), query.given)
-        return {row[: len(names)]: figures(row[len(names) :], times=times) for row in found}
+        sql = f"SELECT {sets.which} AS which, {columns} {sums} {self._relation.source(query)} {sets.grouped('kind')}"
+        chosen = [name for name in FIGURES if name in only]
+        listed = ", ".join(FIGURES[name] for name in chosen)
+        # Groups whose calls are all of others have no lines.
+        sql = f"""SELECT which, {printed(len(sets.names))} {listed} FROM ({sql}) AS sums
+            GROUP BY ALL HAVING sum(lines) > 0"""
+        found: list[dict[Path, Figures]] = [{} for _ in groupings]
+        for row in self._relation.all(sql, query.given):
+            for place, path in sets.paths(row):
+                found[place][path] = figures(row[1 + len(sets.names) :], chosen)
+        return found
+
+
+class Sets:
+    """Several groupings in one question: a row is `which` of them, and has the `names` of all, of which only its own
+    mean something."""
+
+    def __init__(self, groupings: Sequence[Sequence[str]]) -> None:
+        self.names = list(dict.fromkeys(chain.from_iterable(groupings)))
+        self._columns = [f"name{place}" for place in range(len(self.names))]
+        self._groupings = [[self.names.index(name) for name in names] for names in groupings]
+        several = len(groupings) > 1 and self.names
+        self.which = f"GROUPING({', '.join(self._columns)})" if several else "0"
+        self._places: dict[int, list[int]] = {}
+        for place, columns in enumerate(self._groupings):
+            # SQL's way to say it: a bit for each name that is not of the grouping, the first name's is the highest.
+            missing = set(range(len(self.names))).difference(columns)
+            bits = sum(1 << (len(self.names) - 1 - column) for column in missing) if several else 0
+            self._places.setdefault(bits, []).append(place)
+
+    def grouped(self, *more: str) -> str:
+        """GROUP BY each of the groupings, and more."""
+        sets = {tuple(sorted(columns)) for columns in self._groupings}
+        keys = (", ".join([*(self._columns[column] for column in columns), *more]) for columns in sorted(sets))
+        return f"GROUP BY GROUPING SETS ({', '.join(f'({each})' for each in keys)})"
+
+    def paths(self, row: Sequence[Any]) -> Iterator[tuple[int, Path]]:
+        """Which groupings the row is of, and the names of its group in the order of each."""
+        for place in self._places[row[0]]:
+            yield place, tuple([row[1 + column] for column in self._groupings[place]])
 
 
 def grouped(names: Sequence[str], *more: str) -> str:
@@ -142,20 +188,11 @@ def named(values: Sequence[str | None]) -> Path:
     return tuple([value or NONE for value in values])
 
 
-def settle(figures: Figures, row: Sequence[Any]) -> None:
-    """What corrections make known, in the last columns of a row."""
-    unknown, tokens, change, retried, sized, priced = (value or 0 for value in row[-6:])
-    figures.unknown -= unknown
-    figures.priced_tokens += tokens
-    figures.retried_nano += change
-    figures.retried_unknown -= retried
-    figures.without_tokens -= sized
-    figures.priced_nano += priced
-
-
-def figures_of(sums: str, depth: int) -> str:
-    """The SQL of `Figures` from that of `SUMS` behind `depth` names, by the names as they are printed."""
-    return f"SELECT {printed(depth)} {_FIGURES} FROM ({sums}) AS sums GROUP BY ALL HAVING count(*) > 0"
+def settle(figures: Figures, names: Sequence[str], values: Sequence[int | None]) -> None:
+    """Add what corrections make known of these figures."""
+    for name, value in zip(names, values, strict=True):
+        if value:
+            setattr(figures, name, getattr(figures, name) + value)
 
 
 def printed(depth: int) -> str:
@@ -165,16 +202,16 @@ def printed(depth: int) -> str:
     return "".join(f"coalesce(nullif({name}, ''), '{NONE}') AS {name}, " for name in names)
 
 
-def figures(row: Sequence[Any], *, times: bool = True) -> Figures:
-    """The figures in the columns of `FIGURES`."""
-    found = Figures(*row[:-2])
-    if times and row[-1] is not None:
-        found.first, found.last = (text_of(instant_at(ms)) for ms in row[-2:])
+def figures(values: Sequence[Any], names: Sequence[str] = tuple(FIGURES)) -> Figures:
+    """The figures of these names, in the order of `FIGURES`."""
+    timed = "first" in names
+    sums = values[:-2] if timed else values
+    # By their places takes half of the time.
+    found = Figures(*sums) if len(names) == len(FIGURES) else Figures(**dict(zip(names, sums, strict=False)))
+    if timed:
+        _set_times(found, *values[-2:])
     return found
 
 
-def _take_away(figures: Figures, part: Figures) -> None:
-    """Take sums away again; `first` and `last` stay as they are."""
-    for field in fields(Figures):
-        if isinstance(value := getattr(part, field.name), int):
-            setattr(figures, field.name, getattr(figures, field.name) - value)
+def _set_times(figures: Figures, first: int | None, last: int | None) -> None:
+    figures.first, figures.last = (None if ms is None else text_of(instant_at(ms)) for ms in (first, last))

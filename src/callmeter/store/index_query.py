@@ -92,38 +92,44 @@ FIGURES = {
 CALLS, CALLS_OF_SUMS = f"count(*) FILTER ({_CALL})", _lines(_CALL)
 _IS_ERROR = f"{_CALL} AND kind & {ERROR} > 0"
 ERRORS, ERRORS_OF_SUMS = f"count(*) FILTER ({_IS_ERROR})", _lines(_IS_ERROR)
+TIMES = f"min(ms) FILTER ({_CALL}) AS first, max(ms) FILTER ({_CALL}) AS last"
 # What `Usage.spent` tells of a group, and that of groups which are one as they are printed.
 SPENT = f"""
     sum(cost) AS nano, {CALLS} AS calls, count(*) FILTER ({_CALL} AND cost IS NULL) AS unknown,
-    min(ms) FILTER ({_CALL}) AS first, max(ms) FILTER ({_CALL}) AS last
+    count(*) FILTER ({_IS_PRICED} AND NOT {_IS_REFUSED}) AS priced, {TIMES}
 """
 SPENT_OF_SUMS = f"""
-    sum(cost) AS nano, {CALLS_OF_SUMS} AS calls, {_lines(_CALL, f"NOT {_IS_PRICED}")} AS unknown,
+    sum(cost) AS nano, {CALLS_OF_SUMS} AS calls, {FIGURES["unknown"]} AS unknown, {FIGURES["priced"]} AS priced,
     min(first) FILTER ({_CALL}) AS first, max(last) FILTER ({_CALL}) AS last
 """
-SPENT_IN_ALL = "coalesce(sum(nano), 0), sum(calls)::BIGINT, sum(unknown)::BIGINT, min(first), max(last)"
-# What corrections settle: costs that were unknown; tokens to set a cost against, or that there are none.
+SPENT_IN_ALL = (
+    "coalesce(sum(nano), 0), sum(calls)::BIGINT, sum(unknown)::BIGINT, sum(priced)::BIGINT, min(first), max(last)"
+)
+# What is added to figures since corrections settle it: costs that were unknown; tokens to set a cost against, or that
+# there are none.
 _RETRIED_CALL = f"{_CALL} AND kind & {RETRIED} > 0"
-SETTLED = f"""
-    count(*) FILTER ({_CALL} AND cost IS NULL), sum({_SIZE}) FILTER (sized AND cost IS NULL),
-    sum(rows.change) FILTER ({_RETRIED_CALL}), count(*) FILTER ({_RETRIED_CALL} AND cost IS NULL),
-    count(*) FILTER ({_CALL} AND NOT sized AND sizes),
-    sum(if(sizes, cost, -rows.change)) FILTER (NOT sized AND kind & {CORRECTION} = 0)
-"""
+SETTLED = {
+    "retried_nano": f"sum(rows.change) FILTER ({_RETRIED_CALL})",
+    "retried_unknown": f"-count(*) FILTER ({_RETRIED_CALL} AND cost IS NULL)",
+    "unknown": f"-count(*) FILTER ({_CALL} AND cost IS NULL)",
+    "without_tokens": f"-count(*) FILTER ({_CALL} AND NOT sized AND sizes)",
+    "priced_nano": f"sum(if(sizes, cost, -rows.change)) FILTER (NOT sized AND kind & {CORRECTION} = 0)",
+    "priced_tokens": f"sum({_SIZE}) FILTER (sized AND cost IS NULL)",
+}
 
 
 class Query:
     """The parts of a query over `rows`, the relation of all lines that count, and the parameters they need.
 
-    `over_days` is for a relation of sums (`index_days`) in its place. With `own`, the `origin` of a call's cost is what
-    its own line says.
+    `over_days` is for a relation of sums (`index_days`) in its place; it is to have corrected calls `moved` where the
+    `origin` of costs matters.
     """
 
-    def __init__(self, has_corrections: Callable[[], bool], *, over_days: bool = False, own: bool = False) -> None:
+    def __init__(self, has_corrections: Callable[[], bool], *, over_days: bool = False) -> None:
         self._has_corrections = has_corrections
         self.over_days = over_days
         self.period = EVER  # of a relation of sums, which is cut to it before it is asked
-        self._own = own
+        self.moved = False
         self.conditions: list[str] = []
         self.joins: list[str] = []
         self.last_joins: list[str] = []  # those that may speak of the origin of costs
@@ -150,7 +156,7 @@ class Query:
                 )
             return f"{table}.label"
         if name == "origin":
-            self.needs_fixed = not self._own and self._has_corrections()
+            self.needs_fixed = not self.over_days and self._has_corrections()
             value = "coalesce(fixed.origin, cost_source)" if self.needs_fixed else "cost_source"
         elif name in FIELDS:
             value = f'rows."{name}"'
@@ -164,7 +170,7 @@ class Query:
         """The same for most names, except that a missing value is NULL or empty; groups much faster."""
         if name in FIELDS:
             return f'rows."{name}"'
-        if name == "origin" and (self._own or not self._has_corrections()):
+        if name == "origin" and (self.over_days or not self._has_corrections()):
             return "rows.cost_source"
         return f"tag_{name}" if name in BUILT_IN else self.name(name)
 

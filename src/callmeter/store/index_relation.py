@@ -75,9 +75,9 @@ class Relation:
             query = self.query(Asked(EVER, ()))
             (self.first,) = self.all(f"SELECT min(ms) {self.source(query)}", query.given)[0]
 
-    def query(self, asked: Asked, *, over_days: bool = False, own: bool = False) -> Query:
+    def query(self, asked: Asked, *, over_days: bool = False) -> Query:
         """A query about these lines, over rows or over sums of days (see `Query`)."""
-        query = Query(self.has_corrections, over_days=over_days, own=own)
+        query = Query(self.has_corrections, over_days=over_days)
         if over_days:
             query.period = asked.period
         else:
@@ -94,7 +94,7 @@ class Relation:
     def source(self, query: Query, rows: str = "rows") -> str:
         """FROM and WHERE, once all names are known."""
         if query.over_days and self._days is not None:
-            return query.source(self._days.source(query.period, query.units, query.given))
+            return query.source(self._days.source(query.period, query.units, query.given, moved=query.moved))
         for unit in query.units:
             table = f"time_{unit}"
             if unit not in self._units:
