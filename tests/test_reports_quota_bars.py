@@ -78,11 +78,13 @@ def test_days_left_are_a_straight_line_from_the_last_seven_days() -> None:
 
 def test_the_pace_of_tokens_is_of_prompts_and_answers_and_that_of_calls_of_what_was_sent() -> None:
     log = "2026-11-14T12:00Z agent=a in=700 out=70\n2026-11-20T12:00Z agent=a in=700 out=70"
-    tokens, calls = (Quota(parse_subject("agent:a"), 9000, unit=unit) for unit in ("tokens", "calls"))
-    burn = Burn([tokens, calls], PlainUsage(log_records(f"2026-11-01T12:00Z agent=a\n{log}")), NOW)
-    assert burn.a_day("agent:a", "tokens") == 220
-    assert burn.a_day("agent:a", "calls") == Decimal(2) / 7
-    assert burn.a_day("agent:b", "calls") == 0
+    tokens, calls = (stand("agent:a", 9000, 0, unit=unit) for unit in ("tokens", "calls"))
+    other = stand("agent:b", 9000, 0, unit="calls")
+    quotas = [each.quota for each in (tokens, calls, other)]
+    burn = Burn(quotas, PlainUsage(log_records(f"2026-11-01T12:00Z agent=a\n{log}")), NOW)
+    assert burn.a_day(tokens) == 220
+    assert burn.a_day(calls) == Decimal(2) / 7
+    assert burn.a_day(other) == 0
 
 
 def test_what_began_later_is_not_diluted_by_the_days_before_it() -> None:
@@ -126,7 +128,30 @@ def test_what_a_pool_paid_is_the_pools_pace_and_not_the_allocations() -> None:
     quotas = [Quota(parse_subject("agent:a"), 20 * NANO, pools=("shared",)), Quota(parse_subject("pool:shared"), 100)]
     burn = Burn(quotas, PlainUsage([own, changed(paid, pool="shared")]), NOW)
     keys = [quota.bucket({"agent": "a"} if quota.pools else {"pool": "shared"}) or "" for quota in quotas]
-    assert [burn.a_day(key, "usd") for key in keys] == [2 * NANO, 50 * NANO]
+    stands = [
+        Stand(Bucket(quota, key, *window_of(quota.period, NOW, UTC)), 0, 0)
+        for quota, key in zip(quotas, keys, strict=True)
+    ]
+    assert [burn.a_day(each) for each in stands] == [2 * NANO, 50 * NANO]
+
+
+def test_the_pace_of_a_session_is_its_own_whatever_it_is_called() -> None:
+    log = """
+    2026-11-01T12:00Z agent=a session=s* cost=1
+    2026-11-20T12:00Z agent=a session=s* cost=7
+    2026-11-20T12:00Z agent=a session=s-1 cost=2
+    2026-11-20T12:00Z agent=a session=s-2 cost=3
+    2026-11-20T12:00Z agent=b session=night-1 cost=4
+    2026-11-20T12:00Z agent=b session=night-2 cost=5
+    """
+    each = Quota(parse_subject("session:*"), 100 * NANO, period="life")
+    nights = Quota(parse_subject("session:night-*"), 100 * NANO, period="life")
+    keys = {"session:s*": each, "session:s-1": each, "session:night-*": nights, "session:unknown": each}
+    burn = Burn([each, nights], PlainUsage(log_records(log)), NOW)
+    stands = [Stand(Bucket(quota, key, 0, 0), NANO, 0) for key, quota in keys.items()]
+    burn.learn(stands[:3])
+    assert [burn.a_day(stand) for stand in stands] == [NANO, 2 * NANO, 9 * NANO, 0]
+    assert [burn.over(stand) for stand in stands] == [False, False, False, True]
 
 
 def test_only_what_is_over_some_day_is_left_out_when_it_made_no_call_lately() -> None:

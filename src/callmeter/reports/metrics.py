@@ -183,6 +183,7 @@ def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family
     burn = Burn((stand.quota for stand in stands), usage, now)
     ranked = sorted(stands, key=lambda stand: (burn.over(stand), -_filled(stand), stand.bucket.key, stand.quota.period))
     told, rest = chosen(ranked, MOST_QUOTAS, lambda stand: stand.quota)
+    burn.learn(told)
     found: dict[str, list[tuple[Labels, Value]]] = {name: [] for name in _QUOTA}
     for stand in told:
         quota, subject = stand.quota, stand.bucket.key.removeprefix("own/")
@@ -197,7 +198,7 @@ def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family
         for name, amount in figures.items():
             found[name].append((labels, usd(amount) if quota.unit == UNITS[0] else amount))
         found["used_ratio"].append((labels, _filled(stand)))
-        rate = burn.a_day(stand.bucket.key, quota.unit)
+        rate = burn.a_day(stand)
         if rate:
             found["days_left"].append((labels, (max(left, 0) / rate).quantize(Decimal("0.01"))))
         if stand.bucket.end:

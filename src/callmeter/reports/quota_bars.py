@@ -89,6 +89,7 @@ def _share(stand: Stand) -> Decimal:
 def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> Report:
     lives = [stand for stand in stands if not burn.over(stand)]
     told, rest = chosen(lives, _MOST, lambda stand: stand.quota)
+    burn.learn(told)
     rows = [Row(_cells(stand, burn, now, zone)) for stand in told]
     lasting = any(row.cells["lasts_days"] is not None for row in rows)
     notes = []
@@ -123,7 +124,7 @@ def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datet
 def _cells(stand: Stand, burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Cell]:
     quota, left, end = stand.quota, stand.limit() - stand.taken, stand.bucket.end
     resets = (Decimal(end) - Decimal(str(now.timestamp()))) / _DAY if end else None
-    rate = burn.a_day(stand.bucket.key, quota.unit)
+    rate = burn.a_day(stand)
     lasts = max(left, 0) / rate if rate else None
     if lasts is not None and lasts >= (FARTHEST if resets is None else resets):
         lasts = None
