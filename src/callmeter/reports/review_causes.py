@@ -84,17 +84,18 @@ def _callers(account: Account) -> _Callers:
 
 
 def _by_whom(callers: _Callers, served: Iterable[Served]) -> str:
-    """The agent that made most of the difference in the calls of these models, if one did and there are others."""
+    """The agent that made more than half of the rise or fall in the calls of these models, if there are others."""
     sums: dict[str, list[int]] = {}
     for each in served:
         for agent, calls in callers.get(each, {}).items():
             both = sums.setdefault(agent, [0, 0])
             both[0] += calls[0]
             both[1] += calls[1]
-    moves = {agent: new - old for agent, (old, new) in sums.items()}
-    whole = sum(moves.values())
-    most = max(moves, key=lambda agent: (moves[agent] * (1 if whole > 0 else -1), agent), default=NONE)
-    if most == NONE or len(_agents(callers)) < 2 or moves[most] * 2 * (1 if whole > 0 else -1) <= abs(whole):
+    way = 1 if sum(new - old for old, new in sums.values()) > 0 else -1
+    moves = {agent: way * (new - old) for agent, (old, new) in sums.items()}
+    most = max(moves, key=lambda agent: (moves[agent], agent), default=NONE)
+    alike = sum(move for move in moves.values() if move > 0)
+    if most == NONE or len(_agents(callers)) < 2 or 2 * moves[most] <= alike:
         return ""
     old, new = sums[most]
     return f"; agent {most} made {new:,} of them, {old:,} before"
