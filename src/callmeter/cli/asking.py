@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from callmeter.cli.world import World
     from callmeter.flows.desk import Desk
-    from callmeter.flows.outlook import Teller
+    from callmeter.flows.remaining import Teller
     from callmeter.policy.grants import Allowances
 
 
@@ -41,7 +41,7 @@ def teller_of(world: World) -> Teller:
     """Reads standings in this world."""
     from callmeter.cli.ledgers import ledger_of, recover_holds
     from callmeter.cli.waiting import told
-    from callmeter.flows.outlook import Teller
+    from callmeter.flows.remaining import Teller
 
     ledger = ledger_of(world)
     return Teller(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from callmeter.cli.asking import allowances_of, facts_given, teller_of
-from callmeter.flows.outlook import Outlook, Room
+from callmeter.flows.remaining import Remaining, Room
 from callmeter.flows.standing import instant_text
+from callmeter.policy.quotas import UNITS
 from callmeter.words.errors import Exit, UsageError
 from callmeter.words.money import amount_text, amount_value, nano, parse_usd
 
@@ -25,24 +26,24 @@ def run(world: World, given: Mapping[str, object]) -> int:
     usd = _usd(given["at_least"])
     allowances = allowances_of(world)
     priority = facts.get("priority", "")
-    outlook = teller_of(world).outlook(facts, allowances, usd=usd, tokens=1, priority=priority)
+    remaining = teller_of(world).remaining(facts, allowances, usd=usd, tokens=1, priority=priority)
     if given["json"]:
-        out.object(_object(outlook, facts, priority))
+        out.object(_object(remaining, facts, priority))
     else:
-        out.text("\n".join(_lines(outlook, priority)))
-    return int(outlook.status)
+        out.text("\n".join(_lines(remaining, priority)))
+    return int(remaining.status)
 
 
-def _lines(outlook: Outlook, priority: str) -> list[str]:
+def _lines(remaining: Remaining, priority: str) -> list[str]:
     lines = []
-    if outlook.frozen is not None:
-        end = instant_text(outlook.frozen.until)
-        lines.append(f"{outlook.frozen.subject} is frozen" + (f" until {end}" if end else ""))
-    for unit, room in outlook.rooms.items():
+    if remaining.frozen is not None:
+        end = instant_text(remaining.frozen.until)
+        lines.append(f"{remaining.frozen.subject} is frozen" + (f" until {end}" if end else ""))
+    for unit, room in remaining.rooms.items():
         stand = room.stand
         of = amount_text(stand.limit(priority), unit)
         lines.append(f"{amount_text(room.left, unit)} left of {of}: {_name(room)}{_until(room)}")
-    if outlook.status is Exit.APPROVAL:
+    if remaining.status is Exit.APPROVAL:
         lines.append("approval is needed: `callmeter budget requests`")
     return lines or ["no limit"]
 
@@ -58,20 +59,17 @@ def _until(room: Room) -> str:
     return f", resets {end}" if end else ""
 
 
-def _object(outlook: Outlook, facts: Mapping[str, str], priority: str) -> dict[str, object]:
-    frozen, stand = outlook.frozen, outlook.decision.stand
+def _object(remaining: Remaining, facts: Mapping[str, str], priority: str) -> dict[str, object]:
+    frozen, stand = remaining.frozen, remaining.decision.stand
     return {
-        "status": _WORDS[outlook.status],
-        "exit_status": int(outlook.status),
-        "why": outlook.decision.why or None,
+        "status": _WORDS[remaining.status],
+        "exit_status": int(remaining.status),
+        "why": remaining.decision.why or None,
         "agent": facts.get("agent"),
-        **{unit: _room(outlook.rooms[unit], priority) if unit in outlook.rooms else None for unit in _UNITS},
+        **{unit: _room(remaining.rooms[unit], priority) if unit in remaining.rooms else None for unit in UNITS},
         "frozen": None if frozen is None else str(frozen.subject),
-        "resets_at": instant_text(outlook.decision.resets_at) if stand or frozen else None,
+        "resets_at": instant_text(remaining.decision.resets_at) if stand or frozen else None,
     }
-
-
-_UNITS = ("usd", "tokens", "calls")
 
 
 def _room(room: Room, priority: str) -> dict[str, object]:

@@ -67,6 +67,7 @@ def asked_for(
     call: Call,
     quote: Callable[[str, Request], Quote],
     record: dict[str, object],
+    *,
     key: str,
     model: str,
     others: Sequence[str],

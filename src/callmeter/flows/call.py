@@ -167,10 +167,16 @@ class _Run:
         """What the call asks the books, with what earlier attempts may have cost."""
         from callmeter.flows.asking import asked_for
 
-        label = self.key.label if self.key else ""
-        deadline = int(self.admitted.timestamp() + self.call.timeout) + _LEASE
         return asked_for(
-            self.call, self.means.quote, self.record, label, model, others, self.earlier, self.admitted, deadline
+            self.call,
+            self.means.quote,
+            self.record,
+            key=self.key.label if self.key else "",
+            model=model,
+            others=others,
+            earlier=self.earlier,
+            at=self.admitted,
+            deadline=int(self.admitted.timestamp() + self.call.timeout) + _LEASE,
         )
 
     def _wait_for(self, refusal: CallmeterError) -> None:

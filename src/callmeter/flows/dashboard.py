@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from callmeter.flows.outlook import Teller
 from callmeter.flows.quota_listing import every_stand
+from callmeter.flows.remaining import Teller
 from callmeter.ledger.protocol import Ledger
 from callmeter.policy.decision import Stand
 from callmeter.policy.document import Policy

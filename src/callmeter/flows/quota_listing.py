@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from callmeter.flows.booking import stand_of, window_of_bucket
-from callmeter.flows.outlook import Teller
+from callmeter.flows.remaining import Teller
 from callmeter.ledger.protocol import Reservation, Standing, Window
 from callmeter.policy.coverage import bucket_key
 from callmeter.policy.decision import Stand

@@ -32,7 +32,7 @@ class Room:
         self.left = left
 
 
-class Outlook:
+class Remaining:
     """Whether a caller may go on. `frozen` is what stops it whatever is left; `rooms` has each unit with a quota;
     `decision` is the one for a call that needs next to nothing, or what was asked for."""
 
@@ -80,16 +80,16 @@ class Teller:
         self.ledger = ledger
         self._recover = recover
 
-    def outlook(
+    def remaining(
         self, facts: Mapping[str, str], allowances: Allowances, *, usd: int, tokens: int, priority: str
-    ) -> Outlook:
-        """The outlook for a caller with these facts that wants at least so much. Raises LedgerProblem."""
+    ) -> Remaining:
+        """Whether a caller with these facts that wants at least so much may go on. Raises LedgerProblem."""
         need = Need(1, lambda _: usd, lambda _: tokens, priority=priority, new_session=False)
         frozen = allowances.frozen(facts)
-        found = Outlook(self.stands(facts, allowances), need, frozen)
+        found = Remaining(self.stands(facts, allowances), need, frozen)
         if found.held_up:
             self._recover()
-            found = Outlook(self.stands(facts, allowances), need, frozen)
+            found = Remaining(self.stands(facts, allowances), need, frozen)
         return found
 
     def stands(self, facts: Mapping[str, str], allowances: Allowances) -> list[Stand]:
