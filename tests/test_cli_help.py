@@ -74,3 +74,24 @@ def test_a_wrong_value_is_one_sentence_and_names_the_commands_own_help(line: str
     assert told[0].startswith("callmeter: error: ")
     assert message in told[0]
     assert told[1] == f"callmeter: hint: run `callmeter {hint} --help`"
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("status", "it is `callmeter budget status`"),
+        ("quota set agent:code 5", "it is `callmeter budget quota set`"),
+        ("keys list", "it is `callmeter budget keys list`"),
+        ("quota", "it is `callmeter budget quota`"),
+        ("budget prices show", "it is `callmeter prices show`"),
+        ("budget doctor -v", "it is `callmeter doctor`"),
+        ("budget breakdwn", "run `callmeter budget --help`"),
+        ("show", "run `callmeter --help`"),
+        ("nothing like it", "run `callmeter --help`"),
+        ("config set model x", "run `callmeter config --help`"),
+    ],
+)
+def test_a_command_that_lies_in_another_group_is_named(line: str, hint: str) -> None:
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == Exit.USAGE
+    assert result.stderr.splitlines()[1] == f"callmeter: hint: {hint}"

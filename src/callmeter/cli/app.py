@@ -215,6 +215,9 @@ def _invoke(parent: Callable[..., Any], arguments: list[str], world: World, extr
             return int(Exit.USAGE)
         message = error.format_message()
         joined = _joined(context.command.params, arguments, message) if context else ""
+        meant = _elsewhere(arguments) if message.startswith("No such command") else ""
+        if meant:  # the very word in another group, rather than one like it in this
+            raise UsageError(_sentence(message.partition(". Did you mean")[0]), f"it is `callmeter {meant}`") from None
         raise UsageError(_sentence(message), joined or f"run `{where} --help`") from None
     except typer.Abort:
         raise CallmeterError("aborted") from None
@@ -227,6 +230,22 @@ def _command_of(arguments: list[str]) -> str:
     while words and " ".join(words) not in (*COMMANDS, *GROUPS):
         words.pop()
     return " ".join(["callmeter", *words])
+
+
+def _elsewhere(arguments: list[str]) -> str:
+    """The command that was meant where its group was left out or is another one: `budget quota set` for `quota set`;
+    "" if there is none, or several and none in `budget` itself."""
+    words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    known = [*COMMANDS, *GROUPS]
+    begun = next((number for number in range(len(words)) if " ".join(words[: number + 1]) not in known), len(words))
+    for end in range(len(words), begun, -1):
+        tail = " ".join(words[begun:end])
+        found = [path for path in known if f" {path}".endswith(f" {tail}")]
+        if f"budget {tail}" in known:
+            return f"budget {tail}"
+        if len(found) == 1:
+            return found[0]
+    return ""
 
 
 def _joined(options: Sequence[Any], arguments: Sequence[str], message: str) -> str:
