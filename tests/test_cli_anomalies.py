@@ -107,6 +107,12 @@ def test_fail_if_any_is_status_3_with_the_report_before(call: Call, home: Path, 
     assert call("--since", "2026-10-11", "--fail-if-any").exit_code == 0
 
 
+def test_a_tag_that_no_call_has_is_named(call: Call, home: Path, spiked: MadeLog) -> None:
+    put(home, spiked)
+    assert "No call has the tag custmer." in call("--by", "custmer", "--by", "agent").stdout
+    assert "No call has the tag" not in call("--by", "agent").stdout
+
+
 def test_each_finding_is_audited_once(call: Call, home: Path, spiked: MadeLog) -> None:
     put(home, spiked)
     found = rows(call("--format", "json"))

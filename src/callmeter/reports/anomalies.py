@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from callmeter.reports.anomaly_costs import Judged, cost_findings
 from callmeter.reports.anomaly_days import read_days
 from callmeter.reports.anomaly_errors import error_storms
-from callmeter.reports.anomaly_finding import Finding, Scope
+from callmeter.reports.anomaly_finding import BY, Finding, Scope
 from callmeter.reports.anomaly_joining import joined
 from callmeter.reports.anomaly_prices import price_findings
 from callmeter.reports.anomaly_sessions import judged_sessions
+from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.session_days import Name, Part
 from callmeter.reports.usage import Usage
@@ -41,12 +42,13 @@ _COLUMNS = (
 @dataclass(frozen=True)
 class Examined:
     """The findings, the dearest first; how many subjects were judged; how many calls of sessions were too many to be
-    compared; and the zombie sessions among the findings."""
+    compared; the zombie sessions among the findings; and the tags that were asked for and that no call has."""
 
     findings: Sequence[Finding]
     judged: Judged
     unread: int
     zombies: Mapping[Name, Part]
+    bare: Sequence[str] = ()
 
 
 def examine(usage: Usage, scope: Scope) -> Examined:
@@ -58,7 +60,8 @@ def examine(usage: Usage, scope: Scope) -> Examined:
     found += error_storms(usage, scope, tables)
     found += price_findings(usage, scope)
     found.sort(key=lambda each: (-each.excess, each.first, each.subject, each.kind))
-    return Examined(found, judged, sessions.unread, sessions.zombies)
+    bare = [name for name, values in tables.items() if name not in BY and set(values) == {NONE}]
+    return Examined(found, judged, sessions.unread, sessions.zombies, bare)
 
 
 def anomaly_report(found: Sequence[Finding], scope: Scope, examined: Examined | None = None) -> Report:
@@ -96,7 +99,7 @@ def anomaly_report(found: Sequence[Finding], scope: Scope, examined: Examined | 
 
 def _basis(examined: Examined, scope: Scope) -> list[str]:
     judged = examined.judged
-    notes = []
+    notes = [f"No call has the tag {name}." for name in examined.bare]
     if judged.short:
         notes.append(
             f"Subjects judged by their days: {judged.subjects:,}; too young for it, without 14 days of history or 5 "
