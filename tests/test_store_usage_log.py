@@ -275,6 +275,27 @@ def test_an_empty_segment_and_one_of_several_frames_are_read(tmp_path: Path) -> 
     assert reader.bad_count == 0
 
 
+@pytest.mark.parametrize("is_sized", [True, False])
+@pytest.mark.parametrize("is_summed", [True, False])
+def test_wherever_a_segment_was_cut_off_it_is_reported(tmp_path: Path, is_sized: bool, is_summed: bool) -> None:
+    def packed(data: bytes) -> bytes:
+        packer = zstandard.ZstdCompressor(write_checksum=is_summed).compressobj(size=len(data) if is_sized else -1)
+        return packer.compress(data) + packer.flush()
+
+    segment = tmp_path / "usage-2026-10.jsonl.zst"
+    skipped = bytes.fromhex("502a4d18 02000000 ffff")
+    # Blocks of all kinds: packed, one byte many times, and as they are.
+    frames = [packed(call(id="one") * 9), skipped, packed(b"x" * 300_000 + b"\n"), packed(call(id="two")), packed(b"")]
+    whole = b"".join(frames)
+    ends = {sum(map(len, frames[:count])) for count in range(len(frames) + 1)}
+    for size in range(len(whole) + 1):
+        segment.write_bytes(whole[:size])
+        reader = read_records(str(tmp_path / "usage.jsonl"))
+        assert [record.id for record in reader] in (["one", "two"], ["one"], [])
+        assert any("damaged from here on" in bad.reason for bad in reader.bad) == (size not in ends), size
+    assert reader.records == 2
+
+
 def test_only_the_period_is_given_and_segments_of_other_months_are_not_opened(tmp_path: Path) -> None:
     log = write(tmp_path / "usage.jsonl", calls(48, datetime(2026, 11, 1, tzinfo=UTC)))
     (tmp_path / "usage-2026-09.jsonl.zst").write_bytes(b"would be reported if it were opened")

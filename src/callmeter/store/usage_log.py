@@ -22,6 +22,8 @@ from callmeter.words.usage import MAX_LINE
 
 _CHUNK = 1 << 20
 _PACKED = 1 << 14
+_REPEATED = 1  # a block of one byte, many times
+_CUT_OFF = "compressed file ended before the end-of-stream marker was reached"
 _MAX_LISTED = 1000
 _BOM = b"\xef\xbb\xbf"
 # usage-2026-10.jsonl.zst and usage-2026-10.2.jsonl.zst are ours; usage.jsonl.1.gz is logrotate's way.
@@ -313,20 +315,38 @@ def _bounded(line: bytes, complete: bool) -> tuple[bytes | None, bool]:
 def _zstd(file: BinaryIO) -> Iterator[bytes]:
     import zstandard
 
-    head = file.read(32)
-    file.seek(0)
-    read = 0
     try:
-        expected = zstandard.frame_content_size(head) if head else 0
         with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False) as reader:
             while chunk := reader.read(_CHUNK):
-                read += len(chunk)
                 yield chunk
+        is_whole = _ends_with_a_frame(file.fileno())
     except zstandard.ZstdError as error:
-        raise Damaged(str(error)) from None
-    # The library takes a file that was cut off for one that ends there.
-    if read < expected:
-        raise Damaged(f"{expected - read} of {expected} bytes are missing")
+        raise Damaged(" ".join(str(error).lower().split())) from None
+    if not is_whole:
+        raise Damaged(_CUT_OFF)
+
+
+def _ends_with_a_frame(descriptor: int) -> bool:
+    """Whether nothing is missing at the end of a zstd file, for which the library takes one that was cut off. The
+    format is in RFC 8878, 3.1. Raises ZstdError if less than a frame's header is there."""
+    import zstandard
+
+    place, size = 0, os.fstat(descriptor).st_size
+    while place < size:
+        head = os.pread(descriptor, 18, place)
+        if head[1:4] == b"\x2a\x4d\x18":  # a frame to be skipped
+            place += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        place += zstandard.frame_header_size(head)
+        is_last = 0
+        while not is_last and place < size:
+            block = int.from_bytes(os.pread(descriptor, 3, place), "little")
+            is_last, kind = block & 1, block >> 1 & 3
+            place += 3 + (1 if kind == _REPEATED else block >> 3)
+        if not is_last:
+            return False
+        place += 4 * zstandard.get_frame_parameters(head).has_checksum
+    return place == size
 
 
 def _gzip(file: BinaryIO) -> Iterator[bytes]:
@@ -348,7 +368,7 @@ def _gzip(file: BinaryIO) -> Iterator[bytes]:
     except zlib.error as error:
         raise Damaged(str(error).lower()) from None
     if begun and not unpacker.eof:
-        raise Damaged("compressed file ended before the end-of-stream marker was reached")
+        raise Damaged(_CUT_OFF)
 
 
 def _is_record(line: bytes) -> bool:
