@@ -20,7 +20,7 @@ def config_show(
     rows = []
     for name, known in KNOWN.items():
         value, origin = world.settings.find(name)
-        shown = "" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
+        shown = "" if value is None else str(value).lower() if isinstance(value, bool) else _plain(value)
         if name == "ledger":
             shown = without_password(shown)
         rows.append(
@@ -45,7 +45,14 @@ def config_show(
     notes = [
         f"settings: {places.settings}",
         f"policy: {places.policy}",
+        f"approvals: {places.approvals}",
         f"keys: {places.keys}",
         f"usage log: {places.log}",
+        f"ledger: {without_password(world.settings.text('ledger') or places.ledger)}",
     ]
     world.out.report(Report("Settings", columns, rows, notes=notes))
+
+
+def _plain(value: object) -> str:
+    """Seconds without a fraction are a whole number."""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else f"{value}"
