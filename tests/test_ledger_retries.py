@@ -23,14 +23,15 @@ MONTH = {"subject": "agent:code", "period": "month"}
 
 
 class Failing:
-    """An endpoint that answers each request with the next of `statuses`, then with a whole answer. With `together`,
-    it answers nobody before so many have asked."""
+    """An endpoint that answers each request with the next of `statuses` (0: not at all), then with a whole answer. With
+    `together`, it answers nobody before so many have asked."""
 
     def __init__(self, statuses: list[int], together: int = 1) -> None:
         self.statuses = statuses
         self.models: list[str] = []
         self.lock = threading.Lock()
         self.barrier = threading.Barrier(together)
+        self.silent, self.over = threading.Event(), threading.Event()
 
 
 @contextmanager
@@ -46,6 +47,10 @@ def failing(*statuses: int, together: int = 1) -> Iterator[tuple[Failing, str]]:
                 status = said.statuses.pop(0) if said.statuses else 200
             if first:
                 said.barrier.wait(30)
+            if not status:
+                said.silent.set()
+                said.over.wait(60)
+                return
             answer = {
                 "model": body["model"],
                 "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
@@ -69,6 +74,7 @@ def failing(*statuses: int, together: int = 1) -> Iterator[tuple[Failing, str]]:
     thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
     thread.start()
     yield said, f"http://127.0.0.1:{serving.server_port}/v1"
+    said.over.set()
     serving.shutdown()
     thread.join()
     serving.server_close()
@@ -114,6 +120,21 @@ def test_an_attempt_that_fits_is_made_and_all_are_counted(
     assert (done.returncode, done.stdout) == (0, "yes\n")
     (line,) = lines(home)
     assert line["cost"] == worst * 2 + Decimal("0.000002")
+    assert run_callmeter("budget", "recover", "--check").returncode == 0
+
+
+def test_a_caller_killed_in_a_later_attempt_leaves_what_all_of_them_may_have_cost(
+    home: Path, start: Callable[..., subprocess.Popen[bytes]], run_callmeter: Run, worst: Decimal
+) -> None:
+    with failing(500, 0) as (endpoint, base_url):
+        prepare(home, base_url, {**MONTH, "limit": str(worst * 3)})
+        process = start("llm-call", *CALL, "--retries", "5", "hello")
+        assert endpoint.silent.wait(60)
+        process.kill()
+        process.wait(60)
+    run_callmeter("budget", "recover")
+    (line,) = lines(home)
+    assert (line["status"], line["attempts"], line["cost"]) == ("unknown", 2, worst * 2)
     assert run_callmeter("budget", "recover", "--check").returncode == 0
 
 
