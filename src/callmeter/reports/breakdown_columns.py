@@ -23,8 +23,8 @@ _FIGURES = (
     Column("tokens_out", "out", Kind.COUNT, optional=4),
     Column("tokens_cached", "cached", Kind.COUNT, optional=8),
     Column("cost_per_1k_tokens", "per 1k", Kind.RATE, optional=7),
-    Column("latency_mean_ms", "mean", Kind.MILLISECONDS, optional=6),
-    Column("latency_p95_ms", "p95", Kind.MILLISECONDS, optional=5),
+    Column("latency_mean_ms", "took", Kind.MILLISECONDS, optional=6),
+    Column("latency_p95_ms", "took p95", Kind.MILLISECONDS, optional=5),
 )
 _COMPARED = (
     Column("cost_before", "before", Kind.RATE, optional=1),
