@@ -89,9 +89,11 @@ def breakdown(
 ) -> None:
     """What was spent, by agent, purpose, model, day or any tag.
 
-    Several groupings make a tree, in the order in which they are given. Calls that were refused before anything was
-    sent are not counted as calls; a cost that nobody knows is shown as unknown and is in no sum. `took` is the mean
-    latency of answered calls; percentiles are by nearest rank, those of cost over all calls whose cost is known.
+    Several groupings make a tree, in the order in which they are given. In text and Markdown the groups of a level by
+    session, work item or the like are a thousand at most, the rest one row, unless `--top` says how many. Calls that
+    were refused before anything was sent are not counted as calls; a cost that nobody knows is shown as unknown and is
+    in no sum. `took` is the mean latency of answered calls; percentiles are by nearest rank, those of cost over all
+    calls whose cost is known.
 
     A first grouping by a unit of time has rows for those without calls, too. `--compare last-week` is about this
     week unless another period is given, and takes as much of last week as is over of this one; so does `last-month`.
