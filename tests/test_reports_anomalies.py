@@ -560,3 +560,48 @@ def test_a_zombie_is_found_whatever_its_agent_is_called(agent: str) -> None:
         log.call(day(32, hour), agent, " zz*", cost=Decimal("0.5"))
     found = examine(PlainUsage(log.records), Scope(day(40), period=Period(day(12), day(40), ""))).findings
     assert [(each.kind, each.subject) for each in found if each.kind == "zombie"] == [("zombie", "session: zz*")]
+
+
+def days_with(dear: dict[str, float], until: str) -> list[int]:
+    """What is spent from 2 June 2026 on, with days that cost more."""
+    first = date(2026, 6, 2)
+    number = (date.fromisoformat(until) - first).days + 1
+    found = [[9, 10, 11, 12, 10, 3, 2][(first + timedelta(each)).weekday()] * NANO for each in range(number)]
+    for label, amount in dear.items():
+        found[(date.fromisoformat(label) - first).days] = round(amount * NANO)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("2026-06-30", "2026-07-31"),
+        ("2026-07-31", "2026-08-31"),
+        ("2026-08-03", "2026-09-01"),
+        ("2026-07-15", "2026-08-15"),
+    ],
+)
+def test_a_job_of_each_month_is_told_once(before: str, now: str) -> None:
+    first = date(2026, 6, 2)
+    (event,) = spikes(first, days_with({before: 90, now: 100}, now), NANO)
+    assert event.first == date.fromisoformat(before)
+    (event,) = spikes(first, days_with({before: 90}, now)[:-1], NANO, running=60 * NANO)
+    assert event.first == date.fromisoformat(before)
+
+
+@pytest.mark.parametrize(("before", "amount"), [("2026-07-24", 100), ("2026-07-31", 50), ("2026-07-31", 400)])
+def test_a_spike_of_another_day_or_size_a_month_before_hides_nothing(before: str, amount: float) -> None:
+    now = "2026-08-31"
+    found = spikes(date(2026, 6, 2), days_with({before: amount, now: 100}, now), NANO)
+    assert [str(event.first) for event in found] == [before, now]
+
+
+def test_a_job_of_each_month_hides_no_spike_between() -> None:
+    dear = {"2026-06-30": 90.0, "2026-07-31": 90.0, "2026-08-31": 90.0, "2026-08-19": 60.0}
+    found = spikes(date(2026, 6, 2), days_with(dear, "2026-09-02"), NANO)
+    assert [str(event.first) for event in found] == ["2026-06-30", "2026-08-19"]
+
+
+@pytest.mark.parametrize("first", [date(1, 1, 1), date(9999, 12, 1)])
+def test_spikes_at_the_ends_of_the_calendar_are_found(first: date) -> None:
+    assert len(spikes(first, [NANO] * 30 + [100 * NANO], 0)) == 1

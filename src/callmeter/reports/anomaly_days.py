@@ -6,6 +6,7 @@ thresholds were measured on real and made series before this was written; `docs/
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -28,6 +29,9 @@ _SHIFT_TAIL, _SHIFT_TIMES, _SHIFT_WITHOUT_LARGEST = 0.005, 1.5, 0.8
 _WEEK, _QUIET = 7, 21
 # So many spikes in a row are no spike any more.
 _LASTING = 3
+# A month before a spike, give or take so many days, a day came to what lies between this part of it and so many times
+# it: that is a job at the month's end.
+_AROUND, _LEAST_OF_JOB, _MOST_OF_JOB = 2, 2 / 3, 3
 _DAY = timedelta(1)
 # What a `Day` is made of.
 COUNTED = ("nano", "estimate_nano", "calls", "errors")
@@ -144,6 +148,8 @@ def spikes(first: date, spent: Sequence[int], floor: int, running: int | None = 
             continue
         odd.add(index)
         day = first + index * _DAY
+        if _is_monthly(first, spent, day, amount):
+            continue
         if found and found[-1].last == day - _DAY:
             begun = (found[-1].first - first).days
             whole = _range_before(first, spent, begun, index - begun + 1)
@@ -151,6 +157,21 @@ def spikes(first: date, spent: Sequence[int], floor: int, running: int | None = 
         else:
             found.append(Event(day, day, usual, amount))
     return found
+
+
+def _is_monthly(first: date, spent: Sequence[int], day: date, amount: int) -> bool:
+    """Whether a day like this one came a month before, counted from the month's beginning or from its end."""
+    turn = (day - first).days - day.day  # the last day of that month
+    if turn < 0:
+        return False
+    length = (first + turn * _DAY).day
+    from_start = turn - max(0, length - day.day)
+    from_end = turn - min(length, monthrange(day.year, day.month)[1] - day.day)
+    begin, end = sorted((from_start, from_end))
+    return any(
+        _LEAST_OF_JOB * amount <= before <= _MOST_OF_JOB * amount
+        for before in spent[max(0, begin - _AROUND) : max(0, end + _AROUND + 1)]
+    )
 
 
 def shifts(first: date, spent: Sequence[int], floor: int, spiked: Sequence[Event] = ()) -> list[Event]:
