@@ -267,6 +267,16 @@ def test_what_is_said_beside_spend_is_said_whole_or_in_fewer_words(width: int, w
     assert ("usually $1.50" in today) == (width >= 80)
 
 
+def test_room_that_no_call_needs_is_for_quotas(world: World, home: Path, log: str) -> None:
+    (home / "budget.json").write_text('{"quotas": [{"subject": "agent:*", "limit": 10}]}')
+    lately = [call(NOW, tags={"agent": f"a{number}"}, cost=1) for number in range(4)]
+    write(log, [call(NOW - timedelta(hours=13), tags={"agent": f"a{number}"}, cost=1) for number in range(4)])
+    assert sum("per month" in line for line in shown(Feed(world, None, []).look(), 80, 16)) == 4
+    write(log, lately)
+    page = shown(Feed(world, None, []).look(), 80, 16)
+    assert len(page) <= 16 and sum(line.startswith("09:30:00") for line in page) == 4
+
+
 @pytest.mark.parametrize("width", [30, 60, 80, 100, 120, 200])
 @pytest.mark.parametrize("height", [10, 24, 40, 80])
 def test_the_page_fits_the_terminal_and_shows_calls(

@@ -35,7 +35,7 @@ _WIDE = 100
 _MEDIUM = 76
 _NARROW = 50
 _HIGH = 32
-_CALLS = 7  # lines that calls get, their heading included, before the panels get any
+_CALLS = 7  # lines that calls get, if there are so many, their heading included, before the panels get any
 _LEVELS = "▁▂▃▄▅▆▇█"
 _MONEY = Column("", "", Kind.MONEY)
 _Item = TypeVar("_Item")
@@ -43,10 +43,11 @@ _Item = TypeVar("_Item")
 
 def page(picture: Picture, width: int, height: int, look: Look) -> RenderableType:
     """The page, which may be longer than the terminal is high: what is too much is the oldest calls."""
+    lines = min(_CALLS, len(picture.traffic.calls) + 1) if picture.traffic.calls else 2
     for rows, panels in ((8, 5), (6, 5), (5, 5), (4, 5), (3, 5), (2, 5), (1, 5), (1, 3), (1, 1), (0, 0)):
         upper = _upper(picture, width, rows, panels, look, gap=height >= _HIGH)
         used = _height(upper, width)
-        if used + _CALLS <= height:
+        if used + lines <= height:
             break
     return Group(upper, *_calls(picture, width, max(height - used, 2), look))
 
