@@ -148,6 +148,17 @@ def test_it_is_light_or_dark_as_the_reader_prefers(browse: Browse, page: Path, t
     assert max(corner(dark)) < 40
 
 
+def test_on_a_phone_sentences_fit_though_tables_scroll(browse: Browse, page: Path) -> None:
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    measure = """<script>document.title = [...document.querySelectorAll('tr.below p')].map(
+        p => p.getBoundingClientRect().right <= innerWidth)</script></body>"""
+    text = page.read_text().replace(policy, "default-src 'unsafe-inline'")
+    page.write_text(text.replace("</body>", measure))
+    document = browse(page, "--window-size=420,900", "--dump-dom")
+    title = document.partition("<title>")[2].partition("</title>")[0]
+    assert set(title.split(",")) == {"true"}
+
+
 def test_it_prints(browse: Browse, page: Path, tmp_path: Path) -> None:
     paper = tmp_path / "week.pdf"
     browse(page, "--no-pdf-header-footer", f"--print-to-pdf={paper}")
