@@ -22,6 +22,8 @@ from typing import NoReturn, Protocol
 import hypothesis
 import pytest
 
+from servers import vault
+
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 SCRIPTS = Path(sys.executable).parent
@@ -252,6 +254,15 @@ def local_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel
         said = json.loads((home / "local.json").read_text())
         yield LocalModel(base_url, said["api_key"], said["model"])
         server.terminate()
+
+
+@pytest.fixture(scope="module")
+def bao() -> Iterator[vault.Bao]:
+    """A real OpenBao, unsealed, with a KV engine at `secret/`."""
+    if vault.missing():
+        lacking(vault.missing())
+    with vault.openbao() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""Running a function in a child process that dies, as by kill -9, just before its n-th change to the file system."""
+"""Running a function in a child process that dies, as by kill -9: at its end, or just before its n-th change to the
+file system."""
 
 from __future__ import annotations
 
@@ -10,6 +11,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 CHANGES = ("open", "write", "pwrite", "rename", "unlink", "ftruncate", "fsync", "fdatasync", "fchmod", "close")
+
+
+def dies(function: Callable[[], object]) -> None:
+    """Run the function in a child that is killed as soon as it returns."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "the function failed in the child"
 
 
 def every_kill(function: Callable[[], object]) -> Iterator[int]:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,19 +16,11 @@ import callmeter
 from callmeter.secrets.holders import holders
 from callmeter.secrets.secret import Secret
 from callmeter.words.errors import NoKey, UsageError
-from conftest import Run, lacking
+from conftest import Run
 from servers import vault
 
 KEY, OTHER = "sk-or-v1-" + "5e" * 32, "sk-or-v1-" + "7" * 64
 Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture(scope="module")
-def bao() -> Iterator[vault.Bao]:
-    if vault.missing():
-        lacking(vault.missing())
-    with vault.openbao() as server:
-        yield server
 
 
 @pytest.fixture

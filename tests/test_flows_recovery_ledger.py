@@ -29,7 +29,7 @@ from callmeter.store.log_identity import log_identity
 from callmeter.store.segments import close_log
 from callmeter.store.usage_append import append_usage
 from callmeter.words.usage import usage_line
-from kill_points import every_kill
+from kill_points import dies, every_kill
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=10)
@@ -145,19 +145,6 @@ def total(host: Host) -> Amount:
     standing = host.ledger.standings([window])[window]
     assert standing.held == Amount()
     return standing.settled
-
-
-def dies(function: Callable[[], object]) -> None:
-    """Run the function in a child that is killed as soon as it returns."""
-    child = os.fork()
-    if child == 0:
-        try:
-            function()
-            os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "the function failed in the child"
 
 
 @pytest.fixture

@@ -39,14 +39,6 @@ def refusal(action: Callable[[], object], code: str, match: str, kind: type[Call
 # Vault
 
 
-@pytest.fixture(scope="module")
-def bao() -> Iterator[vault.Bao]:
-    if vault.missing():
-        lacking(vault.missing())
-    with vault.openbao() as server:
-        yield server
-
-
 def at(bao: vault.Bao, token: str = vault.ROOT, **env: str) -> Stores:
     return Stores("/nowhere", {"VAULT_ADDR": bao.address, "VAULT_TOKEN": token, **env})
 

@@ -23,7 +23,7 @@ from callmeter.secrets.registry_file import RegistryFile
 from callmeter.secrets.secret import Secret
 from callmeter.secrets.store import CURRENT, PENDING, PREVIOUS
 from callmeter.words.errors import Busy, CallmeterError, NoKey, Unavailable, UsageError
-from conftest import Run, lacking
+from conftest import Run
 from kill_points import every_kill
 from servers import vault
 from servers.misbehaving import MisbehavingServer
@@ -244,14 +244,6 @@ def test_keys_removed_from_a_store_of_others_can_keep_their_secret(house: House)
     house.move(HELPER)
     assert "the secret stays" in remove_key(house.keys, house.stores, LABEL, house.audit, keep_secret=True)
     assert house.holders() == [f"own/{LABEL}"]
-
-
-@pytest.fixture(scope="module")
-def bao() -> Iterator[vault.Bao]:
-    if vault.missing():
-        lacking(vault.missing())
-    with vault.openbao() as server:
-        yield server
 
 
 def test_a_move_to_vault_killed_at_any_point_is_completed(bao: vault.Bao, tmp_path: Path) -> None:

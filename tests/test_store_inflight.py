@@ -24,7 +24,7 @@ from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
 from callmeter.words.usage import usage_line
 from conftest import fill
-from kill_points import every_kill
+from kill_points import dies, every_kill
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=10)
@@ -65,19 +65,6 @@ def record(id: str, **fields: object) -> dict[str, object]:
 
 def done(id: str) -> bytes:
     return usage_line({**record(id), "cost": Decimal("0.01"), "cost_source": "provider", "status": "ok"})
-
-
-def dies(function: Callable[[], object]) -> None:
-    """Run the function in a child that is killed as soon as it returns."""
-    child = os.fork()
-    if child == 0:
-        try:
-            function()
-            os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "the function failed in the child"
 
 
 @pytest.fixture
