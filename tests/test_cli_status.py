@@ -291,3 +291,23 @@ def test_watching_ends_on_q_with_the_terminal_as_it_was(environment: dict[str, s
         end = terminal.wait_for("status 0")
         assert "\x1b[?25h" in end and "\x1b[?1049l" in end
         assert "-icanon" not in terminal.wait_for("icanon")
+
+
+def test_of_hundreds_of_sessions_the_fullest_are_shown_and_the_others_counted(call: Call, home: Path) -> None:
+    quotas = [
+        {"subject": "session:*", "limit": 1000, "period": "life"},
+        {"subject": "session:*", "limit": 5, "period": "life", "unit": "calls"},
+        {"subject": "total", "limit": 100_000, "period": "month"},
+    ]
+    (home / "budget.json").write_text(json.dumps({"quotas": quotas}))
+    old = [f"2026-11-02T09:00Z agent=a session=old-{number} cost={500 + number}" for number in range(150)]
+    new = [f"2026-11-20T09:00Z agent=a session=new-{number} cost={number}" for number in range(1, 131)]
+    (home / "usage.jsonl").write_bytes(log_lines("\n".join([*old, *new])))
+    sections = json.loads(call("--format", "json").stdout)["sections"]
+    for name, others in (("quotas", 130 + 1 - 10), ("quotas_calls", 130 - 10)):
+        shown, notes = sections[name]["rows"], " ".join(sections[name]["notes"])
+        assert len(shown) == 10
+        assert f"{others} more" in notes and "150 of session:* without a call in the last 7 days" in notes
+    names = {row["subject"] for row in sections["quotas"]["rows"]}
+    assert names == {"total", *(f"session:new-{130 - place}" for place in range(9))}
+    assert [row["lasts_days"] for row in sections["quotas"]["rows"] if row["subject"] == "session:new-130"] == [8.4]

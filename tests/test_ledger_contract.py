@@ -314,6 +314,24 @@ def test_two_logs_add_up_and_share_one_cap(ledger: Ledger) -> None:
     assert where(ledger).settled == ledger.windows("month", TOTAL.start)[TOTAL].settled
 
 
+def test_buckets_that_begin_alike_are_listed_in_one_unit(ledger: Ledger) -> None:
+    sessions = [Window(f"session:{name}", "life", 0, 0) for name in ("a", "b", "%", "é")]
+    others = [Window("sessions", "life", 0, 0), Window("session:a", "month", TOTAL.start, TOTAL.end)]
+    ledger.reserve(reservation("one", windows=[*sessions[:2], *others]), [])
+    ledger.reserve(reservation("two", windows=sessions[1:]), [])
+    ledger.settle("one", lambda _: Amount(3, 40, 1))
+    found = {name: amounts for name, *amounts in ledger.amounts("life", 0, "session:", "tokens")}
+    held = reservation().hold
+    assert found == {
+        "session:a": [40, 0, 1],
+        "session:b": [40, held.tokens, 1 + held.calls],
+        "session:%": [0, held.tokens, held.calls],
+        "session:é": [0, held.tokens, held.calls],
+    }
+    assert [row[1:3] for row in ledger.amounts("life", 0, "session:a", "usd")] == [(3, 0)]
+    assert ledger.amounts("life", 0, "session:%%", "calls") == ledger.amounts("day", 0, "", "usd") == []
+
+
 # --- corrections and other hosts
 
 

@@ -6,8 +6,8 @@ Nothing that goes wrong after the beginning ends the view: it says so, and goes 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, tzinfo
 
 from callmeter.cli.ledgers import ledger_of
@@ -17,9 +17,11 @@ from callmeter.flows.dashboard import Dashboard, dashboard
 from callmeter.flows.orphans import recover_all
 from callmeter.flows.recovery import recover
 from callmeter.policy.document import Policy
+from callmeter.policy.quotas import Quota
 from callmeter.reports.grouping import condition_of
 from callmeter.reports.live import Hour, Live, Traffic, hour_of
 from callmeter.reports.odd_hours import HISTORY
+from callmeter.reports.quota_choice import passes
 from callmeter.store.running_calls import RunningCalls
 from callmeter.store.usage_tail import Follower
 from callmeter.words.errors import CallmeterError
@@ -48,6 +50,13 @@ class Picture:
     running: Sequence[tuple[UsageRecord, int]] = ()  # and for how many seconds
     board: Dashboard = field(default_factory=Dashboard)
     problems: Sequence[str] = ()
+
+
+def unused_in(traffic: Traffic) -> Callable[[Quota, str, int], bool]:
+    """What tells whether a quota's bucket, by its name and what is held of it, is about a session, or the like, that is
+    not in the traffic and makes no call now."""
+    lately = {f"{name}:{value}" for call in traffic.calls for name, value in call.tags.items()}
+    return lambda quota, bucket, held: passes(quota) and not held and bucket not in lately
 
 
 class Feed:
@@ -153,8 +162,12 @@ class Feed:
         if at < max(self._wanted, self._allowed):
             return
         problems = self._recovered(now)
-        found = dashboard(self._policy, lambda: ledger_of(self._world), lambda: None, self._world.paths, now)
-        self._board = Dashboard(found.stands, found.allowances, [*found.notes, *problems])
+
+        def over() -> Callable[[Quota, str, int], bool]:
+            return unused_in(self._live.traffic(now))
+
+        found = dashboard(self._policy, lambda: ledger_of(self._world), lambda: None, self._world.paths, now, over)
+        self._board = replace(found, notes=[*found.notes, *problems])
         after = self._world.monotonic()
         self._wanted = after + _AT_LEAST
         self._allowed = after + max(_PAUSE, _SHARE * (after - at))

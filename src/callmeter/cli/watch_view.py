@@ -19,11 +19,11 @@ from rich.text import Text
 
 from callmeter.cli.call_lines import call_heading, call_line
 from callmeter.cli.tables import Look, cut, escaped, shown_column
-from callmeter.cli.watch_feed import Picture
+from callmeter.cli.watch_feed import Picture, unused_in
 from callmeter.policy.decision import Stand
 from callmeter.reports.grouping import NONE
 from callmeter.reports.live import Spend, Traffic
-from callmeter.reports.quota_choice import chosen, passes
+from callmeter.reports.quota_choice import chosen
 from callmeter.reports.report import Cell, Column, Kind
 from callmeter.reports.sums import FAILED
 from callmeter.words.money import amount_text, nano, shown
@@ -182,12 +182,13 @@ def _quotas(picture: Picture, width: int, rows: int, look: Look) -> RenderableTy
     stands = picture.board.stands
     if not stands:
         return None
-    lately = {f"{name}:{value}" for call in picture.traffic.calls for name, value in call.tags.items()}
+    unused = unused_in(picture.traffic)
 
-    def over(stand: Stand) -> bool:
-        return passes(stand.quota) and not stand.held and stand.bucket.key not in lately
+    def order(stand: Stand) -> tuple[bool, Decimal, str]:
+        key = stand.bucket.key
+        return unused(stand.quota, key, stand.held), -_fill(stand), key
 
-    ranked = sorted(stands, key=lambda stand: (over(stand), -_fill(stand), stand.bucket.key))
+    ranked = sorted(stands, key=order)
     told, rest = chosen(ranked, rows, lambda stand: stand.quota)
     cells = max(min(width // 5, 16), 6)
     without = (1, 2) if width < _NARROW else ()
@@ -208,7 +209,8 @@ def _quotas(picture: Picture, width: int, rows: int, look: Look) -> RenderableTy
         )
         table.add_row(*_kept(cells_of_row, without))
     table.columns[0].ratio = 1
-    return _panel("Quotas", table, f"{len(rest):,} more, at {max(map(_fill, rest)):.0%} or below" if rest else "")
+    more = len(rest) + sum(map(sum, picture.board.left_out.values()))
+    return _panel("Quotas", table, f"{more:,} more, at {max(map(_fill, rest)):.0%} or below" if rest else "")
 
 
 def _running(picture: Picture, width: int, rows: int) -> RenderableType | None:

@@ -26,6 +26,7 @@ from callmeter.ledger.protocol import (
     outdated,
 )
 from callmeter.ledger.rows import COLUMNS, restored
+from callmeter.policy.quotas import UNITS
 
 _SWEEPS = "000"
 _TRIES = 5
@@ -74,6 +75,21 @@ class PostgresLedger:
                 commit=True,
             )
             return {Window(*row[:4]): Standing(Amount(*row[4:7]), Amount(*row[7:])) for row in rows}
+
+        return self._database.transaction(body)
+
+    def amounts(self, period: str, start: int, first: str, unit: str) -> list[tuple[str, int, int, int]]:
+        """The buckets that begin so, in one unit."""
+        assert unit in UNITS
+
+        def body(transaction: Transaction) -> list[tuple[str, int, int, int]]:
+            rows = transaction.run(
+                f"SELECT bucket, settled_{unit}, held_{unit}, settled_calls + held_calls FROM callmeter_windows"
+                " WHERE period = %s AND start = %s AND starts_with(bucket, %s) ORDER BY bucket",
+                [period, start, first],
+                commit=True,
+            )
+            return [(str(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in rows]
 
         return self._database.transaction(body)
 

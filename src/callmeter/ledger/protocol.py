@@ -204,6 +204,10 @@ class Ledger(Protocol):
     def windows(self, period: str, start: int) -> dict[Window, Standing]:
         """Where every window of a kind of period stands that begins at this instant and was ever booked in."""
 
+    def amounts(self, period: str, start: int, first: str, unit: str) -> list[tuple[str, int, int, int]]:
+        """The same in one unit for buckets whose names begin so, of which there may be hundreds of thousands: the name,
+        what is settled, what is held, and the calls in both."""
+
     def reserve(self, reservation: Reservation, caps: Sequence[Cap]) -> bool:
         """Hold the amount in every window, if every cap allows it; else change nothing and give False. The same
         call again replaces its hold: another attempt may need more, or lie in other windows. Raises Uncounted, and

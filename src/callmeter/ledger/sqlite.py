@@ -18,6 +18,7 @@ from callmeter.ledger.protocol import (
 )
 from callmeter.ledger.rows import COLUMNS, bounded, restored, stored
 from callmeter.ledger.sqlite_file import Reading, Writing, let_go
+from callmeter.policy.quotas import UNITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +67,19 @@ class SqliteLedger:
                 (period, start),
             )
             return {Window(*row[:4]): Standing(Amount(*row[4:7]), Amount(*row[7:])) for row in rows}
+
+    def amounts(self, period: str, start: int, first: str, unit: str) -> list[tuple[str, int, int, int]]:
+        """The buckets that begin so, in one unit."""
+        assert unit in UNITS
+        with Reading(self.path) as connection:
+            if connection is None:
+                return []
+            rows: list[tuple[str, int, int, int]] = connection.execute(
+                f"SELECT bucket, sum(settled_{unit}), sum(held_{unit}), sum(settled_calls + held_calls) FROM windows"
+                " WHERE period = ? AND start = ? AND substr(bucket, 1, ?) = ? GROUP BY bucket ORDER BY bucket",
+                (period, start, len(first), first),
+            ).fetchall()
+            return rows
 
     def reserve(self, reservation: Reservation, caps: Sequence[Cap]) -> bool:
         """Hold the amount in every window if every cap allows it."""

@@ -69,7 +69,11 @@ class Burn:
 
     def over(self, stand: Stand) -> bool:
         """Whether it is about a session, or the like, that made no call in those days and makes none now."""
-        return passes(stand.quota) and not stand.held and stand.bucket.key not in self._lately_used()
+        return self.is_over(stand.quota, stand.bucket.key, stand.held)
+
+    def is_over(self, quota: Quota, bucket: str, held: int) -> bool:
+        """The same of a quota's bucket, by its name and what is held of it."""
+        return passes(quota) and not held and bucket not in self._lately_used()
 
     def _lately_used(self) -> set[str]:
         """The buckets of quotas about what passes that were used."""

@@ -54,13 +54,16 @@ def metrics(
     version: str,
     *,
     stands: Sequence[Stand] = (),
+    left_out: int = 0,
+    burn: Burn | None = None,
     held: Held | None = None,
     ledger_up: bool | None = None,
     top: int = TOP,
 ) -> list[Family]:
     """Every family that has samples. The `top` agents by all their cost have labels of their own, the rest is `other`;
-    of quotas, the hundred fullest, but of each session, or the like, more than five only where there is room. `held`
-    is None when nobody knows; `ledger_up` None without quotas."""
+    of quotas, the hundred fullest, but of each session, or the like, more than five only where there is room. Quotas
+    `left_out` are not among `stands`; `burn` is how fast those go; `held` is None when nobody knows; `ledger_up` None
+    without quotas."""
     by_status = usage.groups(("agent", "status"))
     total = summed(figures for _, figures in by_status)
     agents = _by_name((agent, figures) for (agent, _), figures in by_status)
@@ -73,7 +76,7 @@ def metrics(
         *_agents(_bounded(agents, dearest)),
         *_windows(usage, now, dearest),
         *_periods(usage, now),
-        *(_quotas(usage, stands, now) if stands else ()),
+        *(_quotas(stands, left_out, burn or Burn((stand.quota for stand in stands), usage, now)) if stands else ()),
     ]
     if ledger_up is not None:
         families.append(_one("ledger_up", "Whether the ledger of quotas could be read.", int(ledger_up)))
@@ -179,8 +182,7 @@ def _periods(usage: Usage, now: datetime) -> list[Family]:
     return [Family("period_cost_usd", "gauge", "Spend of the current day, week and month so far.", samples)]
 
 
-def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family]:
-    burn = Burn((stand.quota for stand in stands), usage, now)
+def _quotas(stands: Sequence[Stand], left_out: int, burn: Burn) -> list[Family]:
     ranked = sorted(stands, key=lambda stand: (burn.over(stand), -_filled(stand), stand.bucket.key, stand.quota.period))
     told, rest = chosen(ranked, MOST_QUOTAS, lambda stand: stand.quota)
     burn.learn(told)
@@ -206,7 +208,7 @@ def _quotas(usage: Usage, stands: Sequence[Stand], now: datetime) -> list[Family
     families = [Family(f"quota_{name}", "gauge", help, found[name]) for name, help in _QUOTA.items()]
     return [
         *families,
-        _one("quotas_left_out", "Quotas with less used that have no samples.", len(rest)),
+        _one("quotas_left_out", "Quotas with less used that have no samples.", len(rest) + left_out),
     ]
 
 

@@ -5,14 +5,15 @@ Days left are a straight line: what is left, divided by what a day took (`burn`)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from decimal import Decimal
 
 from callmeter.policy.decision import Stand
+from callmeter.policy.quotas import Quota
 from callmeter.reports.advice import Budget
 from callmeter.reports.burn import FARTHEST, RECENT, Burn
-from callmeter.reports.quota_choice import SECTIONS, chosen
+from callmeter.reports.quota_choice import SECTIONS, LeftOut, chosen, share_of
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 
 _DAY = 86_400
@@ -21,16 +22,19 @@ _TENTH = Decimal("0.1")
 _LONG = ("week", "month", "year", "life")
 
 
-def quota_reports(stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> dict[str, Report]:
+def quota_reports(
+    stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo, left_out: Mapping[Quota, LeftOut] | None = None
+) -> dict[str, Report]:
     """A report for each unit that has quotas, by its section's name: the fullest first, ten at most, of each session's
-    or the like five, without those that are over."""
+    or the like five, without those that are over. `left_out` are those that are not among `stands`."""
     found = {}
     for unit, (name, title) in SECTIONS.items():
         every = sorted(
             (stand for stand in stands if stand.quota.unit == unit), key=lambda each: (-_share(each), each.bucket.key)
         )
         if every:
-            found[name] = _bars(title, unit, every, burn, now, zone)
+            others = {quota: each for quota, each in (left_out or {}).items() if quota.unit == unit}
+            found[name] = _bars(title, unit, every, burn, now, zone, others)
     return found
 
 
@@ -80,13 +84,18 @@ def subject_of(stand: Stand) -> str:
 
 
 def _share(stand: Stand) -> Decimal:
-    limit = stand.limit()
-    if limit <= 0:
-        return Decimal(1)
-    return (Decimal(stand.taken) / limit).quantize(Decimal("0.001"))
+    return share_of(stand.taken, stand.limit())
 
 
-def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datetime, zone: tzinfo) -> Report:
+def _bars(
+    title: str,
+    unit: str,
+    stands: Sequence[Stand],
+    burn: Burn,
+    now: datetime,
+    zone: tzinfo,
+    left_out: Mapping[Quota, LeftOut],
+) -> Report:
     lives = [stand for stand in stands if not burn.over(stand)]
     told, rest = chosen(lives, _MOST, lambda stand: stand.quota)
     burn.learn(told)
@@ -99,10 +108,11 @@ def _bars(title: str, unit: str, stands: Sequence[Stand], burn: Burn, now: datet
             "budget forecast` knows weekdays and gives chances."
         )
     if rest:
-        notes.append(f"{len(rest):,} more, each at {_share(rest[0]):.0%} or below.")
+        more = len(rest) + sum(each.more for each in left_out.values())
+        notes.append(f"{more:,} more, each at {_share(rest[0]):.0%} or below.")
     if len(lives) < len(stands):
         subjects = sorted({str(stand.quota.subject) for stand in stands if burn.over(stand)})
-        gone = len(stands) - len(lives)
+        gone = len(stands) - len(lives) + sum(each.over for each in left_out.values())
         notes.append(f"{gone:,} of {', '.join(subjects)} without a call in the last {RECENT} days are left out.")
     kind = Kind.RATE if unit == "usd" else Kind.COUNT
     columns = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from decimal import Decimal
+from typing import NamedTuple, TypeVar
 
 from callmeter.policy.quotas import Quota
 
@@ -17,6 +18,14 @@ SECTIONS = {
 }
 
 _Ranked = TypeVar("_Ranked")
+
+
+class LeftOut(NamedTuple):
+    """How many of a quota's buckets a list of the fullest leaves out, of those in use and of those that are over
+    (`Burn.over`)."""
+
+    more: int
+    over: int
 
 
 def chosen(
@@ -34,6 +43,11 @@ def chosen(
         [each for place, each in enumerate(ranked) if place in kept],
         [each for place, each in enumerate(ranked) if place not in kept],
     )
+
+
+def share_of(taken: int, limit: int) -> Decimal:
+    """How full a quota is, in thousandths; 1 of a limit of nothing."""
+    return Decimal(1) if limit <= 0 else (Decimal(taken) / limit).quantize(Decimal("0.001"))
 
 
 def passes(quota: Quota) -> bool:

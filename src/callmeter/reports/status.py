@@ -7,17 +7,19 @@ day and time last month. The straight line to the month's end takes the month so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.grants import Allowances
+from callmeter.policy.quotas import Quota
 from callmeter.reports.advice import Basis, advice
 from callmeter.reports.burn import Burn
 from callmeter.reports.grouping import bound_text, time_text
 from callmeter.reports.quota_bars import budgets, quota_reports, thresholds
+from callmeter.reports.quota_choice import LeftOut
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.reports.requests import requests
 from callmeter.reports.sums import FAILED, apportion, share_of
@@ -70,13 +72,15 @@ def status(
     spans: Spans,
     *,
     stands: Sequence[Stand] = (),
+    left_out: Mapping[Quota, LeftOut] | None = None,
+    burn: Burn | None = None,
     allowances: Allowances | None = None,
     enforced: bool = False,
     notes: Sequence[str] = (),
 ) -> Board:
-    """The status at `spans.now`; where quotas stand (`stands`), what was asked and frozen (`allowances`), and whether
-    any quota is hard (`enforced`), as they are then."""
-    burn = Burn((stand.quota for stand in stands), usage, spans.now)
+    """The status at `spans.now`; where quotas stand (`stands`, without those `left_out`) and how fast they go (`burn`),
+    what was asked and frozen (`allowances`), and whether any quota is hard (`enforced`), as they are then."""
+    burn = burn or Burn((stand.quota for stand in stands), usage, spans.now)
     live = [stand for stand in stands if not burn.over(stand)]
     sums = _Stretches(usage, spans)
     month = sums.of(spans.named["this month"])
@@ -95,7 +99,7 @@ def status(
         sections={
             "spend": _spend(sums, spans),
             **_pending(allowances, said),
-            **quota_reports(stands, burn, spans.now, spans.zone),
+            **quota_reports(stands, burn, spans.now, spans.zone, left_out),
             **({"thresholds": passed} if (passed := thresholds(live)) else {}),
             "agents": _agents(sums, spans),
             "rate": _rate(sums, spans),

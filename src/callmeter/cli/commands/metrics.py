@@ -21,8 +21,9 @@ from callmeter.cli.out_file import require_place
 from callmeter.cli.reading import Clock, no_log, open_usage
 from callmeter.cli.waiting import told
 from callmeter.cli.world import World
-from callmeter.flows.dashboard import dashboard
+from callmeter.flows.dashboard import Dashboard, dashboard
 from callmeter.flows.held import held_now
+from callmeter.reports.burn import Burn
 from callmeter.reports.metrics import TOP
 from callmeter.reports.metrics import metrics as metrics_of
 from callmeter.store.files import replace_file
@@ -64,16 +65,33 @@ def metrics(
     usage = open_usage(world, log, clock)
     if log is not None and not usage.reading.files:
         raise no_log(log)
-    stands, held, up = [], None, None
+    burn = Burn(world.policy.quotas, usage, clock.now)
+    board, held, up = Dashboard(), None, None
     if world.policy.quotas and log is None:
         board = dashboard(
-            world.policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now, told(world)
+            world.policy,
+            lambda: ledger_of(world),
+            lambda: recover_holds(world),
+            world.paths,
+            clock.now,
+            lambda: burn.is_over,
+            told(world),
         )
         for note in board.notes:
             world.out.warn(note.rstrip("."))
-        stands, held = board.stands, held_now(lambda: ledger_of(world))
+        held = held_now(lambda: ledger_of(world))
         up = held is not None
-    families = metrics_of(usage, clock.now, __version__, stands=stands, held=held, ledger_up=up, top=top)
+    families = metrics_of(
+        usage,
+        clock.now,
+        __version__,
+        stands=board.stands,
+        left_out=sum(map(sum, board.left_out.values())),
+        burn=burn,
+        held=held,
+        ledger_up=up,
+        top=top,
+    )
     if format is Exposition.JSON:
         text = as_json(families)
     else:

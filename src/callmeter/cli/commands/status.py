@@ -6,6 +6,7 @@ callmeter budget status --watch
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from callmeter.cli.waiting import told
 from callmeter.cli.watching import watch
 from callmeter.cli.world import World
 from callmeter.flows.dashboard import Dashboard, dashboard
+from callmeter.reports.burn import Burn
 from callmeter.reports.report import Board
 from callmeter.reports.status import Spans
 from callmeter.reports.status import status as status_at
@@ -62,23 +64,33 @@ def _page(world: World, as_of: str | None, log: str | None) -> tuple[Board, Usag
     clock = Clock(world, as_of)
     spans = Spans(clock.now, clock.zone)
     policy = world.policy
+    # Read when what dead processes owe is in the log.
+    usage = cache(lambda: open_usage(world, log, clock))
+    burn = cache(lambda: Burn(policy.quotas, usage(), clock.now))
     if as_of is not None or log is not None:
         notes = ["Quotas, requests and freezes are as they are now: see the page without --as-of and --log."]
         board = Dashboard(notes=notes if policy.quotas else [])
     else:
         board = dashboard(
-            policy, lambda: ledger_of(world), lambda: recover_holds(world), world.paths, clock.now, told(world)
+            policy,
+            lambda: ledger_of(world),
+            lambda: recover_holds(world),
+            world.paths,
+            clock.now,
+            lambda: burn().is_over,
+            told(world),
         )
-    usage = open_usage(world, log, clock)
     page = status_at(
-        usage,
+        usage(),
         spans,
         stands=board.stands,
+        left_out=board.left_out,
+        burn=burn(),
         allowances=board.allowances,
         enforced=any(quota.enforcement == "hard" and quota.unit == "usd" for quota in policy.quotas),
         notes=board.notes,
     )
-    return page, usage
+    return page, usage()
 
 
 def _watched(world: World, log: str | None) -> Board:
