@@ -137,6 +137,11 @@ def test_the_period_and_its_zone_stand_in_the_heading(call: Call, home: Path) ->
         ("--sort price", 2, "--sort"),
         ("--format xml", 2, "--format"),
         ("--log /nowhere/usage.jsonl", 2, "there is no usage log /nowhere/usage.jsonl"),
+        (
+            "--log /usr",
+            2,
+            "--log /usr is a directory\ncallmeter: hint: name the logs in it: `--log '/usr/usage*.jsonl*'`",
+        ),
         ("--by", 2, "--by"),
     ],
 )

@@ -288,6 +288,17 @@ def test_where_titles_fold_they_fold_no_more_than_they_must_and_names_stay_whole
     ]
 
 
+@pytest.mark.parametrize(
+    ("sort", "title"), [("tokens", "tokens in"), ("latency", "took p95"), ("errors", "errors"), ("calls", "calls")]
+)
+def test_what_rows_are_sorted_by_stays_on_a_narrow_terminal(sort: str, title: str) -> None:
+    log = f"{LOG}2026-11-20T09:04Z agent=code purpose=chat cost=1 in=1000000 out=100000 ms=900"
+    for percentiles in (False, True):
+        question = Question(by=["agent"], sort=sort, percentiles=percentiles)
+        heading = text(breakdown(PlainUsage(log_records(log)), question), 46).splitlines()[3]
+        assert title.split()[-1] in heading.split(), heading
+
+
 def test_what_was_asked_for_and_finds_no_room_is_named() -> None:
     columns = [
         Column("what", "what", Kind.TEXT),

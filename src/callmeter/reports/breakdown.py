@@ -179,6 +179,7 @@ class _Tree:
             cumulative=question.cumulative,
             chart=self.course.unit if self.course is not None else "",
             unit=self.unit if self.aligned is not None else "",
+            sort=question.sort,
         )
         self._cells = column_names(keys, [column.name for column in self.columns])
         self.groupings = [Column(cell, title_of(cell), Kind.TEXT) for cell in self._cells]

@@ -48,15 +48,23 @@ _LATENCIES = tuple(
     )
     for rank in PERCENTILES
 )
+_SORTED = {
+    "calls": ("calls",),
+    "tokens": ("tokens_in", "tokens_out"),
+    "latency": ("latency_p95_ms",),
+    "errors": ("errors",),
+}
 _CUMULATIVE = (
     Column("cumulative", "so far", Kind.RATE),
     Column("quota_share", "of the quota", Kind.FILL, optional=1, quiet=True),
 )
 
 
-def columns(*, compared: bool, percentiles: bool, cumulative: bool, chart: str, unit: str = "") -> list[Column]:
+def columns(
+    *, compared: bool, percentiles: bool, cumulative: bool, chart: str, unit: str = "", sort: str = ""
+) -> list[Column]:
     """The columns of figures, in their order; `chart` is the unit of time that it shows, `unit` that in which periods
-    are compared, or ""."""
+    are compared, or ""; what rows are sorted by stays longest on a narrow terminal."""
     own: list[Column] = [*_COMPARED] if compared else []
     own += (*_COSTS, *_LATENCIES) if percentiles else ()
     own += _CUMULATIVE if cumulative else ()
@@ -68,7 +76,8 @@ def columns(*, compared: bool, percentiles: bool, cumulative: bool, chart: str, 
     if own or drawn:
         # What was asked for stays longest on a narrow terminal.
         others = [replace(column, optional=column.optional + (10 if column.optional > 1 else 2)) for column in others]
-    return [first, *own, *others, *drawn]
+    by = _SORTED.get(sort, ())
+    return [replace(each, optional=1) if each.name in by else each for each in (first, *own, *others, *drawn)]
 
 
 def figures_of(figures: Figures, units: int | None) -> dict[str, Cell]:
