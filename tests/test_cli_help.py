@@ -36,6 +36,12 @@ def test_no_help_has_a_line_that_80_columns_would_break(path: str, home: object)
     assert [line for line in result.output.splitlines() if len(line) > 80] == []
 
 
+@pytest.mark.parametrize("path", COMMANDS)
+def test_no_help_speaks_of_types_of_python(path: str, home: object) -> None:
+    output = CliRunner().invoke(app, [*path.split(), "--help"]).output
+    assert not [name for name in ("<str>", "list[", "<int>", "<float>", "<bool>") if name in output]
+
+
 def test_the_first_help_says_what_this_is_and_lists_commands_and_groups_in_the_order_of_use(home: object) -> None:
     output = CliRunner().invoke(app, ["--help"]).output
     assert "The meter between LLM agents and their keys" in output

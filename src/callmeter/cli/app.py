@@ -271,7 +271,16 @@ def load(path: str) -> Any:
     function = getattr(importlib.import_module(f"callmeter.cli.commands.{module}"), module)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(path.split()[-1], cls=PairsCommand, context_settings=_CONTEXT, epilog=EPILOG)(function)
-    return get_command(single)
+    command: Any = get_command(single)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            # `SUBJECT <str>`, `MODEL <list[str]>`: Python's types say nothing to those who read a help.
+            parameter.display_type_rich = _no_type
+    return command
+
+
+def _no_type(ctx: Any) -> None:
+    """What Typer shows beside an argument's name."""
 
 
 def _stub() -> None:
