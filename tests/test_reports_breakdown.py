@@ -335,6 +335,8 @@ def test_rows_sort_as_asked(sort: str, agents: str, ask: Callable[..., Report]) 
 def test_a_page_says_what_its_reader_left_out(bad_lines: int, notes: list[str]) -> None:
     page = with_reading(Report("", (), (), notes=["first"], facts={"a": 1}), bad_lines, 3)
     assert (page.notes, page.facts) == (notes, {"a": 1, "log": {"bad_lines": bad_lines, "duplicates": 3}})
+    other = with_reading(Report("", (), ()), bad_lines, 3, "hosts/*/usage*.jsonl*")
+    assert not bad_lines or other.notes[0].endswith("see `callmeter budget log verify --log 'hosts/*/usage*.jsonl*'`.")
 
 
 def test_no_other_order_can_be_asked_for_but_that_of_a_comparison() -> None:

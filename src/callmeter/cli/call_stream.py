@@ -12,7 +12,7 @@ from callmeter.cli.tables import look_of
 from callmeter.cli.world import World
 from callmeter.reports.call_list import call_list
 from callmeter.reports.grouping import condition_of, within
-from callmeter.reports.report import with_reading
+from callmeter.reports.report import verifying, with_reading
 from callmeter.store.usage_tail import Follower, Found, latest
 from callmeter.words.errors import UsageError
 from callmeter.words.jsontext import dumps
@@ -50,14 +50,14 @@ class CallStream:
                 out.text(self._line(entry))
         else:
             page = call_list((record for record, _ in entries), self._period, str(self._clock.zone))
-            out.report(with_reading(page, reader.bad_count, reader.duplicates))
+            out.report(with_reading(page, reader.bad_count, reader.duplicates, self._log))
         if out.format in _STREAMED and reader.bad_count:
             lines = (
                 "1 line is no usage record"
                 if reader.bad_count == 1
                 else f"{reader.bad_count:,} lines are no usage records"
             )
-            out.warn(f"{lines}: see `callmeter budget log verify`")
+            out.warn(f"{lines}: see `{verifying(self._log)}`")
 
     def follow(self, count: int) -> None:
         """The last `count` calls, then each as its line is written, until the process is stopped or stdout's reader

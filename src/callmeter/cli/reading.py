@@ -107,7 +107,7 @@ def page_of(world: World, page: _Page, usage: Usage, log: str | None) -> _Page:
     if not reading.lines:
         hint = "make a call with `callmeter llm-call`, or run `callmeter demo`"
         world.out.note(f"callmeter: note: the usage log is empty: {hint}")
-    return with_reading(page, reading.bad_lines, reading.duplicates)
+    return with_reading(page, reading.bad_lines, reading.duplicates, log)
 
 
 def no_log(log: str) -> UsageError:

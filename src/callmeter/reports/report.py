@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -100,11 +101,17 @@ class Board:
 _Page = TypeVar("_Page", Report, Board)
 
 
-def with_reading(page: _Page, bad_lines: int, duplicates: int) -> _Page:
-    """The page with what its reader left out of the log: nobody should take a sum for more than it is."""
+def verifying(log: str | None) -> str:
+    """The command that shows the bad lines of a log."""
+    return f"callmeter budget log verify{'' if log is None else f' --log {shlex.quote(log)}'}"
+
+
+def with_reading(page: _Page, bad_lines: int, duplicates: int, log: str | None = None) -> _Page:
+    """The page with what its reader left out of the log, which `--log` named unless None: nobody should take a sum for
+    more than it is."""
     notes = list(page.notes)
     if bad_lines:
         said = "1 line is no usage record" if bad_lines == 1 else f"{bad_lines:,} lines are no usage records"
-        notes.append(f"{said} and left out: see `callmeter budget log verify`.")
-    log = {"bad_lines": bad_lines, "duplicates": duplicates}
-    return replace(page, notes=notes, facts={**page.facts, "log": log})
+        notes.append(f"{said} and left out: see `{verifying(log)}`.")
+    counts = {"bad_lines": bad_lines, "duplicates": duplicates}
+    return replace(page, notes=notes, facts={**page.facts, "log": counts})
