@@ -65,6 +65,31 @@ def test_a_call_without_an_agent_uses_the_default_and_never_an_agents_key() -> N
         chosen(entries(mine={"agent": "code"}, third={}), agent="")
 
 
+def test_an_end_users_key_serves_that_user_only_whichever_agent_calls() -> None:
+    known = entries(alices={"user": "alice"}, mine={"agent": "code"}, common={"default": True})
+    assert chosen(known, user="alice") == chosen(known, user="alice", agent="docs") == "alices"
+    assert chosen(known, user="bob") == chosen(known) == "mine"
+    assert chosen(known, user="bob", agent="docs") == "common"
+
+
+def test_a_users_key_that_is_one_agents_too_serves_that_agent_only() -> None:
+    known = entries(alices={"user": "alice", "agent": "code"}, common={"default": True})
+    assert chosen(known, user="alice", agent="code") == "alices"
+    assert chosen(known, user="alice", agent="docs") == chosen(known, agent="code") == "common"
+
+
+def test_keys_that_manage_others_or_were_retired_make_no_calls() -> None:
+    known = entries(
+        boss={"agent": "code", "management": True},
+        old={"agent": "code", "retired": "2026-11-01T00:00:00Z"},
+        common={"default": True},
+    )
+    assert chosen(known) == "common"
+    for label in ("boss", "old"):
+        with pytest.raises(NoKey):
+            chosen(known, label=label)
+
+
 def test_a_key_of_the_calls_environment_comes_before_one_for_any() -> None:
     known = entries(any={"agent": "code"}, prod={"agent": "code", "environment": "prod"})
     assert chosen(known, environment="prod") == "prod"
