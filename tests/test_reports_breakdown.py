@@ -164,6 +164,18 @@ def test_units_of_time_that_the_period_cuts_are_named(
     assert [note for note in notes if " counts " in note] == said
 
 
+def test_a_call_that_is_still_to_come_is_told(ask: Callable[..., Report]) -> None:
+    """
+    2026-11-21T15:30Z agent=a cost=1
+    2031-01-01T00:00Z agent=b cost=1
+    """
+    now = at("2026-11-21T15:00Z")
+    said = "The latest call is dated 2031-01-01 00:00, still to come: a clock is wrong."
+    assert said in ask(now=now).notes
+    assert not [note for note in ask(now=now, where=["agent=a"]).notes if "still to come" in note]
+    assert not [note for note in ask(now=now, as_of=now).notes if "still to come" in note]
+
+
 def test_a_tag_that_no_call_has_is_named(ask: Callable[..., Report]) -> None:
     """
     2026-11-18T10:00Z agent=a cost=3

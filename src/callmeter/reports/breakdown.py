@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from callmeter.policy.quotas import Quota
 from callmeter.reports.breakdown_columns import columns, compared, empty, figures_of, ranks
@@ -30,11 +30,13 @@ from callmeter.reports.origins import Origins
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
 from callmeter.reports.sums import apportion
 from callmeter.reports.usage import Figures, Usage, summed
-from callmeter.words.instant import text_of
+from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.money import usd
 from callmeter.words.period import EVER, Period, bucket, bucket_label
 
 _NOTHING = Figures()
+# Clocks of hosts may differ by that.
+_SKEW = timedelta(hours=1)
 # Names that have few values in any log.
 _FEW = {"agent", "purpose", "priority", "environment", "cost_center", "workflow", "origin", *FIELDS} - {"generation_id"}
 # In these orders the usage log can choose the groups to show.
@@ -84,7 +86,7 @@ def breakdown(usage: Usage, question: Question) -> Report:
     if usage.as_of is not None:
         facts["as_of"] = text_of(usage.as_of)
         notes.append(f"As of {usage.as_of.astimezone(usage.zone):%Y-%m-%d %H:%M}: what was logged later is left out.")
-    notes += [*tree.missing_tags(), *tree.cut_units()]
+    notes += [*tree.missing_tags(), *tree.cut_units(), *_still_to_come(total, question.now, usage)]
     if question.compare is not None:
         facts["compared"] = _period_facts(question.compare)
         by_unit = f", {tree.unit} by {tree.unit} from the first on" if tree.aligned is not None else ""
@@ -302,6 +304,14 @@ def _only(question: Question) -> str:
 def _may_be_many(keys: Sequence[str]) -> bool:
     """Whether there may be thousands of groups. Units of time are told in full."""
     return not any(map(is_time, keys)) and not _FEW.issuperset(keys)
+
+
+def _still_to_come(total: Figures, now: datetime | None, usage: Usage) -> list[str]:
+    """What is said of a log whose latest call is dated later than any clock that goes right would have it."""
+    last = None if total.last is None else parse_instant(total.last)
+    if now is None or last is None or last <= now + _SKEW:
+        return []
+    return [f"The latest call is dated {last.astimezone(usage.zone):%Y-%m-%d %H:%M}, still to come: a clock is wrong."]
 
 
 def _can_choose(question: Question) -> bool:
