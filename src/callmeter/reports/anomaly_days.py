@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import accumulate
 
-from callmeter.reports.forecast_model import Range, fit
+from callmeter.reports.forecast_model import Fit, Range, fit
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.period import Period
 
@@ -29,9 +29,9 @@ _SHIFT_TAIL, _SHIFT_TIMES, _SHIFT_WITHOUT_LARGEST = 0.005, 1.5, 0.8
 _WEEK, _QUIET = 7, 21
 # So many spikes in a row are no spike any more.
 _LASTING = 3
-# A month before a spike, give or take so many days, a day came to what lies between this part of it and so many times
-# it: that is a job at the month's end.
-_AROUND, _LEAST_OF_JOB, _MOST_OF_JOB = 2, 2 / 3, 3
+# In one of so many months before a spike, give or take so many days, a day came to what lies between this part of it and
+# so many times it: that is a job of each month.
+_MONTHS, _AROUND, _LEAST_OF_JOB, _MOST_OF_JOB = 2, 2, 2 / 3, 3
 _DAY = timedelta(1)
 # What a `Day` is made of.
 COUNTED = ("nano", "estimate_nano", "calls", "errors")
@@ -62,12 +62,14 @@ Tables = Mapping[str, Mapping[str, Days]]
 
 @dataclass(frozen=True)
 class Event:
-    """Adjacent days, the last one included, that came to `actual` where `usual` was to be expected. Nano-dollars."""
+    """Adjacent days, the last one included, that came to `actual` where `usual` was to be expected. Nano-dollars.
+    `monthly`: as in months before."""
 
     first: date
     last: date
     usual: Range
     actual: int
+    monthly: bool = False
 
     @property
     def excess(self) -> int:
@@ -127,7 +129,8 @@ def spikes(first: date, spent: Sequence[int], floor: int, running: int | None = 
     """Days that cost much more than those before them, in order; adjacent ones are one event.
 
     `spent` are complete days from `first` on; `running` is what the day after them, which is not over yet, has come
-    to. Days that were spikes do not raise the bar for later ones.
+    to. Days that were spikes do not raise the bar for later ones. Those of a job of each month are among them, for they
+    are no shift either.
     """
     every = [*spent, running] if running is not None else list(spent)
     odd: set[int] = set()
@@ -148,30 +151,30 @@ def spikes(first: date, spent: Sequence[int], floor: int, running: int | None = 
             continue
         odd.add(index)
         day = first + index * _DAY
-        if _is_monthly(first, spent, day, amount):
-            continue
-        if found and found[-1].last == day - _DAY:
+        monthly = _is_monthly(first, spent, day, amount)
+        if found and found[-1].last == day - _DAY and found[-1].monthly == monthly:
             begun = (found[-1].first - first).days
             whole = _range_before(first, spent, begun, index - begun + 1)
-            found[-1] = Event(found[-1].first, day, whole or usual, sum(every[begun : index + 1]))
+            found[-1] = Event(found[-1].first, day, whole or usual, sum(every[begun : index + 1]), monthly)
         else:
-            found.append(Event(day, day, usual, amount))
+            found.append(Event(day, day, usual, amount, monthly))
     return found
 
 
 def _is_monthly(first: date, spent: Sequence[int], day: date, amount: int) -> bool:
-    """Whether a day like this one came a month before, counted from the month's beginning or from its end."""
-    turn = (day - first).days - day.day  # the last day of that month
-    if turn < 0:
-        return False
-    length = (first + turn * _DAY).day
-    from_start = turn - max(0, length - day.day)
-    from_end = turn - min(length, monthrange(day.year, day.month)[1] - day.day)
-    begin, end = sorted((from_start, from_end))
-    return any(
-        _LEAST_OF_JOB * amount <= before <= _MOST_OF_JOB * amount
-        for before in spent[max(0, begin - _AROUND) : max(0, end + _AROUND + 1)]
-    )
+    """Whether a day like this one came in one of the months before, counted from its beginning or from its end."""
+    to_end = monthrange(day.year, day.month)[1] - day.day
+    turn = (day - first).days - day.day  # the last day of the month before
+    for _ in range(_MONTHS):
+        if turn < 0:
+            return False
+        length = (first + turn * _DAY).day
+        begin, end = sorted((turn - max(0, length - day.day), turn - min(length, to_end)))
+        nearby = spent[max(0, begin - _AROUND) : max(0, end + _AROUND + 1)]
+        if any(_LEAST_OF_JOB * amount <= before <= _MOST_OF_JOB * amount for before in nearby):
+            return True
+        turn -= length
+    return False
 
 
 def shifts(first: date, spent: Sequence[int], floor: int, spiked: Sequence[Event] = ()) -> list[Event]:
@@ -198,15 +201,37 @@ def shifts(first: date, spent: Sequence[int], floor: int, spiked: Sequence[Event
             continue
         if total - max(spent[start:end]) <= _SHIFT_WITHOUT_LARGEST * usual.mean:
             continue
-        found.append(Event(first + start * _DAY, first + (end - 1) * _DAY, usual, total))
+        found.append(_since_it_began(first, spent, start, end, floor))
         quiet_until = end + _QUIET
     return found
 
 
+def _since_it_began(first: date, spent: Sequence[int], start: int, end: int, floor: int) -> Event:
+    """The days of a week's shift since it began: the week that tells begins before a change that is not large."""
+    fitted = _fit_before(first, spent, start)
+    assert fitted is not None
+    days = [first + index * _DAY for index in range(start, end)]
+    actual = spent[start:end]
+    expected = [fitted.sum([(day, 1.0)]).mean for day in days]
+    begun = 0
+    level = 1.0
+    # A day belongs to the new level if it is nearer to it than to the old one (Page's cumulative sum), which is first
+    # taken to be all that lies above.
+    for _ in range(2):
+        above = [amount - level * usual for amount, usual in zip(actual, expected, strict=True)]
+        begun = max(range(len(days)), key=lambda number: sum(above[number:]))
+        level = (1 + sum(actual[begun:]) / max(1.0, sum(expected[begun:]))) / 2
+    since, whole = (
+        Event(days[each], days[-1], fitted.sum((day, 1.0) for day in days[each:]), sum(actual[each:]))
+        for each in (begun, 0)
+    )
+    return since if since.excess > floor and since.usual.over(since.actual) < _SHIFT_TAIL else whole
+
+
 def told_once(spiked: Sequence[Event], shifted: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """Spikes and shifts that do not tell the same twice: spikes within a shift, and in the week after, are part of it.
+    """Spikes and shifts that do not tell the same twice: a job of each month was told before; spikes within a shift, and in the week after, are part of it.
     Where it began as several spikes in a row, those days are the shift."""
-    spikes_left, moved = list(spiked), []
+    spikes_left, moved = [event for event in spiked if not event.monthly], []
     for shift in shifted:
         week = Event(shift.first, shift.last + _WEEK * _DAY, shift.usual, shift.actual)
         inside = [event for event in spikes_left if event.overlaps(week)]
@@ -218,9 +243,11 @@ def told_once(spiked: Sequence[Event], shifted: Sequence[Event]) -> tuple[list[E
 
 def _range_before(first: date, spent: Sequence[int], index: int, days: int) -> Range | None:
     """The range of so many days from `index` on, from the days before them; None when those say too little."""
-    past = spent[max(0, index - _FITTED) : index]
-    if too_short(past):
-        return None
+    fitted = _fit_before(first, spent, index)
     day = first + index * _DAY
-    fitted = fit(past, day - _DAY, guarded=True)
     return None if fitted is None else fitted.sum((day + number * _DAY, 1.0) for number in range(days))
+
+
+def _fit_before(first: date, spent: Sequence[int], index: int) -> Fit | None:
+    past = spent[max(0, index - _FITTED) : index]
+    return None if too_short(past) else fit(past, first + (index - 1) * _DAY, guarded=True)
