@@ -156,7 +156,7 @@ def test_a_quote_that_is_not_closed_names_all_the_lines_that_it_takes(call: Call
 
 
 def test_a_stream_without_an_end_is_refused_in_time(call: Call, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callmeter.cli.outcome_rows.MOST_ROWS", 100)
+    monkeypatch.setattr("callmeter.exchange.outcome_rows.MOST_ROWS", 100)
     result = call("outcome", "record", "--from", "-", input="work_item,value\n" + "S-1,1\n" * 101)
     assert result.exit_code == 5
     assert "more than 100 rows" in result.stderr

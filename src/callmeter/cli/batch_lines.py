@@ -10,27 +10,16 @@ say what is different from the command line. Any other member is an error: a mis
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
 from io import FileIO
 from typing import Any, BinaryIO, NamedTuple
 
 from callmeter.words.errors import UsageError
 from callmeter.words.jsontext import dumps, loads
+from callmeter.words.lines import MAX_LINE
 from callmeter.words.tags import BUILT_IN
-
-MAX_LINE = 32 * 1024 * 1024
-_READ = 256 * 1024
 
 _TEXTS = ("prompt", "system", "model")
 MEMBERS = ("id", *_TEXTS, "max_tokens", "messages", "options", "params", "tags", *BUILT_IN)
-
-
-class Line(NamedTuple):
-    """One line as bytes, None when it is longer than `MAX_LINE`; its number from 1, and the byte after it."""
-
-    number: int
-    data: bytes | None
-    end: int
 
 
 class Said(NamedTuple):
@@ -39,34 +28,6 @@ class Said(NamedTuple):
     given: dict[str, object]
     messages: list[dict[str, object]]
     tags: list[tuple[str, str]]
-
-
-def lines(read: Callable[[int], bytes | None]) -> Iterator[Line]:
-    """The lines of a stream that are not blank. Only a line feed ends a line (U+2028 is text in JSON), and what
-    follows the last one is a line too. Never more than one line is in memory."""
-    begun: list[bytes] = []  # the pieces of a line that goes on
-    size = number = end = 0
-    while True:
-        data = read(_READ) or b""
-        pieces = data.split(b"\n")
-        for piece in pieces[:-1] if data else pieces:
-            number += 1
-            size += len(piece)
-            end += size + (1 if data else 0)
-            line = b"".join((*begun, piece))
-            begun = []
-            if size > MAX_LINE:
-                yield Line(number, None, end)
-            elif line.strip():
-                yield Line(number, line, end)
-            size = 0
-        if not data:
-            return
-        size += len(pieces[-1])
-        if size <= MAX_LINE:
-            begun.append(pieces[-1])
-        else:
-            begun = []
 
 
 def identity(data: bytes) -> str | int | None:

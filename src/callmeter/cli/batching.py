@@ -23,7 +23,7 @@ from contextlib import closing, contextmanager
 
 from callmeter.cli.answering import as_json
 from callmeter.cli.batch_bar import Bar, Tally
-from callmeter.cli.batch_lines import Line, identity, lines, parse, source, too_long
+from callmeter.cli.batch_lines import identity, parse, source, too_long
 from callmeter.cli.calling import Given, One
 from callmeter.cli.templates import Template
 from callmeter.cli.world import World
@@ -37,6 +37,7 @@ from callmeter.store.batch_progress import BatchProgress
 from callmeter.store.private import BATCHES, open_room
 from callmeter.words.errors import Busy, CallmeterError, Exit, Stopped, UsageError
 from callmeter.words.jsontext import dumps
+from callmeter.words.lines import Line, lines
 
 MAX_CONCURRENCY = 256
 _MINUTE = 60.0

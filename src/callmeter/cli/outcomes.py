@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from callmeter.cli.auditing import audit
-from callmeter.cli.outcome_rows import Reader
 from callmeter.cli.reading import Clock
 from callmeter.cli.world import World
+from callmeter.exchange.outcome_rows import Reader
 from callmeter.reports.outcomes import faults_note, standing
 from callmeter.store.files import file_problem
 from callmeter.store.outcomes import Recorded, read_outcomes, record

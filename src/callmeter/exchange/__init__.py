@@ -1,1 +1,1 @@
-"""What goes out of the program and comes in from others: alerts."""
+"""Floor 2: what goes out of the program and comes in from others: alerts, mail, rows of outcomes."""

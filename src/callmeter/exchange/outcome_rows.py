@@ -19,10 +19,10 @@ from decimal import Decimal
 from itertools import chain
 from typing import BinaryIO
 
-from callmeter.cli.batch_lines import lines
 from callmeter.words.errors import CallmeterError, Malformed, UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.jsontext import dumps, loads
+from callmeter.words.lines import lines
 from callmeter.words.money import parse_usd
 from callmeter.words.outcome import MAX_NOTE, TAGS, VERSION, Outcome
 from callmeter.words.tags import tag_value
