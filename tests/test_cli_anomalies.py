@@ -18,11 +18,12 @@ from typer.testing import CliRunner, Result
 
 from callmeter.cli.app import app
 from callmeter.cli.world import World
-from callmeter.flows.anomalies import tell
+from callmeter.flows.anomalies import headline, sentence, tell
 from callmeter.reports.anomalies import examine
 from callmeter.reports.anomaly_finding import Finding, Scope
 from callmeter.store.audit import append_event, read_events, verify
 from callmeter.words.errors import CallmeterError
+from callmeter.words.money import NANO
 from callmeter.words.period import Period
 from made_log import MadeLog, day
 from plain_usage import PlainUsage
@@ -107,6 +108,20 @@ def test_fail_if_any_is_status_3_with_the_report_before(call: Call, home: Path, 
     assert call("--since", "2026-10-11", "--fail-if-any").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "excess", "said"),
+    [
+        ("2026-11-20", "2026-11-20", 8 * NANO, "spike: agent:code, 2026-11-20, $8.00 more than expected"),
+        ("2026-11-20", "2026-11-22", -NANO, "spike: agent:code, 2026-11-20 to 2026-11-22, $1.00 less than expected"),
+        ("2026-11-20 09:00", "2026-11-20 10:00", 0, "spike: agent:code, 2026-11-20 09:00 to 10:00: one"),
+    ],
+)
+def test_a_headline_says_when_and_how_much(first: str, last: str, excess: int, said: str) -> None:
+    found = Finding("id", "spike", "agent:code", first, last, 0, 0, 0, excess, "one; two", "")
+    assert headline(found) == said
+    assert sentence(found) == f"{said.removesuffix(': one')}: one; two"
+
+
 def test_a_tag_that_no_call_has_is_named(call: Call, home: Path, spiked: MadeLog) -> None:
     put(home, spiked)
     assert "No call has the tag custmer." in call("--by", "custmer", "--by", "agent").stdout
@@ -150,6 +165,7 @@ def test_a_finding_is_alerted_once(call: Call, home: Path, spiked: MadeLog) -> N
     messages = [json.loads(line) for line in told_file.read_text().splitlines()]
     assert sorted(each["callmeter"]["finding"] for each in messages) == ["error storm", "spike"]
     assert any("spike: agent:code, 2026-10-09, $" in each["text"] for each in messages)
+    assert any("error storm: agent:code, 2026-10-09 14:00: 60 of " in each["text"] for each in messages)
 
 
 def test_old_news_are_audited_and_alert_nobody(home: Path, spiked: MadeLog) -> None:

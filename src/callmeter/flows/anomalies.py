@@ -48,12 +48,21 @@ def facts_of(finding: Finding) -> dict[str, object]:
 
 
 def headline(finding: Finding) -> str:
-    """`spike: agent:code, 2026-11-20, $8.10 more than expected`."""
-    when = finding.first if finding.first == finding.last else f"{finding.first} to {finding.last}"
-    excess = f"{shown(abs(finding.excess))} {'more' if finding.excess >= 0 else 'less'} than expected"
-    return f"{finding.kind}: {finding.subject}, {when}, {excess}"
+    """`spike: agent:code, 2026-11-20, $8.10 more than expected`; of what cost nothing, its first piece of evidence."""
+    if not finding.excess:
+        return f"{_where(finding)}: {finding.evidence.partition('; ')[0]}"
+    excess = f"{shown(abs(finding.excess))} {'more' if finding.excess > 0 else 'less'} than expected"
+    return f"{_where(finding)}, {excess}"
 
 
 def sentence(finding: Finding) -> str:
     """A finding with its evidence in one sentence, for people who are alerted."""
-    return f"{headline(finding)}: {finding.evidence}"
+    return f"{headline(finding) if finding.excess else _where(finding)}: {finding.evidence}"
+
+
+def _where(finding: Finding) -> str:
+    """What it is, and from when to when: a day or an hour once, and its second time without the day."""
+    first, last = finding.first, finding.last
+    if last != first:
+        first = f"{first} to {last[11:] if last[:10] == first[:10] else last}"
+    return f"{finding.kind}: {finding.subject}, {first}"
