@@ -4,8 +4,8 @@
 
 Two levels. Day sums: made series of 180 days, judged day by day as `budget anomalies` does, without a floor in money;
 the last 84 days count, once as they are and once with each thing planted. A quiet subject makes 20 to 300 calls a day,
-with weekdays, a level that moves by itself, ups and downs of its own days, and calls whose costs vary; an idle one
-spends on one day in four.
+with weekdays, a level that moves by itself, ups and downs of its own days, and calls whose costs vary; a monthly one
+has a job at each month's end besides; an idle one spends on one day in four.
 
 Usage lines: made logs of 70 days with five agents, each with an agent's, a purpose's, a model's and a key's view of it,
 read through the whole command with its floor of 1 USD; the last 28 days count. Into each, one thing of each kind is
@@ -60,6 +60,11 @@ def quiet(draw: random.Random) -> Days:
         # A sum of `count` calls, whose costs vary by as much as they are.
         found.append(round(draw.gammavariate(max(count, 0.5), cost)))
     return found
+
+
+def monthly(draw: random.Random) -> Days:
+    """As quiet, with a job that makes the last day of each month cost three times as much."""
+    return [3 * each if (FIRST + timedelta(number + 1)).day == 1 else each for number, each in enumerate(quiet(draw))]
 
 
 def idle(draw: random.Random) -> Days:
@@ -296,7 +301,8 @@ def main() -> int:
     parser.add_argument("--logs", type=int, default=8, help="logs of usage lines")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     options = parser.parse_args()
-    sets = {"quiet": day_sums(quiet, options.series), "idle": day_sums(idle, options.series)}
+    makers = {"quiet": quiet, "monthly": monthly, "idle": idle}
+    sets = {name: day_sums(make, options.series) for name, make in makers.items()}
     text = [
         f"Day sums, {options.series} made series of each kind, no floor in money; false alarms are for a subject and "
         "month, delays medians:",

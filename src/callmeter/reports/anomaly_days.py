@@ -29,8 +29,8 @@ _SHIFT_TAIL, _SHIFT_TIMES, _SHIFT_WITHOUT_LARGEST = 0.005, 1.5, 0.8
 _WEEK, _QUIET = 7, 21
 # So many spikes in a row are no spike any more.
 _LASTING = 3
-# In one of so many months before a spike, give or take so many days, a day came to what lies between this part of it and
-# so many times it: that is a job of each month.
+# In one of so many months before a spike, give or take so many days, a day came to between this part of it and so many
+# times it: that is a job of each month.
 _MONTHS, _AROUND, _LEAST_OF_JOB, _MOST_OF_JOB = 2, 2, 2 / 3, 3
 _DAY = timedelta(1)
 # What a `Day` is made of.
@@ -229,8 +229,8 @@ def _since_it_began(first: date, spent: Sequence[int], start: int, end: int, flo
 
 
 def told_once(spiked: Sequence[Event], shifted: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """Spikes and shifts that do not tell the same twice: a job of each month was told before; spikes within a shift, and in the week after, are part of it.
-    Where it began as several spikes in a row, those days are the shift."""
+    """Spikes and shifts that do not tell the same twice: a job of each month was told before; spikes within a shift,
+    and in the week after, are part of it. Where it began as several spikes in a row, those days are the shift."""
     spikes_left, moved = [event for event in spiked if not event.monthly], []
     for shift in shifted:
         week = Event(shift.first, shift.last + _WEEK * _DAY, shift.usual, shift.actual)
