@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import textwrap
+
 import pytest
 from typer.testing import CliRunner
 
 from callmeter.cli.app import COMMANDS, GROUPS, app, load
+from callmeter.cli.examples import broken
 from callmeter.words.errors import Exit
 
 PAGES = ["", *GROUPS, *COMMANDS]
+# Nothing to choose in them; and the call's examples stand above its arguments.
+PLAIN = ("config show", "demo", "local status", "local stop", "llm-call")
 
 
 @pytest.mark.parametrize("path", COMMANDS)
@@ -34,6 +40,25 @@ def test_every_help_ends_with_the_exit_statuses(path: str, home: object) -> None
 def test_no_help_has_a_line_that_80_columns_would_break(path: str, home: object) -> None:
     result = CliRunner().invoke(app, [*path.split(), "--help"], env={"COLUMNS": "80"})
     assert [line for line in result.output.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_the_examples_of_a_help_can_be_copied_into_a_shell(path: str, home: object) -> None:
+    output = CliRunner().invoke(app, [*path.split(), "--help"]).output
+    examples = textwrap.dedent(output.partition("  Examples:\n")[2].partition("\n\n")[0])
+    if path not in PLAIN:
+        assert path in examples
+    checked = subprocess.run(["bash", "-n"], input=examples, text=True, capture_output=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_comment_of_an_example_stands_before_its_command() -> None:
+    line = "callmeter budget keys audit --fix    # on a terminal: asks before each command"
+    assert broken(line, 40) == [
+        "# on a terminal: asks before each",
+        "# command",
+        "callmeter budget keys audit --fix",
+    ]
 
 
 @pytest.mark.parametrize("path", COMMANDS)

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from callmeter.cli.app import COMMANDS, GROUPS, _root, load
+from callmeter.cli.examples import examples_in
 from callmeter.cli.pairs import takes_pair
 
 HELP = "Show the help and exit."
@@ -127,10 +128,7 @@ def _help_of(real: Any) -> tuple[list[str], list[str]]:
         else:
             paragraphs.append(" ".join(paragraph.split()))
     module = sys.modules[inspect.unwrap(real.callback).__module__]
-    for paragraph in inspect.cleandoc(module.__doc__ or "").split("\n\n")[1:]:
-        lines = paragraph.splitlines()
-        if lines[0].startswith(("callmeter ", "llm-call ")):
-            examples += [line for line in lines if line not in examples]
+    examples += [line for line in examples_in(module.__doc__) if line not in examples]
     return paragraphs, examples
 
 

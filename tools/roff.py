@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from callmeter.cli.examples import broken
+
 WIDTH = 78
 # What a reader copies has to come out as the ASCII character, on every device.
 _SPECIAL = {
@@ -53,31 +55,10 @@ def filled(source: str) -> list[str]:
 
 
 def example(line: str, width: int = 52) -> list[str]:
-    """A command line, broken with backslashes where it is too long, so that it can still be copied."""
-    lines = [""]
-    for word in _shell_words(line):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width - 2:
-            lines[-1] += " \\"
-            lines.append("    " + word)
-        else:
-            lines[-1] += f" {word}" if lines[-1] else word
-    return [literal(part) for part in lines]
+    """A command line, broken where it is too long."""
+    return [literal(part) for part in broken(line, width)]
 
 
 def _words(text: str) -> str:
     escaped = literal(text)
     return re.sub(r"(?<=[^\W\d_])\\-(?=[^\W\d_])", "-", escaped)
-
-
-def _shell_words(line: str) -> list[str]:
-    """The words of a command line as they stand, quotes included; an option keeps its value beside it."""
-    words = re.findall(r"""(?:"[^"]*"|'[^']*'|[^\s"'])+""", line)
-    joined: list[str] = []
-    before = ""
-    for word in words:
-        if (before.startswith("-") and word[0] not in "-|<>") or before in ("|", "<", ">"):
-            joined[-1] += f" {word}"
-        else:
-            joined.append(word)
-        before = word
-    return joined

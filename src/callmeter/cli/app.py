@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from callmeter.cli.examples import broken, examples_in
 from callmeter.cli.pairs import PairsCommand
 from callmeter.cli.world import World
 from callmeter.words.errors import CallmeterError, Exit, UsageError
@@ -267,16 +268,25 @@ def _sentence(text: str) -> str:
 
 def load(path: str) -> Any:
     """The real command for a path of words such as `budget status`."""
-    module, _ = COMMANDS[path]
-    function = getattr(importlib.import_module(f"callmeter.cli.commands.{module}"), module)
+    name, _ = COMMANDS[path]
+    module = importlib.import_module(f"callmeter.cli.commands.{name}")
+    function = getattr(module, name)
+    examples = [line for line in examples_in(module.__doc__) if line not in (function.__doc__ or "")]
+    epilog = _epilog(examples)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    single.command(path.split()[-1], cls=PairsCommand, context_settings=_CONTEXT, epilog=EPILOG)(function)
+    single.command(path.split()[-1], cls=PairsCommand, context_settings=_CONTEXT, epilog=epilog)(function)
     command: Any = get_command(single)
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             # `SUBJECT <str>`, `MODEL <list[str]>`: Python's types say nothing to those who read a help.
             parameter.display_type_rich = _no_type
     return command
+
+
+def _epilog(examples: list[str]) -> str:
+    """What ends a command's help: its examples, and the exit statuses."""
+    shown = "".join(f"  {part}\n" for line in examples for part in broken(line, 76))
+    return f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
 
 
 def _no_type(ctx: Any) -> None:
