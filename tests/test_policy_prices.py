@@ -251,6 +251,14 @@ def test_an_estimate_knows_the_cost_of_an_ordinary_question() -> None:
     assert figures.expected is not None and cheapest <= figures.expected <= dearest
 
 
+def test_the_worst_case_has_room_for_what_chat_templates_put_around_a_question() -> None:
+    one_token = Decimal("0.000001")
+    asked = estimate(one(in_="1", out="1"), measure([{"role": "user", "content": "hi"}]), 0, NOW)
+    assert asked.expected is not None and asked.worst is not None
+    assert asked.expected <= 10 * one_token
+    assert asked.worst >= (350 + 2) * one_token  # the preamble for tools alone has some 350 tokens at Anthropic
+
+
 def test_a_cache_write_that_is_dearer_than_plain_input_sets_the_worst_case() -> None:
     plain = estimate(one(in_="3", out="15"), Prompt(10_000, 3_000), 0, NOW).worst
     cached = estimate(one(in_="3", out="15", cache_write_1h="6"), Prompt(10_000, 3_000), 0, NOW).worst
