@@ -22,7 +22,7 @@ complete -c callmeter -f
 complete -c callmeter -n '__callmeter_at' -a llm-call -d 'Make one tagged call to a model and print the answer'
 complete -c callmeter -n '__callmeter_at' -a budget -d 'What was spent, by whom, and what may be spent'
 complete -c callmeter -n '__callmeter_at' -a prices -d 'What models cost'
-complete -c callmeter -n '__callmeter_at' -a config -d 'Settings'
+complete -c callmeter -n '__callmeter_at' -a config -d 'The settings; config.toml is yours to write'
 complete -c callmeter -n '__callmeter_at' -a local -d 'A small real model on this machine, for trying things'
 complete -c callmeter -n '__callmeter_at' -a doctor -d 'Is everything in order? Each check with what to do; status 3 when something is bad'
 complete -c callmeter -n '__callmeter_at' -a demo -d 'See it work: real tagged calls to a local model, then the reports'

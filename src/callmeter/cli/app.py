@@ -159,7 +159,7 @@ GROUPS = {
     "budget log": "The usage log: one line a call.",
     "budget audit": "The audit log of changes and refusals.",
     "prices": "What models cost.",
-    "config": "Settings.",
+    "config": "The settings; config.toml is yours to write.",
     "local": "A small real model on this machine, for trying things.",
 }
 EPILOG = "\b\nExit status:\n" + "\n".join(f"{int(status):>4}  {status.meaning}" for status in Exit)
