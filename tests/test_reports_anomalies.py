@@ -619,3 +619,17 @@ def test_a_job_of_each_month_is_no_shift_either() -> None:
 @pytest.mark.parametrize("first", [date(1, 1, 1), date(9999, 12, 1)])
 def test_spikes_at_the_ends_of_the_calendar_are_found(first: date) -> None:
     assert len(spikes(first, [NANO] * 30 + [100 * NANO], 0)) == 1
+
+
+def test_what_is_more_than_usual_after_a_pause_is_told_once_though_agent_and_key_show_it() -> None:
+    log = MadeLog()
+    for number in range(DAYS):
+        usual = Decimal(0) if 36 <= number < 48 else Decimal(16) if number >= 48 else Decimal(10)
+        for part in range(4):
+            cost = usual / 4 * (5 + (number * 7 + part * 3) % 5) / 7
+            log.call(
+                day(number, 9 + part), session=f"s-{number}-{part}", cost=cost, purpose=f"of-{part}", model=f"m-{part}"
+            )
+    shift = one(found_in(log), "shift")
+    assert shift.subject == "agent:code"
+    assert "key:code@openrouter" in shift.also

@@ -3,11 +3,12 @@ tags show it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from callmeter.reports.anomaly_days import (
+    Day,
     Event,
     Tables,
     all_days,
@@ -84,20 +85,28 @@ def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Find
                     span = event.first.isoformat(), event.last.isoformat()
                     if scope.touches(*span):
                         seen.append(Seen(name, kind, value, *span, event.excess, event))
-    kept = folded(seen, partial(_joint, Overlaps(usage, scope, seen, "day", _BEFORE)))
+    kept = folded(seen, partial(_joint, Overlaps(usage, scope, seen, "day", _BEFORE), {**tables, **whole}))
     return [_finding(usage, scope, each, tables) for each in kept], Judged(judged, short)
 
 
-def _joint(overlaps: Overlaps[Event], one: Seen[Event], other: Seen[Event]) -> int:
-    """What the calls of both subjects cost on the other's days, beyond what they usually cost."""
-    start = earlier(other.what.first, _BEFORE).isoformat()
+def _joint(overlaps: Overlaps[Event], tables: Tables, one: Seen[Event], other: Seen[Event]) -> int:
+    """What of the other's excess lies in the calls of both: as much of it as they have of what its days cost beyond
+    what such days usually did."""
+    both = _beyond(overlaps.of(one, other), other)
+    days = tables[other.kind][other.value]
+    alone = _beyond({day.isoformat(): each for day, each in days.items()}, other)
+    return both * other.size // alone if alone > 0 else both
+
+
+def _beyond(days: Mapping[str, Day], seen: Seen[Event]) -> int:
+    start = earlier(seen.what.first, _BEFORE).isoformat()
     before = during = 0
-    for day, both in overlaps.of(one, other).items():
-        if start <= day < other.first:
-            before += both.nano
-        elif other.first <= day <= other.last:
-            during += both.nano
-    return during - before * other.what.days // _BEFORE
+    for day, each in days.items():
+        if start <= day < seen.first:
+            before += each.nano
+        elif seen.first <= day <= seen.last:
+            during += each.nano
+    return during - before * seen.what.days // _BEFORE
 
 
 def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> Finding:
