@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from callmeter.store import index_build, index_sums, index_text
+from callmeter.store import index_build, index_sums, index_text, index_twins
 from callmeter.store.audit import append_event
 from callmeter.store.index import UsageIndex
 from callmeter.store.segments import close_log
@@ -177,6 +177,31 @@ def test_logs_of_several_hosts_are_merged_by_the_ids_of_their_lines(home: Home) 
     assert home.look(pattern) == (9, 4)
     shutil.rmtree(home.directory / "b")
     assert home.look(pattern) == (7, 0)
+
+
+@pytest.mark.parametrize(("at_once", "most"), [(1000, 2), (7, 60)])
+def test_small_files_of_many_hosts_are_compared_with_each_other_in_few_queries(
+    home: Home, monkeypatch: pytest.MonkeyPatch, at_once: int, most: int
+) -> None:
+    asked = []
+
+    class Counted:
+        def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+            self._connection = connection
+
+        def execute(self, sql: str, given: Mapping[str, object]) -> object:
+            asked.append(sql)
+            return self._connection.execute(sql, given)
+
+    real = index_twins.find_twins
+    monkeypatch.setattr(index_build, "find_twins", lambda each, *rest: real(Counted(each), *rest))  # type: ignore
+    monkeypatch.setattr(index_twins, "_AT_ONCE", at_once)
+    lines = calls(20, OCTOBER)
+    for host in range(16):
+        (home.directory / f"{host}").mkdir()
+        write(home.directory / f"{host}" / "usage.jsonl", lines[host : host + 3])
+    assert home.look(str(home.directory / "*" / "usage.jsonl")) == (18, 30)
+    assert 0 < len([sql for sql in asked if "CREATE" in sql]) <= most
 
 
 def test_of_two_lines_with_one_id_the_first_counts_whichever_files_come_and_go(home: Home) -> None:

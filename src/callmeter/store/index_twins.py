@@ -63,15 +63,25 @@ def find_twins(
 
 
 def _stretches(added: Sequence[Part], every: Sequence[Part]) -> list[tuple[int, int, list[Part]]]:
-    """Ranges of ranks, and the parts that reach into them, in which a new id can be there twice."""
+    """Ranges of ranks, and the parts that reach into them, in which a new id can be there twice; as few as there can be
+    of so many rows."""
     edges = sorted({edge for part in added for edge in (part.low, part.high + 1)})
     found: list[tuple[int, int, list[Part]]] = []
+    together: set[str] = set()  # the last one's parts, and how many rows they have
+    size = 0
     for low, stop in pairwise(edges):
         parts = [part for part in every if part.low < stop and part.high >= low]
-        rows = sum(part.rows for part in parts)
-        new = [part for part in added if part.low < stop and part.high >= low]
-        if not new:
+        if not any(part.low < stop and part.high >= low for part in added):
             continue
+        fresh = [part for part in parts if part.file not in together]
+        size += sum(part.rows for part in fresh)
+        if found and size <= _AT_ONCE:
+            first, _, before = found[-1]
+            found[-1] = first, stop - 1, before + fresh
+            together.update(part.file for part in fresh)
+            continue
+        rows = size = sum(part.rows for part in parts)
+        together = {part.file for part in parts}
         pieces = max(1, -(-rows // _AT_ONCE)) if rows else 1
         step = -(-(stop - low) // pieces)
         while low < stop:
