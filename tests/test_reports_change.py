@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callmeter.reports.change import CAUSES, OTHER, Change, Served, change
+from callmeter.reports.change import CAUSES, OTHER, Change, Served, by_model, change
 from callmeter.reports.usage import Figures
 
 PRICES = {
@@ -44,6 +44,19 @@ def of(**models: Figures) -> dict[Served, Figures]:
 
 def only(found: Change) -> dict[str, int]:
     return {cause: part for cause, part in found.parts.items() if part}
+
+
+def test_failed_calls_whose_tokens_cost_nothing_are_no_lower_price() -> None:
+    answered, failed = figures(10, 1000, 100), figures(40, 1000, 0, nano=0)
+    before = by_model([(("openrouter", "large", "ok"), answered)])
+    after = by_model([(("openrouter", "large", "ok"), answered), (("openrouter", "large", "error"), failed)])
+    found = change(before, after, rates)
+    assert after["openrouter", "large"].calls == 50
+    assert set(only(found)) == {"volume", "tokens"}
+    assert found.total == 0
+    # What was paid for has its tokens.
+    billed = by_model([(("openrouter", "large", "truncated"), answered)])
+    assert only(change(before, billed, rates)) == {}
 
 
 @pytest.mark.parametrize(

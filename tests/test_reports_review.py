@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callmeter.cli.tables import Look, table
+from callmeter.cli.look import Look
+from callmeter.cli.tables import table
 from callmeter.policy.document import parse_policy
 from callmeter.policy.grants import Allowances, Grant
 from callmeter.reports.report import Board, Report
@@ -338,7 +339,9 @@ def test_its_own_tables_fit_thirty_columns() -> None:
     lines += [call(MONDAY, status="error", error="rate_limited", attempts=2, cost=None, cost_source="unknown")] * 3
     board = of(lines, quotas=quotas({"subject": "total", "limit": 9}, {"subject": "agent:*", "limit": 9}))
     assert {"course", "parts", "why", "agents", "quotas", "trouble", "errors", "origin"} <= set(board.sections)
-    wide = [line for each in board.sections.values() for line in table(each, Look(30)).splitlines() if len(line) > 30]
+    wide = [
+        line for each in board.sections.values() for line in table(each, Look(30))[0].splitlines() if len(line) > 30
+    ]
     assert wide == []
 
 

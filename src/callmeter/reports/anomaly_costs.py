@@ -3,7 +3,7 @@ tags show it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -33,10 +33,10 @@ from callmeter.reports.anomaly_finding import (
     times,
 )
 from callmeter.reports.anomaly_folding import Overlaps, Seen, folded
-from callmeter.reports.change import OTHER, Served, change
+from callmeter.reports.change import OTHER, Served, by_model, change
 from callmeter.reports.grouping import NONE
 from callmeter.reports.session_days import Name
-from callmeter.reports.usage import Figures, Usage
+from callmeter.reports.usage import Figures, Group, Usage
 from callmeter.words.money import shown
 from callmeter.words.wording import counted
 
@@ -153,7 +153,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
 
 def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str]) -> str:
     """What made the difference to as many of the days before, the largest causes first."""
-    names, conditions = ("provider", "model"), scope.narrowed(where)
+    names, conditions = ("provider", "model", "status"), scope.narrowed(where)
     period = days_period(earlier(event.first, _BEFORE), earlier(event.first, 1), usage.zone)
     # Whole numbers: so many times the one period against so many times the other.
     before = _scaled(usage.groups(names, period=period, where=conditions), event.days)
@@ -169,9 +169,9 @@ def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str]) -> str:
     return ", ".join(told)
 
 
-def _scaled(groups: Sequence[tuple[tuple[str, ...], Figures]], factor: int) -> dict[Served, Figures]:
+def _scaled(groups: Iterable[Group], factor: int) -> dict[Served, Figures]:
     return {
-        (provider, model): replace(
+        served: replace(
             each,
             calls=each.calls * factor,
             nano=each.nano * factor,
@@ -180,7 +180,7 @@ def _scaled(groups: Sequence[tuple[tuple[str, ...], Figures]], factor: int) -> d
             tokens_cached=each.tokens_cached * factor,
             tokens_cache_write=each.tokens_cache_write * factor,
         )
-        for (provider, model), each in groups
+        for served, each in by_model(groups).items()
     }
 
 

@@ -10,15 +10,16 @@ models that come and go, and leaves no rest: in exact fractions the parts add up
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import combinations
 from typing import TypeVar
 
 from callmeter.policy.prices import part_price
-from callmeter.reports.usage import Figures
+from callmeter.reports.sums import FAILED
+from callmeter.reports.usage import Figures, Group
 
 CAUSES = ("volume", "tokens", "mix", "cache", "price")
 OTHER = "other"
@@ -60,6 +61,18 @@ def change(before: Mapping[Served, Figures], after: Mapping[Served, Figures], ra
     total = sum(pair[1].nano - pair[0].nano for pair in pairs.values())
     exact[OTHER] = total - sum(exact.values(), _NOTHING)
     return Change(total, _rounded(exact, total), effects, [model.served for model in models if not model.listed])
+
+
+def by_model(groups: Iterable[Group]) -> dict[Served, Figures]:
+    """Groups by provider, model and status as `change` takes them. Calls that failed before they cost anything took no
+    tokens, whatever is said of their prompts: what nobody paid for is no lower price."""
+    found: dict[Served, Figures] = {}
+    for (provider, model, status), figures in groups:
+        free = status in FAILED and not figures.nano and not figures.unknown
+        if free:
+            figures = replace(figures, tokens_in=0, tokens_out=0, tokens_cached=0, tokens_cache_write=0)
+        found.setdefault((provider, model), Figures()).merge(figures)
+    return found
 
 
 class _Model:

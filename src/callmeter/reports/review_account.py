@@ -18,7 +18,7 @@ DIMENSIONS = {
 }
 _MANY_VALUES = "work_item"
 _BY = (
-    ("provider", "model"),
+    ("provider", "model", "status"),
     ("provider", "model", "agent"),
     ("status", "finish_reason", "error"),
     ("origin",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
-from callmeter.reports.change import OTHER, Change, Rates, Served, change
+from callmeter.reports.change import OTHER, Change, Rates, Served, by_model, change
 from callmeter.reports.grouping import NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.review_account import Account
@@ -33,10 +33,8 @@ _Callers = dict[Served, dict[str, list[int]]]
 def causes(account: Account, rates: Rates) -> tuple[Report, Change]:
     """A row for each cause, with what it rests on; they add up to the change, to the nano-dollar."""
     span = account.span
-    before, after = (
-        {(provider, model): figures for (provider, model), figures in groups.items()}
-        for groups in (account.before("provider", "model"), account.now("provider", "model"))
-    )
+    by = ("provider", "model", "status")
+    before, after = by_model(account.before(*by).items()), by_model(account.now(*by).items())
     callers = _callers(account)
     found = change(before, after, rates)
     sides: _Sides = {
