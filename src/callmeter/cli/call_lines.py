@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import tzinfo
 
-from callmeter.cli.tables import Look, cells_of, cut, escaped
+from callmeter.cli.look import Look, cells_of, cut, escaped
 from callmeter.words.money import shown
 from callmeter.words.record import UsageRecord
 

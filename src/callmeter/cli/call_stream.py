@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 
 from callmeter.cli.call_lines import call_line
+from callmeter.cli.look import look_of
 from callmeter.cli.reading import Clock, no_log, open_log
-from callmeter.cli.tables import look_of
 from callmeter.cli.world import World
 from callmeter.reports.call_list import call_list
 from callmeter.reports.grouping import condition_of, within

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from callmeter.cli.tables import escaped
+from callmeter.cli.look import escaped
 from callmeter.reports.metrics import Family, Labels, Value
 from callmeter.words.jsontext import dumps
 

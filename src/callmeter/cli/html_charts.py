@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from callmeter.cli.tables import escaped
+from callmeter.cli.look import escaped
 from callmeter.reports.report import Report
 from callmeter.words.money import NANO, shown
 

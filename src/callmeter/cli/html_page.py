@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib.resources import files
 
+from callmeter.cli.cells import shown_column
 from callmeter.cli.html_charts import Chart, chart_of
-from callmeter.cli.tables import escaped, shown_column, visible
+from callmeter.cli.look import escaped
+from callmeter.cli.tables import visible
 from callmeter.reports.report import Board, Cell, Column, Kind, Report
 from callmeter.words.money import more_or_less, shown
 

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TextIO
 
-from callmeter.cli.tables import Look, escaped, look_of, shown_column, table, visible
+from callmeter.cli.cells import shown_column
+from callmeter.cli.look import Look, escaped, look_of
+from callmeter.cli.tables import table, visible
 from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.words.instant import text_of
 from callmeter.words.jsontext import dumps

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from callmeter.cli.tables import look_of
+from callmeter.cli.look import look_of
 from callmeter.cli.world import World
 from callmeter.words.errors import Exit, Stopped, UsageError
 

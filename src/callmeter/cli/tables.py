@@ -7,15 +7,13 @@ width is that of COLUMNS, or 100.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TextIO
 
-from callmeter.reports.forecast_words import chance_text
+from callmeter.cli.cells import shown_cell, shown_column
+from callmeter.cli.look import Look, cells_of, cut, escaped
 from callmeter.reports.report import Cell, Column, Kind, Report, Row
-from callmeter.words.money import more_or_less, shown
 
 _GUTTER = 2
 _NAME = 20  # a longer text does not make columns give way: it is cut
@@ -29,67 +27,10 @@ _MARKS = str.maketrans("012345678", "·▁▂▃▄▅▆▇█")
 _PLAIN_MARKS = str.maketrans("012345678", "_.:-=+*#@")
 
 
-@dataclass(frozen=True)
-class Look:
-    """What a stream can show: its width in cells, colour, and block characters."""
-
-    width: int = 100
-    colour: bool = False
-    blocks: bool = True
-
-    def bold(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.colour and text else text
-
-    def dim(self, text: str) -> str:
-        return f"\x1b[2m{text}\x1b[0m" if self.colour and text else text
-
-
-def look_of(stream: TextIO | None, env: Mapping[str, str]) -> Look:
-    """The look for a stream: colour only on a terminal, and not with NO_COLOR or TERM=dumb."""
-    terminal = stream is not None and stream.isatty()
-    columns = env.get("COLUMNS", "")
-    width = int(columns) if columns.isascii() and columns.isdigit() and len(columns) < 6 else 0
-    if not width and terminal and stream is not None:
-        try:
-            width = os.get_terminal_size(stream.fileno()).columns
-        except (OSError, ValueError):
-            width = 80
-    try:
-        "█─…".encode(getattr(stream, "encoding", None) or "ascii")
-        blocks = True
-    except (UnicodeError, LookupError):
-        blocks = False
-    colour = terminal and not env.get("NO_COLOR") and env.get("TERM", "") != "dumb"
-    return Look(max(width or 100, 20), colour, blocks)
-
-
-def escaped(text: str) -> str:
-    """Text on one line that cannot drive a terminal: control, bidirectional and invisible characters as escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def visible(report: Report) -> list[Column]:
     """The columns for people: quiet ones only when they hold something."""
     every = [row.cells for row in report.rows] + ([report.total] if report.total else [])
     return [column for column in report.columns if not column.quiet or any(cells.get(column.name) for cells in every)]
-
-
-def shown_column(column: Column, cells: Sequence[Cell]) -> list[str]:
-    """A column's cells as people read them; amounts of money with the same number of decimal places."""
-    if column.kind in (Kind.MONEY, Kind.RATE):
-        amounts = [cell for cell in cells if isinstance(cell, int)]
-        none = "unknown" if column.kind is Kind.MONEY else ""
-        places = _places(amounts)
-        return [_money(cell, places) if isinstance(cell, int) else none for cell in cells]
-    if column.kind is Kind.DIFFERENCE:
-        places = _places([cell for cell in cells if isinstance(cell, int)])
-        return [_signed(cell, places) if isinstance(cell, int) else "" for cell in cells]
-    if column.kind is Kind.EXACT:
-        places = max((_exact_places(cell) for cell in cells if isinstance(cell, int)), default=2)
-        return [_money(cell, places) if isinstance(cell, int) else "" for cell in cells]
-    if column.kind is Kind.PRICE:
-        return [_exact(cell) if isinstance(cell, int) else "unknown" for cell in cells]
-    return ["" if column.quiet and cell == 0 else _shown(column.kind, cell) for cell in cells]
 
 
 def table(report: Report, look: Look) -> tuple[str, list[str]]:
@@ -142,7 +83,7 @@ class _Name:
 
 
 def _tree_name(column: Column, row: Row) -> _Name:
-    return _Name(_shown(column.kind, row.cells.get(column.name)), 2 * row.depth)
+    return _Name(shown_cell(column.kind, row.cells.get(column.name)), 2 * row.depth)
 
 
 class _Drawn:
@@ -319,33 +260,6 @@ def _continued(command: str, width: int) -> list[str]:
     return lines
 
 
-def cut(text: str, width: int, look: Look) -> str:
-    """Text in so many cells, its middle left out: both ends of a model's or a session's name tell it apart."""
-    if cells_of(text) <= width:
-        return text
-    mark = "…" if look.blocks else ".."
-    room = max(width - len(mark), 0)
-    head, tail = "", ""
-    for character in text:
-        if cells_of(head + character) > (room + 1) // 2:
-            break
-        head += character
-    for character in reversed(text):
-        if cells_of(character + tail) > room - cells_of(head):
-            break
-        tail = character + tail
-    return head + mark + tail
-
-
-def cells_of(text: str) -> int:
-    """How many cells a terminal needs for a text."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
 def _folded(text: str, width: int, look: Look) -> list[str]:
     lines = [""]
     for word in text.split(" "):
@@ -356,69 +270,3 @@ def _folded(text: str, width: int, look: Look) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-def _shown(kind: Kind, cell: Cell) -> str:
-    if cell is None:
-        return ""
-    match kind, cell:
-        case Kind.COUNT, int():
-            return f"{cell:,}"
-        case ((Kind.SHARE | Kind.FILL), Decimal()):
-            return f"{cell * 100:.1f}%"
-        case Kind.PART, Decimal():
-            return f"{(cell * 100).normalize():f}%"
-        case Kind.DAYS, Decimal():
-            return f"{cell} d"
-        case Kind.CHANGE, Decimal():
-            return more_or_less(cell)
-        case Kind.CHANCE, Decimal():
-            return chance_text(cell)
-        case Kind.RATIO, Decimal():
-            return f"{cell:,.{0 if cell >= 100 else 1 if cell >= 10 else 2}f}x"
-        case Kind.MILLISECONDS, int():
-            return f"{cell} ms" if cell < 1000 else f"{Decimal(cell) / 1000:,.{2 if cell < 10_000 else 1}f} s"
-        case Kind.INSTANT, str():
-            return escaped(_instant(cell))
-        case _:
-            return escaped(str(cell))
-
-
-def _instant(text: str) -> str:
-    """`2026-11-21 09:30:01Z` for `2026-11-21T09:30:01.123Z`."""
-    date, _, time = text.partition("T")
-    seconds, dot, rest = time.partition(".")
-    return f"{date} {seconds}{rest.lstrip('0123456789') if dot else ''}"
-
-
-def _places(amounts: Sequence[int]) -> int:
-    """Decimal places for a column: three digits of its largest amount, up to two more for its smallest."""
-    sizes = [abs(amount) for amount in amounts if amount]
-    if not sizes:
-        return 2
-    most, least = 2, 2
-    while most < 9 and max(sizes) < 10 ** (11 - most):
-        most += 1
-    while least < 9 and min(sizes) < 10 ** (9 - least):
-        least += 1
-    return min(max(most, least), most + 2, 9)
-
-
-def _exact(nano: int) -> str:
-    """An amount to its last digit, at least in cents."""
-    return _money(nano, _exact_places(nano))
-
-
-def _exact_places(nano: int) -> int:
-    return next(places for places in range(2, 10) if nano % 10 ** (9 - places) == 0)
-
-
-def _signed(nano: int, places: int) -> str:
-    return f"+{_money(nano, places)}" if nano > 0 else _money(nano, places)
-
-
-def _money(nano: int, places: int) -> str:
-    least = 10 ** (9 - places)
-    if nano and abs(nano) * 2 < least:
-        return f"{'-' if nano < 0 else ''}<{shown(least, places)}"
-    return shown(nano, places)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from callmeter.cli.look import look_of
 from callmeter.cli.screen import QUIT, REDRAW, screen
-from callmeter.cli.tables import look_of
 from callmeter.cli.watch_feed import Feed
 from callmeter.cli.watch_view import page
 from callmeter.cli.world import World

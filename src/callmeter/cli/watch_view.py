@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from callmeter.cli.call_lines import call_heading, call_line
-from callmeter.cli.tables import Look, cut, escaped, shown_column
+from callmeter.cli.cells import shown_column
+from callmeter.cli.look import Look, cut, escaped
 from callmeter.cli.watch_feed import Picture, unused_in
 from callmeter.policy.decision import Stand
 from callmeter.reports.grouping import NONE
