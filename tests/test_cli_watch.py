@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from callmeter.cli.look import Look, cells_of
 from callmeter.cli.screen import screen
-from callmeter.cli.tables import Look, cells_of
 from callmeter.cli.watch_feed import Feed, Picture
 from callmeter.cli.watch_view import page
 from callmeter.cli.world import World
