@@ -251,6 +251,13 @@ def test_an_estimate_knows_the_cost_of_an_ordinary_question() -> None:
     assert figures.expected is not None and cheapest <= figures.expected <= dearest
 
 
+def test_a_new_price_list_forgets_the_fees_of_the_old_one_in_the_worst_case_too() -> None:
+    old = Rate({"in": Decimal("0.000001"), "out": Decimal("0.000002"), "request": Decimal(1)})
+    new = Rate({"in": Decimal("0.000003"), "out": Decimal("0.000004")}, whole=True)
+    price = Price((old, new))
+    assert price.highest(NOW, 10) == price.amounts(NOW, 10) == dict(new.amounts)
+
+
 def test_the_worst_case_has_room_for_what_chat_templates_put_around_a_question() -> None:
     one_token = Decimal("0.000001")
     asked = estimate(one(in_="1", out="1"), measure([{"role": "user", "content": "hi"}]), 0, NOW)
