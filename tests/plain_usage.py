@@ -120,7 +120,7 @@ class PlainUsage:
     ) -> list[Spent]:
         """See `Usage.spent`."""
         return [
-            Spent(names, each.nano, each.calls, each.unknown, each.priced, *map(_milliseconds, (each.first, each.last)))
+            Spent(names, each.nano, each.calls, each.unknown, _milliseconds(each.first), _milliseconds(each.last))
             for names, each in self.groups(by, period=period, where=where)
             if least is None or each.nano >= least
         ]

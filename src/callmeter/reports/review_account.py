@@ -16,6 +16,7 @@ DIMENSIONS = {
     "environment": ("environments", "By environment"),
     "work_item": ("work_items", "By work item"),
 }
+# Of which there are thousands; what each cost is asked for itself.
 _MANY_VALUES = "work_item"
 _BY = (
     ("provider", "model", "status"),
@@ -51,11 +52,13 @@ class Account:
                 self._groups.setdefault((by, label), {})[tuple(names)] = figures
         for each in (span, span.before):
             self._groups[(_MANY_VALUES,), each.label] = {
-                spent.names: Figures(calls=spent.calls, unknown=spent.unknown, nano=spent.nano, priced=spent.priced)
+                spent.names: Figures(
+                    calls=spent.calls, unknown=spent.unknown, nano=spent.nano, priced=spent.calls - spent.unknown
+                )
                 for spent in usage.spent((_MANY_VALUES,), period=each.period)
             }
         period = Period(span.looked_back()[0].start, span.end, "")
-        ((*spans,),) = usage.groupings([(span.unit,)], _OF_SPANS, period=period)
+        spans = usage.groups((span.unit,), period=period, only=_OF_SPANS)
         self.spans = {names[0]: figures for names, figures in spans}
 
     def now(self, *by: str) -> Groups:

@@ -129,14 +129,13 @@ Group = tuple[tuple[str, ...], Figures]
 
 class Spent(NamedTuple):
     """What a group came to, and no more: there may be a million of them. Money in nano-dollars, `unknown` calls in no
-    sum of it, `priced` lines with a known cost; `begin` and `end` are when the first and the last call began, in
-    milliseconds since 1970, None without calls."""
+    sum of it; `begin` and `end` are when the first and the last call began, in milliseconds since 1970, None without
+    calls."""
 
     names: tuple[str, ...]
     nano: int
     calls: int
     unknown: int
-    priced: int
     begin: int | None
     end: int | None
 

@@ -180,7 +180,7 @@ class Answers:
         if not settled:
             return [Spent(row[:depth], *row[depth:]) for row in rows]
         return [
-            Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] + settled.get(row[:depth], 0), *row[-3:])
+            Spent(row[:depth], row[depth], row[depth + 1], row[depth + 2] + settled.get(row[:depth], 0), *row[-2:])
             for row in rows
         ]
 

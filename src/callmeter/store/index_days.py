@@ -52,7 +52,7 @@ class Days:
 
     def source(self, period: Period, units: Collection[str], given: dict[str, object], *, moved: bool = False) -> str:
         """The relation, cut to a period, with its parameters added to `given`. It has the columns of sums; for each of
-        `units` there is a table `label_UNIT` of its days. With `moved`, corrected calls, which have to be in the table
+        `units` there is a table `label_UNIT` of its days. With `moved`, corrected calls, which have to be in
         `corrected`, are where their corrections say that their costs come from; `first` and `last` are not."""
         for unit in units:
             self._label(unit)

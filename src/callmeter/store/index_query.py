@@ -95,16 +95,13 @@ ERRORS, ERRORS_OF_SUMS = f"count(*) FILTER ({_IS_ERROR})", _lines(_IS_ERROR)
 TIMES = f"min(ms) FILTER ({_CALL}) AS first, max(ms) FILTER ({_CALL}) AS last"
 # What `Usage.spent` tells of a group, and that of groups which are one as they are printed.
 SPENT = f"""
-    sum(cost) AS nano, {CALLS} AS calls, count(*) FILTER ({_CALL} AND cost IS NULL) AS unknown,
-    count(*) FILTER ({_IS_PRICED} AND NOT {_IS_REFUSED}) AS priced, {TIMES}
+    sum(cost) AS nano, {CALLS} AS calls, count(*) FILTER ({_CALL} AND cost IS NULL) AS unknown, {TIMES}
 """
 SPENT_OF_SUMS = f"""
-    sum(cost) AS nano, {CALLS_OF_SUMS} AS calls, {FIGURES["unknown"]} AS unknown, {FIGURES["priced"]} AS priced,
+    sum(cost) AS nano, {CALLS_OF_SUMS} AS calls, {FIGURES["unknown"]} AS unknown,
     min(first) FILTER ({_CALL}) AS first, max(last) FILTER ({_CALL}) AS last
 """
-SPENT_IN_ALL = (
-    "coalesce(sum(nano), 0), sum(calls)::BIGINT, sum(unknown)::BIGINT, sum(priced)::BIGINT, min(first), max(last)"
-)
+SPENT_IN_ALL = "coalesce(sum(nano), 0), sum(calls)::BIGINT, sum(unknown)::BIGINT, min(first), max(last)"
 # What is added to figures since corrections settle it: costs that were unknown; tokens to set a cost against, or that
 # there are none.
 _RETRIED_CALL = f"{_CALL} AND kind & {RETRIED} > 0"

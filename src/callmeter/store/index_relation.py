@@ -123,7 +123,7 @@ class Relation:
         return "origin" in self._all_names(names, asked) and self.has_corrections()
 
     def has_corrections(self) -> bool:
-        """Whether there are calls with corrections; they are in the table `corrected`, and short in `fixed`."""
+        """Whether there are calls with corrections; they are in `corrected`, and short in the table `fixed`."""
         if self._corrections is None:
             self._view("correcting", self._correcting)
             self._view("targets", self._corrected)
@@ -135,9 +135,10 @@ class Relation:
                 known.given,
             )
             # A row is there twice if its corrections came one by one; of wide rows, to look first is much cheaper.
+            # Without such rows no copy is made at all: a question reads a few columns of them.
             twice = self.all("SELECT 1 FROM targets GROUP BY source, line HAVING count(*) > 1 LIMIT 1", {})
             self.run(
-                f"""CREATE OR REPLACE TABLE corrected AS
+                f"""CREATE OR REPLACE {"TABLE" if twice else "VIEW"} corrected AS
                     SELECT {"DISTINCT ON (rows.source, rows.line)" if twice else ""}
                         rows.* EXCLUDE ({_OF_A_LINE}), fixes.change, fixes.origin, fixes.sizes
                     FROM targets AS rows JOIN fixes ON rows.ident = fixes.target

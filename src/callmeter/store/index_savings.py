@@ -23,6 +23,7 @@ from callmeter.reports.savings_question import (
     Saving,
 )
 from callmeter.store.index_columns import CORRECTION, ERROR, REFUSED, RETRIED
+from callmeter.store.index_figures import printed
 from callmeter.store.index_query import Query
 from callmeter.store.index_rates import NO_LIMIT, YEAR_1, Pieces, columns_of
 from callmeter.store.index_relation import Asked, Relation
@@ -80,21 +81,21 @@ class Savings:
     def answer_sizes(self) -> dict[str, AnswerSizes]:
         """See `Usage.answer_sizes`."""
         query = self._query()
-        (purpose,) = self._named(query, ["purpose"])
+        purpose = self._relation.columns(query, self._relation.names(["purpose"]), self._asked)
         query.conditions.append(_WHOLE)
         # So many answers have no more tokens than `size`: `passed`.
         sql = f"""
-            SELECT purpose, any_value(total), min(size) FILTER (2 * passed >= total),
+            SELECT name0, any_value(total), min(size) FILTER (2 * passed >= total),
                 min(size) FILTER (10 * passed >= 9 * total), max(size)
             FROM (
-                SELECT purpose, size, sum(number) OVER (PARTITION BY purpose ORDER BY size) AS passed,
-                    sum(number) OVER (PARTITION BY purpose) AS total
+                SELECT name0, size, sum(number) OVER (PARTITION BY name0 ORDER BY size) AS passed,
+                    sum(number) OVER (PARTITION BY name0) AS total
                 FROM (
-                    SELECT {purpose} AS purpose, tokens_out AS size, count(*) AS number {self._source(query)}
-                    GROUP BY ALL
+                    SELECT {printed(1)} size, number
+                    FROM (SELECT {purpose} tokens_out AS size, count(*) AS number {self._source(query)} GROUP BY ALL)
                 )
             )
-            GROUP BY purpose
+            GROUP BY name0
         """
         return {name: AnswerSizes(*map(int, sizes)) for name, *sizes in self._run(sql, query.given)}
 
@@ -271,7 +272,10 @@ class Savings:
                     AND ms BETWEEN zombies.first AND zombies.last"""
             )
             zombie_of = "zombie"
-        query.conditions += [_CALL, "rows.status <> 'cancelled'"]
+        # Most calls could cost no less; what each kind would save is not worked out for them.
+        could = ["rates.other_unit IS NOT NULL", f"kind & {ERROR | RETRIED} > 0", "tokens_out > ceiling"]
+        could += ["read IS NOT NULL"] * repeats + ["zombie IS NOT NULL"] * bool(question.zombies)
+        query.conditions += [_CALL, "rows.status <> 'cancelled'", f"({' OR '.join(could)})"]
         saves = [f"saves{kind}" for kind in range(len(_KINDS))]
         listed = ", ".join(f"{value} AS {name}" for value, name in zip(_SAVES.values(), saves, strict=True))
         zombie, failed, model, cache = map(_KINDS.index, (Saving.ZOMBIE, Saving.FAILED, Saving.MODEL, Saving.CACHE))
