@@ -61,7 +61,7 @@ def open_log(world: World, log: str | None, period: Period, clock: Clock) -> Log
 
     Calls whose processes died are finished first, so that their cost is in the report.
     """
-    _require_no_directory(log)
+    require_no_directory(log)
     if log is None and clock.as_of is None:
         _finish_dead_calls(world)
     end = period.end
@@ -76,7 +76,7 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
 
     Calls whose processes died are finished first, so that their cost is in the report.
     """
-    _require_no_directory(log)
+    require_no_directory(log)
     if log is None and clock.as_of is None:
         _finish_dead_calls(world)
     from callmeter.store.index import UsageIndex
@@ -115,7 +115,8 @@ def no_log(log: str) -> UsageError:
     return UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
 
 
-def _require_no_directory(log: str | None) -> None:
+def require_no_directory(log: str | None) -> None:
+    """Raises UsageError for a directory, with the glob that names the logs in it."""
     if log is not None and os.path.isdir(log):
         glob = shlex.quote(os.path.join(log, "usage*.jsonl*"))
         raise UsageError(f"--log {log} is a directory", f"name the logs in it: `--log {glob}`", code="no_log")
