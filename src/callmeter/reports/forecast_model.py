@@ -27,7 +27,7 @@ _OF_SPREAD = 28
 _LENT = 2
 # A level moves by so much in a week, whatever the past looked like, and by this part of what its days vary, if that is
 # no more than so many times the level.
-_DRIFT, _DRIFT_OF_NOISE, _NOISIEST = 0.05, 0.07, 2.0
+_DRIFT, _DRIFT_OF_NOISE, _NOISIEST = 0.08, 0.04, 2.0
 # What the cap cut off comes back as an everyday share, up to so much.
 _MOST_BACK = 1.15
 _ENOUGH_DAYS = 14
