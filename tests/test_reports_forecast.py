@@ -475,6 +475,8 @@ def test_ranges_claim_no_false_cents() -> None:
     assert range_text(33_210_000_000, 52_480_000_000) == "$33 to $52"
     assert range_text(2_820_000_000, 14_910_000_000) == "$2.82 to $15"
     assert range_text(0, 4_100_000) == "$0.00 to $0.00410"
+    assert range_text(26_090_000_000, 26_440_000_000) == "$26.09 to $26.44"
+    assert range_text(23_680_000_000, 28_690_000_000) == "$24 to $29"
 
 
 def test_hits_are_counted_until_eight() -> None:

@@ -9,6 +9,8 @@ from callmeter.words.money import NANO, shown
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _TEN_DOLLARS = 10 * NANO
+# A range that rounding to whole dollars changes by a tenth at most.
+_WIDE = 5 * NANO
 
 
 def chance_text(chance: Decimal | float) -> str:
@@ -21,9 +23,9 @@ def chance_text(chance: Decimal | float) -> str:
 
 
 def range_text(low: int, high: int) -> str:
-    """`$33 to $52`: whole dollars where cents would claim too much."""
-    places = 0 if low >= _TEN_DOLLARS else None
-    return f"{shown(low, places)} to {shown(high, 0 if high >= _TEN_DOLLARS else places)}"
+    """`$33 to $52`: whole dollars where cents would claim too much, unless they are what tells the ends apart."""
+    low_places, high_places = (0 if end >= _TEN_DOLLARS and high - low >= _WIDE else None for end in (low, high))
+    return f"{shown(low, low_places)} to {shown(high, high_places)}"
 
 
 def weekday_of(day: date) -> str:
