@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import multiprocessing
 import os
 import shutil
@@ -483,3 +485,14 @@ def test_a_team_may_have_more_files_than_a_shell_allows_at_once(tmp_path: Path) 
     )
     command = [sys.executable, "-c", script, str(tmp_path / "*" / "usage*.jsonl*"), str(tmp_path / "index")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "300\n"
+
+
+def test_where_a_segment_is_cut_off_is_listed_before_the_broken_line_that_it_left(tmp_path: Path) -> None:
+    whole = gzip.compress(b"\0\0" + json.dumps({"v": 1, "note": os.urandom(300).hex()}).encode())
+    (tmp_path / "usage-2026-09.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    write(str(tmp_path / "usage.jsonl"), calls(1, OCTOBER))
+    reader = read_records(str(tmp_path / "usage.jsonl"))
+    assert len(list(reader)) == 1
+    index = UsageIndex([str(tmp_path / "usage.jsonl")], str(tmp_path / "index"), UTC)
+    assert [(line, reason) for _, line, reason in index.reading.bad] == [(bad.line, bad.reason) for bad in reader.bad]
+    assert [bad.line for bad in reader.bad] == [1, 2]

@@ -230,6 +230,7 @@ class Builder:
             source.lines += 1
             torn = bool(found) and found[-1][0].unfinished
             _blame(source, source.lines - torn, f"damaged from here on: {reason}")
+            source.faults.sort(key=lambda fault: fault[0])
         _remember(source, file)
         source.parts += added
         return added
