@@ -17,7 +17,7 @@ from msgspec.structs import replace as changed
 from callmeter.policy.document import parse_policy
 from callmeter.reports.forecast import Forecast, Horizon, forecast, next_days, next_month, next_week, to_end
 from callmeter.reports.forecast_grades import Grade, Said, grade_sentence, grades, hits_sentence, hits_text, said_by
-from callmeter.reports.forecast_history import Now, doubt, histories, quality, stopped_days
+from callmeter.reports.forecast_history import Present, doubt, histories, quality, stopped_days
 from callmeter.reports.forecast_quotas import Limit, Pasts, exhaustions, hidden_note, limits_by_log
 from callmeter.reports.forecast_words import chance_text, range_text
 from callmeter.words.errors import UsageError
@@ -45,12 +45,14 @@ def daily(costs: Sequence[float], agent: str = "a", last: datetime = MIDNIGHT) -
     return [line(first + timedelta(n), f"{cost:.9f}", agent=agent) for n, cost in enumerate(costs) if cost]
 
 
-def at(records: Sequence[UsageRecord], now: datetime = NOW, as_of: datetime | None = None, zone: str = "UTC") -> Now:
-    return Now(PlainUsage(records, UTC if zone == "UTC" else ZoneInfo(zone), as_of), now)
+def at(
+    records: Sequence[UsageRecord], now: datetime = NOW, as_of: datetime | None = None, zone: str = "UTC"
+) -> Present:
+    return Present(PlainUsage(records, UTC if zone == "UTC" else ZoneInfo(zone), as_of), now)
 
 
-def ahead(now: Now, by: Sequence[str] = (), horizon: Horizon | None = None) -> Forecast:
-    return forecast(horizon or next_week(now.today), histories(now.usage, by, now), now, by)
+def ahead(present: Present, by: Sequence[str] = (), horizon: Horizon | None = None) -> Forecast:
+    return forecast(horizon or next_week(present.today), histories(present.usage, by, present), present, by)
 
 
 def figures(found: Forecast) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from callmeter.reports.forecast import forecast, next_days, next_week, to_end
 from callmeter.reports.forecast_grades import Grade, Said
-from callmeter.reports.forecast_history import Now, histories
+from callmeter.reports.forecast_history import Present, histories
 from callmeter.reports.forecast_page import forecast_page, horizon_sentence, quota_sentence, silence_sentence
 from callmeter.reports.forecast_quotas import Exhaustion, Limit
 from callmeter.reports.report import Board, Report
@@ -35,14 +35,16 @@ def daily(days: int, **costs: str) -> list[UsageRecord]:
     return log_records("\n".join(lines))
 
 
-def known(*records: UsageRecord) -> Now:
-    return Now(PlainUsage(records), NOW)
+def known(*records: UsageRecord) -> Present:
+    return Present(PlainUsage(records), NOW)
 
 
-def page(now: Now, by: tuple[str, ...] = (), top: int = 0, stopped: int = 0, to_period_end: bool = False) -> Board:
+def page(
+    present: Present, by: tuple[str, ...] = (), top: int = 0, stopped: int = 0, to_period_end: bool = False
+) -> Board:
     horizon = to_end(TODAY, "month") if to_period_end else next_week(TODAY)
-    found = forecast(horizon, histories(now.usage, by, now), now, by)
-    return forecast_page([found], by, [], now, top=top, stopped=stopped)
+    found = forecast(horizon, histories(present.usage, by, present), present, by)
+    return forecast_page([found], by, [], present, top=top, stopped=stopped)
 
 
 def cells(report: Report, *names: str) -> list[tuple[object, ...]]:

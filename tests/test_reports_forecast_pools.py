@@ -15,7 +15,7 @@ from msgspec.structs import replace as changed
 
 from callmeter.policy.document import parse_policy
 from callmeter.policy.quotas import Quota
-from callmeter.reports.forecast_history import Now
+from callmeter.reports.forecast_history import Present
 from callmeter.reports.forecast_model import NOTHING, Range
 from callmeter.reports.forecast_page import quota_sentence
 from callmeter.reports.forecast_quotas import Exhaustion, Pasts, exhaustions, limits_by_log
@@ -43,7 +43,7 @@ def policy(roles: dict[str, object]) -> Sequence[Quota]:
 
 
 def ahead(records: Sequence[UsageRecord], quotas: Sequence[Quota]) -> dict[str, Exhaustion]:
-    pasts = Pasts(Now(PlainUsage(records, UTC), NOW))
+    pasts = Pasts(Present(PlainUsage(records, UTC), NOW))
     limits, _ = limits_by_log(quotas, pasts, 10)
     return {str(each.limit.subject): each for each in exhaustions(limits, pasts, quotas)}
 

@@ -24,7 +24,7 @@ import zstandard
 from callmeter.cli.rendering import render
 from callmeter.policy.document import parse_policy
 from callmeter.reports.breakdown import Question, breakdown
-from callmeter.reports.forecast_history import Now, histories
+from callmeter.reports.forecast_history import Present, histories
 from callmeter.reports.metrics import metrics
 from callmeter.reports.review import Sources, review
 from callmeter.reports.review_span import last_span
@@ -316,7 +316,7 @@ def test_other_reports_add_up_to_the_same(opened: list[tuple[dict[str, Any], Usa
             assert sum(cost for cost in agents.values() if isinstance(cost, int)) == total["nano"]
             compared += len(agents)
 
-        history = histories(usage, ["agent"], Now(usage, now))
+        history = histories(usage, ["agent"], Present(usage, now))
         counted = sums(None, now, ("agent", "day"))
         known: dict[str, int] = {}
         for line in truth.chosen(None, now, {}, zone):

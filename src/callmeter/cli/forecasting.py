@@ -15,7 +15,7 @@ from callmeter.flows.forecast_past import past_of
 from callmeter.flows.quota_listing import every_stand
 from callmeter.reports.forecast import Forecast
 from callmeter.reports.forecast_grades import Grade, grades, said_by
-from callmeter.reports.forecast_history import Now
+from callmeter.reports.forecast_history import Present
 from callmeter.reports.forecast_page import quota_sentence
 from callmeter.reports.forecast_quotas import (
     Exhaustion,
@@ -45,9 +45,9 @@ class Ahead:
     problem: CallmeterError | None = None
 
 
-def quotas_ahead(world: World, now: Now, *, live: bool) -> Ahead:
+def quotas_ahead(world: World, present: Present, *, live: bool) -> Ahead:
     """The policy's quotas: as they stand now, held and approved included, if `live`; otherwise as the log says."""
-    policy, pasts = world.policy, Pasts(now)
+    policy, pasts = world.policy, Pasts(present)
     if not policy.quotas:
         return Ahead()
     if not live:
@@ -55,22 +55,22 @@ def quotas_ahead(world: World, now: Now, *, live: bool) -> Ahead:
         limits, hidden = limits_by_log(policy.quotas, pasts, _TOP)
         return Ahead(exhaustions(limits, pasts, policy.quotas), [note, *filter(None, [hidden_note(hidden, _TOP)])])
     try:
-        limits, hidden = _standing(world, now)
+        limits, hidden = _standing(world, present)
     except CallmeterError as problem:
         return Ahead(notes=[f"Quotas are not shown: {problem.message}."], problem=problem)
     return Ahead(exhaustions(limits, pasts, policy.quotas), [*filter(None, [hidden_note(hidden, _TOP)])])
 
 
-def keep_and_grade(world: World, forecasts: Sequence[Forecast], by: Sequence[str], now: Now) -> list[Grade]:
+def keep_and_grade(world: World, forecasts: Sequence[Forecast], by: Sequence[str], present: Present) -> list[Grade]:
     """Keep what was forecast, and grade what was kept before. A directory that cannot be written stops nobody."""
     try:
         before = read_forecasts(world.paths.forecasts)
-        said = [each for forecast in forecasts for each in said_by(forecast, by, text_of(now.now))]
-        keep_forecasts(world.paths.forecasts, said, now.today)
+        said = [each for forecast in forecasts for each in said_by(forecast, by, text_of(present.now))]
+        keep_forecasts(world.paths.forecasts, said, present.today)
     except CallmeterError as problem:
         world.out.note(f"callmeter: the forecast is not kept, so it cannot be graded: {problem.message}")
         return []
-    return grades(before, now)
+    return grades(before, present)
 
 
 def alert_exhaustion(world: World, found: Sequence[Exhaustion]) -> None:
@@ -101,8 +101,8 @@ def alert_exhaustion(world: World, found: Sequence[Exhaustion]) -> None:
 def look_ahead(world: World, clock: Clock) -> None:
     """Tell people of quotas that are likely to be exceeded, if the policy has somebody who wants to know."""
     if world.policy.quotas and any("exhaustion" in each.on for each in world.policy.alerts):
-        now = past_of(open_usage(world, None, clock), clock.now, world.paths, own=True)
-        alert_exhaustion(world, quotas_ahead(world, now, live=True).quotas)
+        present = past_of(open_usage(world, None, clock), clock.now, world.paths, own=True)
+        alert_exhaustion(world, quotas_ahead(world, present, live=True).quotas)
 
 
 def require_room(ahead: Ahead, forecasts: Sequence[Forecast], most: int | None) -> None:
@@ -135,7 +135,7 @@ def require_room(ahead: Ahead, forecasts: Sequence[Forecast], most: int | None) 
         )
 
 
-def _standing(world: World, now: Now) -> tuple[list[Limit], int]:
+def _standing(world: World, present: Present) -> tuple[list[Limit], int]:
     recover_holds(world)
     stands, hidden = every_stand(teller_of(world), allowances_of(world), _TOP)
-    return limits_of(stands, now), hidden
+    return limits_of(stands, present), hidden

@@ -75,11 +75,11 @@ def sources(usage: Usage, span: Span, ground: Ground) -> Sources:
     said: list[Said] = []
     if ground.own:
         said = read("Earlier forecasts are", lambda: read_forecasts(places.forecasts), said)
-    instant = past_of(usage, now, places, own=ground.own)
+    present = past_of(usage, now, places, own=ground.own)
     # What was forecast after the moment of this review is none of its business.
-    ahead = outlook(instant, span.unit, ground.policy, [each for each in said if parse_instant(each.made_at) <= now])
+    ahead = outlook(present, span.unit, ground.policy, [each for each in said if parse_instant(each.made_at) <= now])
     if ground.live:
-        read("Grades of this forecast are", lambda: keep_forecasts(places.forecasts, ahead.said, instant.today), None)
+        read("Grades of this forecast are", lambda: keep_forecasts(places.forecasts, ahead.said, present.today), None)
     rates = rates_of(places, ground.settings.providers)
     findings, remarks, zombies = _anomalies(usage, span, ground)
     saved, advice = _savings(usage, span, ground, zombies)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from math import exp
 
-from callmeter.reports.forecast_history import History, Now, days_of, together
+from callmeter.reports.forecast_history import History, Present, days_of, together
 from callmeter.reports.forecast_model import NOTHING, Fit, Range, Share, Uncertain
 from callmeter.reports.sums import apportion
 from callmeter.words.errors import UsageError
@@ -126,28 +126,30 @@ def to_end(today: date, period: str) -> Horizon:
     return Horizon("to_period_end", title, today + _DAY, after - _DAY, first)
 
 
-def forecast(horizon: Horizon, found: Mapping[Names, History], now: Now, by: Sequence[str] = ()) -> Forecast:
+def forecast(horizon: Horizon, found: Mapping[Names, History], present: Present, by: Sequence[str] = ()) -> Forecast:
     """The forecast for one horizon, from the histories of its parts, which are grouped `by` so many tags."""
     whole = together(found.values())
-    total = _part((), whole, horizon, now)
-    shares = _shares(horizon, now.rest)
+    total = _part((), whole, horizon, present)
+    shares = _shares(horizon, present.rest)
     amounts = [total.fit.sum([share]) for share in shares] if total.fit else []
     expected = _scaled([each.mean for each in amounts], total.sum.expected - total.sum.spent)
     days = [Day(day, amount, each) for (day, _), amount, each in zip(shares, expected, amounts, strict=False)]
-    return Forecast(horizon, total, days, _parts(total, found, horizon, now, by) if by else [])
+    return Forecast(horizon, total, days, _parts(total, found, horizon, present, by) if by else [])
 
 
-def factors_of(horizon: Horizon, found: Mapping[Names, History], now: Now, tag: str) -> dict[Names, float]:
+def factors_of(horizon: Horizon, found: Mapping[Names, History], present: Present, tag: str) -> dict[Names, float]:
     """What scales each part by one tag, so that together they come to the total of a horizon."""
-    total = _part((), together(found.values()), horizon, now)
-    alone = [_part(names, history, horizon, now, tag) for names, history in found.items()]
+    total = _part((), together(found.values()), horizon, present)
+    alone = [_part(names, history, horizon, present, tag) for names, history in found.items()]
     return dict(zip(found, _factors(total, alone), strict=True))
 
 
-def _parts(total: Part, found: Mapping[Names, History], horizon: Horizon, now: Now, by: Sequence[str]) -> list[Part]:
+def _parts(
+    total: Part, found: Mapping[Names, History], horizon: Horizon, present: Present, by: Sequence[str]
+) -> list[Part]:
     """The parts, fitted to the total, the dearest first."""
     tag = by[0] if len(by) == 1 else ""
-    alone = [_part(names, history, horizon, now, tag) for names, history in found.items()]
+    alone = [_part(names, history, horizon, present, tag) for names, history in found.items()]
     fitting = [part.sum.coming.scaled(factor) for part, factor in zip(alone, _factors(total, alone), strict=True)]
     coming = _scaled([each.mean for each in fitting], total.sum.expected - total.sum.spent)
     parts = [
@@ -190,11 +192,11 @@ def _tilt(known: Sequence[Range], whole: float) -> float:
     return tilt
 
 
-def _part(names: Names, history: History, horizon: Horizon, now: Now, tag: str = "") -> Part:
+def _part(names: Names, history: History, horizon: Horizon, present: Present, tag: str = "") -> Part:
     """The forecast of one subject by itself; `tag` is what its one name is a value of."""
-    fit = history.fit(now.until)
-    spent = 0 if horizon.begun is None else history.sum(horizon.begun, now.today)
-    shares = _shares(horizon, lambda: now.rest_of(tag, names[0]) if tag else now.rest())
+    fit = history.fit(present.until)
+    spent = 0 if horizon.begun is None else history.sum(horizon.begun, present.today)
+    shares = _shares(horizon, lambda: present.rest_of(tag, names[0]) if tag else present.rest())
     coming = fit.sum(shares) if fit else NOTHING
     return Part(names, Sum(spent, coming, spent + coming.expected), fit, history)
 

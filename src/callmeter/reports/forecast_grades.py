@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from callmeter.reports.forecast import Forecast
-from callmeter.reports.forecast_history import History, Now, histories
+from callmeter.reports.forecast_history import History, Present, histories
 from callmeter.reports.forecast_words import days_text, range_text
 from callmeter.words.money import shown
 
@@ -88,20 +88,20 @@ def said_by(forecast: Forecast, by: Sequence[str], made_at: str) -> list[Said]:
     ]
 
 
-def grades(said: Iterable[Said], now: Now) -> list[Grade]:
+def grades(said: Iterable[Said], present: Present) -> list[Grade]:
     """The grades of the forecasts whose days are over, and were covered by the log, none of them lost: the latest days
     first, the total before its parts. Of several for the same days and subject, the last one made counts."""
     kept = {
         each.place: each
         for each in said
-        if each.last < now.until and not now.missing.within(each.first, each.last + _DAY)
+        if each.last < present.until and not present.missing.within(each.first, each.last + _DAY)
     }
     pasts: dict[tuple[str, ...], Mapping[tuple[str, ...], History]] = {}
     found = []
     for each in kept.values():
         names = tuple(each.by)
         if names not in pasts:
-            pasts[names] = histories(now.usage, names, now)
+            pasts[names] = histories(present.usage, names, present)
         history = pasts[names].get(tuple(each.by.values()))
         if history is not None and history.first is not None and history.first <= each.first:
             found.append(Grade(each, history.sum(each.first, each.last)))

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 
+from callmeter.policy.quotas import UNITS
 from callmeter.reports.forecast_model import Fit, Share, fit
 from callmeter.reports.lost_days import Gap, Lost, missing_days
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.period import Period, bucket
 
-UNITS = ("usd", "tokens", "calls")
 # Older days weigh next to nothing.
 HISTORY = 180
 RECENT = 28
@@ -90,9 +90,10 @@ class History:
         return fit(self.days(until, unit), until - _DAY)
 
 
-class Now:
-    """`today` is the day of `now`; days before `until` are complete. `end`: what began later is in no figure. `losses`
-    are what the log is known to have lost, and `missing` the days that are missing for it."""
+class Present:
+    """Where the past ends, and what is known of it. `today` is the day of `now`; days before `until` are complete.
+    `end`: what began later is in no figure. `losses` are what the log is known to have lost, and `missing` the days
+    that are missing for it."""
 
     def __init__(self, usage: Usage, now: datetime, losses: Sequence[Lost | Gap] = ()) -> None:
         self.usage = usage
@@ -146,28 +147,28 @@ class Now:
         return found
 
 
-def recent(now: Now) -> Period:
+def recent(present: Present) -> Period:
     """The last days before today."""
-    midnight = bucket(now.end, "day", now.usage.zone)[0]
+    midnight = bucket(present.end, "day", present.usage.zone)[0]
     if midnight.year < 2:  # `--as-of` may be the first day of the calendar
         return Period(None, midnight, "")
-    return Period(bucket(midnight - RECENT * _DAY, "day", now.usage.zone)[0], midnight, "")
+    return Period(bucket(midnight - RECENT * _DAY, "day", present.usage.zone)[0], midnight, "")
 
 
-def stopped_days(now: Now) -> int:
+def stopped_days(present: Present) -> int:
     """On how many of the last days a limit or a freeze stopped calls: they say less than was wanted."""
-    found = now.usage.groups(["day", "error"], period=recent(now), where=["status=refused"], only=())
+    found = present.usage.groups(["day", "error"], period=recent(present), where=["status=refused"], only=())
     return len({day for (day, error), _ in found if error in _STOPPED})
 
 
-def silent_hosts(now: Now) -> list[tuple[str, date]]:
+def silent_hosts(present: Present) -> list[tuple[str, date]]:
     """Hosts that called day after day lately and then no more, while others did, and the last day of each. Nothing
     tells whether they rest, or whether their logs are not complete."""
     days: dict[str, list[date]] = {}
-    for (host, label), figures in now.usage.groups(["host", "day"], period=recent(now)):
+    for (host, label), figures in present.usage.groups(["host", "day"], period=recent(present)):
         if figures.calls:
             days.setdefault(host, []).append(date.fromisoformat(label))
-    last = max((max(each) for each in days.values()), default=now.today)
+    last = max((max(each) for each in days.values()), default=present.today)
     return sorted((host, max(each)) for host, each in days.items() if last - max(each) > _SILENT and _is_daily(each))
 
 
@@ -176,12 +177,12 @@ def _is_daily(days: Sequence[date]) -> bool:
     return len(days) >= _WEEK and 10 * len(days) >= 9 * ((max(days) - min(days)).days + 1)
 
 
-def histories(usage: Usage, by: Sequence[str], now: Now) -> dict[tuple[str, ...], History]:
+def histories(usage: Usage, by: Sequence[str], present: Present) -> dict[tuple[str, ...], History]:
     """The history of each combination of values of some groupings, up to now."""
     found: dict[tuple[str, ...], History] = {}
-    groups = usage.groups(["day", "origin", *by], period=Period(None, now.end, ""), only=_COUNTED)
+    groups = usage.groups(["day", "origin", *by], period=Period(None, present.end, ""), only=_COUNTED)
     for (label, origin, *names), figures in groups:
-        found.setdefault(tuple(names), History(now.missing.days)).add(date.fromisoformat(label), figures, origin)
+        found.setdefault(tuple(names), History(present.missing.days)).add(date.fromisoformat(label), figures, origin)
     return found
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from callmeter.reports.forecast import Forecast, Part
 from callmeter.reports.forecast_grades import Grade, grade_sentence, hits_sentence
-from callmeter.reports.forecast_history import HISTORY, RECENT, History, Now, doubt, quality
+from callmeter.reports.forecast_history import HISTORY, RECENT, History, Present, doubt, quality
 from callmeter.reports.forecast_quotas import Exhaustion
 from callmeter.reports.forecast_words import chance_text, days_text, range_text, weekday_of
 from callmeter.reports.grouping import column_names, title_of
@@ -45,7 +45,7 @@ def forecast_page(
     forecasts: Sequence[Forecast],
     by: Sequence[str],
     quotas: Sequence[Exhaustion],
-    now: Now,
+    present: Present,
     *,
     top: int = 0,
     stopped: int = 0,
@@ -55,35 +55,35 @@ def forecast_page(
     """The page of at least one forecast, with its `top` parts, or all. `stopped` is on how many recent days limits
     stopped calls; `grades` are those of earlier forecasts."""
     total = forecasts[0].total
-    sections = {"forecast": _sums(forecasts, by, now, top)} if total.fit else {}
+    sections = {"forecast": _sums(forecasts, by, present, top)} if total.fit else {}
     known = [each for each in forecasts if each.days and not _is_unknown(each.total)]
     sections |= {f"{each.horizon.name}_days": _days(each) for each in known}
     for unit, (name, title) in SECTIONS.items():
         chosen = [each for each in quotas if each.limit.unit == unit]
         if chosen:
             sections[name] = _quotas(title, unit, chosen)
-    local = now.now.astimezone(now.usage.zone)
+    local = present.now.astimezone(present.usage.zone)
     return Board(
-        title=f"Forecast, {weekday_of(now.today)} {local:%Y-%m-%d %H:%M} ({now.usage.zone})",
-        lead=_lead(forecasts, quotas, now),
+        title=f"Forecast, {weekday_of(present.today)} {local:%Y-%m-%d %H:%M} ({present.usage.zone})",
+        lead=_lead(forecasts, quotas),
         sections=sections,
         notes=[
-            *_basis(total, now, stopped),
-            *_about_spent(forecasts, now),
+            *_basis(total, present, stopped),
+            *_about_spent(forecasts, present),
             *_about_parts(forecasts),
             *_about_quotas(quotas),
             *_graded(grades),
             *notes,
         ],
         facts={
-            "now": text_of(now.now),
-            "zone": str(now.usage.zone),
+            "now": text_of(present.now),
+            "zone": str(present.usage.zone),
             "basis": {
                 "days": total.fit.days if total.fit else 0,
                 "days_with_spend": total.fit.days_with_spend if total.fit else 0,
-                "from": _first_day(total.history, now),
-                "until": (now.until - _DAY).isoformat() if total.fit else None,
-                "days_lost": len(_lost(total, now)),
+                "from": _first_day(total.history, present),
+                "until": (present.until - _DAY).isoformat() if total.fit else None,
+                "days_lost": len(_lost(total, present)),
             },
             "quality": quality(total.fit),
             "stopped_days": stopped,
@@ -150,7 +150,7 @@ def _when(found: Exhaustion) -> str:
     return f"not before {found.earliest.isoformat()}" if found.earliest is not None else ""
 
 
-def _lead(forecasts: Sequence[Forecast], quotas: Sequence[Exhaustion], now: Now) -> list[str]:
+def _lead(forecasts: Sequence[Forecast], quotas: Sequence[Exhaustion]) -> list[str]:
     total = forecasts[0].total
     if total.fit is None:
         if total.history.first is None:
@@ -162,14 +162,14 @@ def _lead(forecasts: Sequence[Forecast], quotas: Sequence[Exhaustion], now: Now)
     return sentences
 
 
-def _sums(forecasts: Sequence[Forecast], by: Sequence[str], now: Now, top: int) -> Report:
+def _sums(forecasts: Sequence[Forecast], by: Sequence[str], present: Present, top: int) -> Report:
     own = [Column("horizon", "days", Kind.TEXT), Column("spent", "spent", Kind.RATE, quiet=True), *_RANGE, *_GROUNDS]
     names = column_names(by, [column.name for column in own])
     rows = []
     for each in forecasts:
         kept = each.parts[: top or len(each.parts)]
         for part in (each.total, *kept):
-            cells = _cells(part, now) | {"horizon": each.horizon.title} | dict(zip(names, part.names, strict=False))
+            cells = _cells(part, present) | {"horizon": each.horizon.title} | dict(zip(names, part.names, strict=False))
             if each.horizon.begun is not None:
                 cells["spent"] = part.sum.spent
             whole = part is each.total
@@ -192,12 +192,12 @@ def _rest(forecast: Forecast, parts: Sequence[Part], name: str) -> Row:
     return Row(cells, depth=1, rest=True)
 
 
-def _cells(part: Part, now: Now) -> dict[str, Cell]:
+def _cells(part: Part, present: Present) -> dict[str, Cell]:
     is_unknown = _is_unknown(part)
     found: dict[str, Cell] = {
         "days": part.fit.days if part.fit else 0,
         "days_with_spend": part.fit.days_with_spend if part.fit else 0,
-        "from": _first_day(part.history, now),
+        "from": _first_day(part.history, present),
         "quality": quality(part.fit),
         "doubt": "unknown what calls cost" if is_unknown else doubt(part.fit),
         "expected": part.sum.expected,
@@ -284,22 +284,26 @@ def _quotas(title: str, unit: str, found: Sequence[Exhaustion]) -> Report:
     return Report(title, columns, rows)
 
 
-def _basis(total: Part, now: Now, stopped: int) -> list[str]:
+def _basis(total: Part, present: Present, stopped: int) -> list[str]:
     if total.fit is None:
         return []
     days, spent = total.fit.days, total.fit.days_with_spend
-    today = "" if now.until > now.today else "; today does not count until it is over"
+    today = "" if present.until > present.today else "; today does not count until it is over"
     notes = [f"From {counted(days, 'day')}, {spent:,} with spend, the newest counting most{today}."]
     why = doubt(total.fit)
     if why and spent:
         notes.append(f"{capitalised(why)}.")
-    lost = lost_sentence(now.missing, total.history.first or now.until, now.until)
+    lost = lost_sentence(present.missing, total.history.first or present.until, present.until)
     if lost:
         notes.append(lost)
-    lately = now.until - 3 * _DAY
-    if spent and not total.history.sum(lately, now.until - _DAY) and not now.missing.within(lately, now.until):
+    lately = present.until - 3 * _DAY
+    if (
+        spent
+        and not total.history.sum(lately, present.until - _DAY)
+        and not present.missing.within(lately, present.until)
+    ):
         notes.append("Nothing was spent in the last 3 days.")
-    recently = [now.until - n * _DAY for n in range(1, RECENT + 1)]
+    recently = [present.until - n * _DAY for n in range(1, RECENT + 1)]
     guessed = sum(total.history.guessed[day] for day in recently)
     cost = sum(total.history.amounts["usd"][day] for day in recently)
     if guessed > 0 and cost > 0:
@@ -322,10 +326,10 @@ def _part_text(part: int, whole: int) -> str:
     return f"{round(100 * part / whole)}%" if 100 * part >= whole else "under 1%"
 
 
-def _about_spent(forecasts: Sequence[Forecast], now: Now) -> list[str]:
+def _about_spent(forecasts: Sequence[Forecast], present: Present) -> list[str]:
     for each in forecasts:
         begun = each.horizon.begun
-        unknown = 0 if begun is None else each.total.history.sum_unknown(begun, now.today)
+        unknown = 0 if begun is None else each.total.history.sum_unknown(begun, present.today)
         if unknown:
             return [
                 f"Of what is spent {shown(unknown)} is the estimate of calls whose cost is unknown; breakdowns and "
@@ -362,14 +366,14 @@ def _graded(grades: Sequence[Grade]) -> list[str]:
     return [f"{grade_sentence(whole[0])} {hits_sentence(whole)}" if len(whole) > 1 else grade_sentence(whole[0])]
 
 
-def _first_day(history: History, now: Now) -> str | None:
+def _first_day(history: History, present: Present) -> str | None:
     first = history.first
-    return None if first is None or first >= now.until else first.isoformat()
+    return None if first is None or first >= present.until else first.isoformat()
 
 
-def _lost(part: Part, now: Now) -> list[date]:
+def _lost(part: Part, present: Present) -> list[date]:
     first = part.history.first
-    return [] if first is None else now.missing.within(max(first, now.until - HISTORY * _DAY), now.until)
+    return [] if first is None else present.missing.within(max(first, present.until - HISTORY * _DAY), present.until)
 
 
 def _date(day: date | None) -> str | None:

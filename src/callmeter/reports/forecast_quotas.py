@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Quota, window_of
 from callmeter.reports.forecast import Horizon, factors_of
-from callmeter.reports.forecast_history import History, Now, days_of, histories, together
+from callmeter.reports.forecast_history import History, Present, days_of, histories, together
 from callmeter.reports.forecast_model import Fit, Range, Share
 from callmeter.reports.forecast_pools import Payer, Pool, payers_of, pools_before
 from callmeter.reports.grouping import NONE
@@ -83,7 +83,7 @@ class Exhaustion:
         return self.limit.taken >= self.limit.limit
 
 
-def limits_of(stands: Iterable[Stand], now: Now) -> list[Limit]:
+def limits_of(stands: Iterable[Stand], present: Present) -> list[Limit]:
     """The quotas as the ledger has them, for a day and longer; not `agent:*` itself, under which nobody calls, and not
     those whose pools pay from the first call on."""
     return [
@@ -94,7 +94,7 @@ def limits_of(stands: Iterable[Stand], now: Now) -> list[Limit]:
             stand.quota.enforcement,
             stand.limit(),
             stand.taken,
-            _resets(stand.bucket.end, now),
+            _resets(stand.bucket.end, present),
             _id(stand.bucket.key, stand.quota.period, stand.quota.unit, stand.bucket.start),
             stand.quota.alerts,
             stand.quota.pools,
@@ -109,13 +109,13 @@ def limits_of(stands: Iterable[Stand], now: Now) -> list[Limit]:
 def limits_by_log(quotas: Iterable[Quota], pasts: Pasts, top: int) -> tuple[list[Limit], int]:
     """Quotas as a log has them at another time than now: without what was held and approved then. Of those that are for
     each of several, the `top` values that have taken most; and how many were left out."""
-    now = pasts.now
+    present = pasts.present
     found: list[Limit] = []
     hidden = 0
     for quota in quotas:
         if quota.period not in PERIODS or (quota.pools and not quota.limit):
             continue
-        start, end = window_of(quota.period, now.now, now.usage.zone)
+        start, end = window_of(quota.period, present.now, present.usage.zone)
         limits = []
         for subject in pasts.subjects(quota):
             taken = pasts.taken(quota, subject)
@@ -128,7 +128,7 @@ def limits_by_log(quotas: Iterable[Quota], pasts: Pasts, top: int) -> tuple[list
                     quota.enforcement,
                     quota.limit,
                     taken,
-                    _resets(end, now),
+                    _resets(end, present),
                     key,
                     quota.alerts,
                     quota.pools,
@@ -143,8 +143,8 @@ def limits_by_log(quotas: Iterable[Quota], pasts: Pasts, top: int) -> tuple[list
 class Pasts:
     """The histories of whatever quotas are about, each read once."""
 
-    def __init__(self, now: Now) -> None:
-        self.now = now
+    def __init__(self, present: Present) -> None:
+        self.present = present
         self._found: dict[str, Mapping[tuple[str, ...], History]] = {}
         self._factors: dict[tuple[str, date], Mapping[tuple[str, ...], float]] = {}
         self._unpooled: dict[str, dict[str, History]] = {}
@@ -152,7 +152,7 @@ class Pasts:
     def of(self, kind: str) -> Mapping[tuple[str, ...], History]:
         """By the values of a tag, a field or, for `total`, of nothing."""
         if kind not in self._found:
-            self._found[kind] = histories(self.now.usage, [] if kind == "total" else [kind], self.now)
+            self._found[kind] = histories(self.present.usage, [] if kind == "total" else [kind], self.present)
         return self._found[kind]
 
     def subjects(self, quota: Quota) -> list[Subject]:
@@ -165,18 +165,18 @@ class Pasts:
 
     def taken(self, quota: Quota, subject: Subject) -> int:
         """What a quota's subject took of it in the period that runs, without what pools paid."""
-        start, _ = window_of(quota.period, self.now.now, self.now.usage.zone)
-        since = datetime.fromtimestamp(start, UTC).astimezone(self.now.usage.zone).date() if start else date.min
+        start, _ = window_of(quota.period, self.present.now, self.present.usage.zone)
+        since = datetime.fromtimestamp(start, UTC).astimezone(self.present.usage.zone).date() if start else date.min
         if not quota.pools:
-            return self.history(subject).sum(since, self.now.today, quota.unit)
+            return self.history(subject).sum(since, self.present.today, quota.unit)
         if subject.kind not in self._unpooled:
-            every = histories(self.now.usage, [subject.kind, "pool"], self.now)
+            every = histories(self.present.usage, [subject.kind, "pool"], self.present)
             self._unpooled[subject.kind] = {value: past for (value, pool), past in every.items() if pool == NONE}
         pasts = self._unpooled[subject.kind]
         meant = _meaning(subject)
         values = [subject.value] if _single(subject) else [value for value in pasts if meant(value)]
         own = [pasts[value] for value in values if value in pasts]
-        return sum(past.sum(since, self.now.today, quota.unit) for past in own)
+        return sum(past.sum(since, self.present.today, quota.unit) for past in own)
 
     def history(self, subject: Subject) -> History:
         """That of one subject, which may be a pattern."""
@@ -188,8 +188,8 @@ class Pasts:
     def rest(self, subject: Subject) -> float:
         """How much of a usual day of it is still to come."""
         if _single(subject):
-            return self.now.rest_of(subject.kind, subject.value)
-        return self.now.rest("" if subject.kind == "total" else subject.kind, _meaning(subject))
+            return self.present.rest_of(subject.kind, subject.value)
+        return self.present.rest("" if subject.kind == "total" else subject.kind, _meaning(subject))
 
     def factor(self, subject: Subject, last: date) -> float:
         """What scales the money of one subject, up to a day, to the total, as in any breakdown; 1 for those that are
@@ -198,9 +198,9 @@ class Pasts:
             return 1.0
         place = subject.kind, last
         if place not in self._factors:
-            today = self.now.today
+            today = self.present.today
             rest = Horizon("", "", today + _DAY, last, begun=today)
-            self._factors[place] = factors_of(rest, self.of(subject.kind), self.now, subject.kind)
+            self._factors[place] = factors_of(rest, self.of(subject.kind), self.present, subject.kind)
         return self._factors[place].get((subject.value,), 1.0)
 
 
@@ -243,10 +243,10 @@ def _outlook(limit: Limit, limits: Sequence[Limit], pasts: Pasts, quotas: Sequen
 
 def _expected_of(subject: Subject, limit: Limit, pasts: Pasts) -> tuple[Fit, Sequence[Share]] | None:
     """What a subject will probably take in a limit's unit, and the days up to the limit's reset."""
-    fit = pasts.history(subject).fit(pasts.now.until, limit.unit)
+    fit = pasts.history(subject).fit(pasts.present.until, limit.unit)
     if fit is None:
         return None
-    today = pasts.now.today
+    today = pasts.present.today
     last = (limit.resets or today + _AHEAD) - _DAY
     if limit.unit == "usd":
         fit = fit.scaled(pasts.factor(subject, last))
@@ -273,7 +273,7 @@ def _pool(limit: Limit, limits: Sequence[Limit], pasts: Pasts, quotas: Sequence[
 
 
 def _exhaustion(limit: Limit, pasts: Pasts, outlook: _Outlook | None) -> Exhaustion:
-    today = pasts.now.today
+    today = pasts.present.today
     if outlook is None:
         over = 1.0 if limit.taken > limit.limit else None
         return Exhaustion(limit, None, over, *([today] * 3 if limit.taken >= limit.limit else []))
@@ -321,8 +321,8 @@ def _subject(key: str) -> Subject:
     return Subject(kind, value)
 
 
-def _resets(end: int, now: Now) -> date | None:
-    return datetime.fromtimestamp(end, UTC).astimezone(now.usage.zone).date() if end else None
+def _resets(end: int, present: Present) -> date | None:
+    return datetime.fromtimestamp(end, UTC).astimezone(present.usage.zone).date() if end else None
 
 
 def _id(key: str, period: str, unit: str, start: int) -> str:

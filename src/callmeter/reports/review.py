@@ -78,7 +78,7 @@ def review(usage: Usage, span: Span, sources: Sources) -> Board:
     draft.lead += sources.remarks
     found = levels(usage, sources.quotas, sources.allowances, span)
     draft.sections |= quota_tables(found, span)
-    draft.lead += _tight(found, span)
+    draft.lead += _tight(found)
     draft.sections |= {**sources.outlook, **sources.findings}
     if active:
         draft.sections |= trouble(account, compared=before is not None)
@@ -210,7 +210,7 @@ def _movers(now: Groups, before: Groups) -> list[str]:
     return said
 
 
-def _tight(found: Sequence[Level], span: Span) -> list[str]:
+def _tight(found: Sequence[Level]) -> list[str]:
     said = []
     over = [level for level in found if level.share > 1 and level.quota.enforcement != "showback"]
     if over:

@@ -11,7 +11,7 @@ from callmeter.policy.document import Policy
 from callmeter.policy.quotas import Quota
 from callmeter.reports.forecast import Forecast, Horizon, forecast, next_month, next_week, to_end
 from callmeter.reports.forecast_grades import Grade, Said, grade_sentence, grades, hits_sentence, said_by
-from callmeter.reports.forecast_history import Now, histories, stopped_days
+from callmeter.reports.forecast_history import Present, histories, stopped_days
 from callmeter.reports.forecast_page import forecast_page, horizon_sentence
 from callmeter.reports.forecast_quotas import Pasts, exhaustions, hidden_note, limits_by_log
 from callmeter.reports.report import Column, Kind, Report, Row
@@ -34,28 +34,28 @@ class Outlook:
     said: Sequence[Said]
 
 
-def outlook(now: Now, unit: str, policy: Policy, said: Sequence[Said]) -> Outlook:
+def outlook(present: Present, unit: str, policy: Policy, said: Sequence[Said]) -> Outlook:
     """The rest of this week or month, and the next one, as seen at `now`; with the grades of what was `said` before.
     Without a complete day of calls there is no forecast, and no section."""
-    found = histories(now.usage, (), now)
-    forecasts = [forecast(horizon, found, now) for horizon in _horizons(unit, now)]
-    graded = [each for each in grades(said, now) if not each.said.by]
+    found = histories(present.usage, (), present)
+    forecasts = [forecast(horizon, found, present) for horizon in _horizons(unit, present)]
+    graded = [each for each in grades(said, present) if not each.said.by]
     sections: dict[str, Report] = {}
     if forecasts[0].total.fit is not None:
-        pasts = Pasts(now)
+        pasts = Pasts(present)
         lasting = [quota for quota in policy.quotas if _lasts(quota)]
         limits, hidden = limits_by_log(lasting, pasts, _TOP)
         notes = [hidden_note(hidden, _TOP), "" if len(lasting) == len(policy.quotas) else _SOON_OVER]
         ahead = exhaustions(limits, pasts, policy.quotas)
-        page = forecast_page(forecasts, (), ahead, now, stopped=stopped_days(now), notes=[*filter(None, notes)])
+        page = forecast_page(forecasts, (), ahead, present, stopped=stopped_days(present), notes=[*filter(None, notes)])
         sections["forecast"] = replace(page.sections["forecast"], title="What will probably be spent", notes=page.notes)
         for name, renamed in _SECTIONS.items():
             if name in page.sections:
                 report = page.sections[name]
                 sections[renamed] = replace(report, title=f"{report.title}: the chance to pass them before they reset")
     if graded:
-        sections["grades"] = _graded(graded, _unknown(graded, now))
-    return Outlook(sections, _sentences(forecasts, graded), _to_keep(forecasts, now))
+        sections["grades"] = _graded(graded, _unknown(graded, present))
+    return Outlook(sections, _sentences(forecasts, graded), _to_keep(forecasts, present))
 
 
 def _lasts(quota: Quota) -> bool:
@@ -63,10 +63,10 @@ def _lasts(quota: Quota) -> bool:
     return not quota.subject.each or (quota.period != "life" and quota.subject.kind != "session")
 
 
-def _horizons(unit: str, now: Now) -> list[Horizon]:
+def _horizons(unit: str, present: Present) -> list[Horizon]:
     if unit == "month":
-        return [to_end(now.today, "month"), next_month(now.today)]
-    return [to_end(now.today, "week"), next_week(now.today)]
+        return [to_end(present.today, "month"), next_month(present.today)]
+    return [to_end(present.today, "week"), next_week(present.today)]
 
 
 def _sentences(forecasts: Sequence[Forecast], graded: Sequence[Grade]) -> list[str]:
@@ -74,16 +74,16 @@ def _sentences(forecasts: Sequence[Forecast], graded: Sequence[Grade]) -> list[s
     return said + [grade_sentence(each) for each in graded[:1]]
 
 
-def _to_keep(forecasts: Sequence[Forecast], now: Now) -> list[Said]:
-    return [said for each in forecasts for said in said_by(each, (), text_of(now.now))]
+def _to_keep(forecasts: Sequence[Forecast], present: Present) -> list[Said]:
+    return [said for each in forecasts for said in said_by(each, (), text_of(present.now))]
 
 
-def _unknown(graded: Sequence[Grade], now: Now) -> bool:
+def _unknown(graded: Sequence[Grade], present: Present) -> bool:
     """Whether the cost of calls in what is graded is unknown."""
     first, last = min(each.said.first for each in graded), max(each.said.last for each in graded)
-    zone = now.usage.zone
+    zone = present.usage.zone
     period = Period(datetime.combine(first, time(), zone), datetime.combine(last + timedelta(1), time(), zone), "")
-    return any(figures.unknown for _, figures in now.usage.groups(period=period))
+    return any(figures.unknown for _, figures in present.usage.groups(period=period))
 
 
 def _graded(graded: Sequence[Grade], unknown: bool) -> Report:

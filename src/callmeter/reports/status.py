@@ -43,7 +43,7 @@ class Spans:
         self.now = now
         self.zone = zone
         self.named = {name: bucket(now, unit, zone) for name, unit in _SPANS.items()}
-        self.before = {name: self._before(*self.named[name], unit) for name, unit in _SPANS.items()}
+        self.before = {name: self._before(self.named[name][0], unit) for name, unit in _SPANS.items()}
         self.day = (now - _DAY, now + _TICK)
         today = self.named["today"][0]
         midnights = [today]
@@ -62,7 +62,7 @@ class Spans:
         """From the earliest of them to the latest: what of the log has to be read."""
         return Period(min(start for start, _ in self.all), max(end for _, end in self.all), "")
 
-    def _before(self, start: datetime, end: datetime, unit: str) -> tuple[datetime, datetime]:
+    def _before(self, start: datetime, unit: str) -> tuple[datetime, datetime]:
         first, last = bucket(start - _TICK, unit, self.zone)
         return first, min(first + (self.now - start) + _TICK, last)
 

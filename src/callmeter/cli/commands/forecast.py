@@ -83,18 +83,20 @@ def forecast(
     flags = {"agent": by_agent, "purpose": by_purpose, "model": by_model}
     names = _names([*(name for name, wanted in flags.items() if wanted), *(by or ())], world.policy.aliases)
     usage = open_usage(world, log, clock)
-    now = past_of(usage, clock.now, world.paths, own=log is None)
-    found = histories(usage, names, now)
+    present = past_of(usage, clock.now, world.paths, own=log is None)
+    found = histories(usage, names, present)
     if backtest:
-        show_usage(world, backtest_report(pasts_of(found, names, now.until, top), now.until), usage, log)
+        show_usage(world, backtest_report(pasts_of(found, names, present.until, top), present.until), usage, log)
         return
-    horizons = _horizons(now.today, week, month, days, world.policy.period if to_period_end else "")
-    forecasts = [forecast_of(each, found, now, names) for each in horizons]
-    ahead = quotas_ahead(world, now, live=live)
-    notes = [*ahead.notes, *filter(None, [silence_sentence(silent_hosts(now))])]
-    grades = keep_and_grade(world, forecasts, names, now) if live else []
-    stopped = stopped_days(now)
-    page = forecast_page(forecasts, names, ahead.quotas, now, top=top or 0, stopped=stopped, grades=grades, notes=notes)
+    horizons = _horizons(present.today, week, month, days, world.policy.period if to_period_end else "")
+    forecasts = [forecast_of(each, found, present, names) for each in horizons]
+    ahead = quotas_ahead(world, present, live=live)
+    notes = [*ahead.notes, *filter(None, [silence_sentence(silent_hosts(present))])]
+    grades = keep_and_grade(world, forecasts, names, present) if live else []
+    stopped = stopped_days(present)
+    page = forecast_page(
+        forecasts, names, ahead.quotas, present, top=top or 0, stopped=stopped, grades=grades, notes=notes
+    )
     show_usage(world, page, usage, log)
     if live:
         alert_exhaustion(world, ahead.quotas)
