@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from callmeter.store.index import UsageIndex
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.period import Period
 from plain_usage import PlainUsage
+from usage_lines import call, write
 
 IDS = [f"01a0c450-6c00-7aa0-81e1-{number:012x}" for number in range(30)]
 HOSTILE_TEXTS = [
@@ -264,6 +266,8 @@ QUESTIONS: list[dict[str, Any]] = [
     {"by": ("model",), "where": ["status=ok", "model=%_*", "model='; DROP", "model=code"]},
     {"by": ("agent",), "where": ["day=2026-11-21"]},
     {"by": ("agent",), "where": ["origin=price", "team=code"]},
+    {"by": ("origin", "cost_source")},
+    {"by": ("origin",), "where": ["cost_source=e*"]},
 ]
 SOME_TIME = Period(datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 11, 21, 12, 0, 0, 500, tzinfo=UTC), "")
 PERIODS = [
@@ -510,3 +514,22 @@ def test_groups_that_came_to_an_amount_are_found_whatever_their_parts_came_to(tm
     usage = UsageIndex([str(log)], str(tmp_path / "index"), UTC)
     found = {(*each.names, each.nano) for each in usage.spent(("session", "day"), least=10_000_000)}
     assert found == {("(none)", "2026-11-21", 12_000_000), ("s", "2026-11-21", 20_000_000)}
+
+
+@pytest.mark.parametrize("has_sums", [True, False])
+def test_corrected_calls_are_found_by_the_source_that_their_own_lines_name(tmp_path: Path, has_sums: bool) -> None:
+    lines = [
+        call(id="1", cost=Decimal("0.2"), cost_source="estimate"),
+        call(id="2", cost=Decimal("0.3"), cost_source="estimate"),
+        call(id="3", cost=Decimal("-0.1"), cost_source="reconciled", corrects="1", tokens=None),
+    ]
+    questions: list[dict[str, Any]] = [
+        {"by": ("origin",), "where": ["cost_source=estimate"]},
+        {"by": ("cost_source", "origin")},
+        {"by": ("cost_source",), "where": ["origin=reconciled"]},
+    ]
+    log = write(tmp_path / "usage.jsonl", lines)
+    with sums_of(has_sums):
+        index = assert_agree([log], tmp_path / "index", questions=questions)
+        found = {names: figures.nano for names, figures in index.groups(**questions[0])}
+    assert found == {("estimate",): 300_000_000, ("reconciled",): 200_000_000}

@@ -115,8 +115,10 @@ class Relation:
         return "".join(f"{query.raw(name)} AS name{place}, " for place, name in enumerate(names))
 
     def is_over_days(self, names: Sequence[str], asked: Asked) -> bool:
-        """Whether sums of days can tell."""
-        return self._days is not None and _SUMMED.issuperset(self._all_names(names, asked))
+        """Whether sums of days can tell. Of a corrected call they have one source of costs, before or after that."""
+        every = self._all_names(names, asked)
+        is_of_both = "cost_source" in every and self.is_about_origin(names, asked)
+        return self._days is not None and _SUMMED.issuperset(every) and not is_of_both
 
     def is_about_origin(self, names: Sequence[str], asked: Asked) -> bool:
         """Whether the origin of costs matters, and corrections change it."""
