@@ -28,6 +28,8 @@ _TICK = timedelta(microseconds=1)
 _TENTH = Decimal("0.1")
 _THOUSANDTH = Decimal("0.001")
 _SIZES = ("hour", "day", "week", "month", "year", "life")
+# What quotas count.
+_AMOUNTS = ("nano", "tokens_in", "tokens_out", "sent")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class _Reader:
         by = (*([unit] if unit else []), *names)
         place = (by, period.start, period.end)
         if place not in self._known:
-            self._known[place] = self._usage.groups(by, period=period)
+            self._known[place] = self._usage.groups(by, period=period, only=_AMOUNTS)
         for values, figures in self._known[place]:
             label, values = (values[0], values[1:]) if unit else ("", values)
             facts = {name: value for name, value in zip(names, values, strict=True) if value != NONE}
