@@ -57,6 +57,7 @@ period       cost  unknown  calls  errors  before  change
 today       $1.25               2       1   $2.00    -38%
 this week   $3.25        1      4       1
 this month  $7.25        1      5       1
+Before is the same stretch of the day, week or month before, up to this time of it.
 
 By agent
 agent   today  this week  this month  unknown   share                        calls

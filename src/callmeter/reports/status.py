@@ -194,7 +194,9 @@ def _spend(sums: _Stretches, spans: Spans) -> Report:
         Column("before", "before", Kind.RATE, optional=3, quiet=True),
         Column("change", "change", Kind.CHANGE, optional=4, quiet=True),
     ]
-    return Report("Spend", columns, rows)
+    is_compared = any(row.cells["before"] is not None for row in rows)
+    note = "Before is the same stretch of the day, week or month before, up to this time of it."
+    return Report("Spend", columns, rows, notes=[note] if is_compared else [])
 
 
 def _agents(sums: _Stretches, spans: Spans) -> Report:
