@@ -47,6 +47,8 @@ _OF_MODELS = (
     "calls", "unknown", "nano", "priced_nano", "priced_tokens", "estimate_nano", "first", "last",
 )  # fmt: skip
 Model = tuple[str, str]  # provider, model
+# A model's list prices of some days.
+_Lists = Mapping[date, list[float] | None]
 
 
 @dataclass
@@ -206,17 +208,18 @@ class _Run:
 
 def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
     """The stretches of days since a price changed, each up to the next change or for four weeks."""
+    lists = {each.day: _amounts(scope, model, each.day) for each in days}
     found: list[_Run] = []
     past: list[_Day] = []
     odd: list[tuple[_Day, float]] = []
     for day in days:
-        known = [_relisted(scope, model, each, day) for each in past[-_FITTED:]]
+        known = [_relisted(lists, each, day) for each in past[-_FITTED:]]
         if len(known) < _LEAST_DAYS or sum(each.calls for each in known) < _LEAST_CALLS:
             if found:
-                _go_on(scope, model, found[-1], day)
+                _go_on(lists, found[-1], day)
             past.append(day)
             continue
-        rates, spread = _fit(scope, model, known)
+        rates, spread = _fit(lists, known)
         expected = _cost(rates, day)
         off = day.nano / expected - 1 if expected > 0 else 0.0
         if abs(off) <= max(_OFF, _DEVIATIONS * spread):
@@ -224,7 +227,7 @@ def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
             odd = []
             past.append(day)
             if found:
-                _go_on(scope, model, found[-1], day)
+                _go_on(lists, found[-1], day)
             continue
         if odd and (odd[0][0].nano - odd[0][1]) * off < 0:
             odd = []
@@ -237,18 +240,18 @@ def _runs(scope: Scope, model: Model, days: Sequence[_Day]) -> list[_Run]:
     return found
 
 
-def _go_on(scope: Scope, model: Model, run: _Run, day: _Day) -> None:
+def _go_on(lists: _Lists, run: _Run, day: _Day) -> None:
     """One more day at the new price, against the old one."""
     if (day.day - run.days[0].day).days < _FITTED:
-        rates, _ = _fit(scope, model, [_relisted(scope, model, each, day) for each in run.before])
+        rates, _ = _fit(lists, [_relisted(lists, each, day) for each in run.before])
         run.expected.append(_cost(rates, day))
         run.days.append(day)
 
 
-def _fit(scope: Scope, model: Model, days: Sequence[_Day]) -> tuple[list[float], float]:
+def _fit(lists: _Lists, days: Sequence[_Day]) -> tuple[list[float], float]:
     """What a token of each kind cost, in nano-dollars, by least squares of the relative errors; and how far days are
     from it. Kinds lean on the price list's proportions as far as the days do not tell them apart."""
-    listed = _proportions(scope, model, days[-1])
+    listed = _proportions(lists, days[-1])
     scale = sum(each.nano for each in days) / sum(_cost(listed, each) for each in days)
     rates = [scale * rate for rate in listed]
     rows = [[rate * count / each.nano for rate, count in zip(rates, each.tokens, strict=True)] for each in days]
@@ -284,24 +287,24 @@ def _cost(rates: Sequence[float], day: _Day) -> float:
     return sum(rate * count for rate, count in zip(rates, day.tokens, strict=True))
 
 
-def _proportions(scope: Scope, model: Model, day: _Day) -> list[float]:
-    amounts = _amounts(scope, model, day)
+def _proportions(lists: _Lists, day: _Day) -> list[float]:
+    amounts = lists[day.day]
     if amounts is None or not amounts[0] or not amounts[-1]:
         return [float(USUAL_RATES[kind]) for kind in _KINDS]
     return [amount / amounts[0] for amount in amounts]
 
 
-def _relisted(scope: Scope, model: Model, day: _Day, to: _Day) -> _Day:
+def _relisted(lists: _Lists, day: _Day, to: _Day) -> _Day:
     """A day as it would have been at another day's list prices."""
-    was, now = _amounts(scope, model, day), _amounts(scope, model, to)
+    was, now = lists[day.day], lists[to.day]
     if was is None or now is None or was == now:
         return day
     old, new = _cost(was, day), _cost(now, day)
     return replace(day, nano=round(day.nano * new / old)) if old > 0 and new > 0 else day
 
 
-def _amounts(scope: Scope, model: Model, day: _Day) -> list[float] | None:
-    noon = datetime.combine(day.day, time(12), UTC)
+def _amounts(scope: Scope, model: Model, day: date) -> list[float] | None:
+    noon = datetime.combine(day, time(12), UTC)
     amounts: Mapping[str, Decimal] | None = scope.rates(*model, noon)
     if not amounts:
         return None

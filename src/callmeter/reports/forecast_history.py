@@ -136,9 +136,9 @@ class Present:
     def _split(self, tag: str) -> dict[str, tuple[float, float]]:
         """What the last days took before and after this time of the day, by the tag's values."""
         found: dict[str, tuple[float, float]] = {}
-        # In the order of their names: floats add up to something else in another.
-        for each in sorted(self.usage.spent(["hour", *filter(None, [tag])], period=recent(self))):
-            label, *rest = each.names
+        # In the order of their names, in which they come: floats add up to something else in another.
+        by = ["hour", *filter(None, [tag])]
+        for (label, *rest), each in self.usage.groups(by, period=recent(self), only=("nano",)):
             value, hour = "".join(rest), int(label[11:13])
             later = 1.0 if hour > self._hour else 0.0 if hour < self._hour else 1 - self._gone
             before, after = found.get(value, (0.0, 0.0))

@@ -22,8 +22,8 @@ def by_group(key: str, now: Groups, before: Groups | None) -> Report | None:
     `before` is None when there was no span before."""
     if not {*now, *(before or ())} - {(NONE,)}:
         return None
-    earlier = before or {}
-    pairs = [(names[0], now.get(names, Figures()), earlier.get(names, Figures())) for names in {*now, *earlier}]
+    earlier, nothing = before or {}, Figures()
+    pairs = [(names[0], now.get(names, nothing), earlier.get(names, nothing)) for names in {*now, *earlier}]
     ranked = sorted(pairs, key=lambda pair: (-max(pair[1].nano, pair[2].nano), -pair[1].calls, pair[0]))
     # One more takes no more room than a row that says so.
     most = _MOST if len(ranked) > _MOST + 1 else len(ranked)
