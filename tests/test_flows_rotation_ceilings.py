@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from callmeter.flows.key_ceilings import differences
+from callmeter.policy.quotas import Quota
 from callmeter.secrets.registry_file import RegistryFile, changed
+from callmeter.words.money import NANO
+from callmeter.words.subject import parse_subject
 from rotation_house import LABEL, House, Killed
 from servers.openrouter import OpenRouter
 
@@ -97,3 +101,18 @@ def test_a_ceiling_that_is_reset_stays_in_the_registry_as_it_is(tmp_path: Path, 
     assert ceilings(house) == (5, 4)
     house.to_the_end()
     assert ceilings(house) == (5, 5)
+
+
+def test_what_is_left_of_a_quota_for_life_is_not_made_the_whole_again_by_a_sync(
+    tmp_path: Path, router: OpenRouter
+) -> None:
+    house = for_life(tmp_path, router)
+    house.rotate()
+    house.to_the_end()
+    quota = Quota(parse_subject("agent:code"), 10 * NANO, period="life", enforcement="hard")
+    (found,) = differences([house.entry], [quota], house.bench())
+    assert found.action.startswith("same") and not found.differs
+    assert ceilings(house) == (6, 6)
+    smaller = Quota(parse_subject("agent:code"), 5 * NANO, period="life", enforcement="hard")
+    (found,) = differences([house.entry], [smaller], house.bench())
+    assert found.action == "set", "a limit below what is left still has to be written"

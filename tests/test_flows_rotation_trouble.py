@@ -184,6 +184,18 @@ def test_a_limit_that_a_person_sets_stays_through_this_rotation_and_the_next(hou
     assert house.router.record(house.current).limit == 9
 
 
+def test_a_limit_that_a_person_sets_while_the_old_key_is_still_good_stays(house: House) -> None:
+    house.rotate()
+    assert house.state == "swapped"
+    house.router.record(house.current).limit = Decimal("0.50")
+    spend(house, house.first, "1")
+    house.rotate(start=False)
+    assert house.router.record(house.current).limit == Decimal("0.50")
+    assert any("somebody else has set the new key's limit" in told for told in house.told)
+    house.to_the_end()
+    assert house.router.record(house.current).limit == Decimal("0.50")
+
+
 def test_a_provider_that_rounds_limits_does_not_look_like_a_person(house: House) -> None:
     house.router.limit_digits = Decimal("0.0001")
     spend(house, house.first, "1.23456789")
