@@ -124,6 +124,24 @@ def test_a_day_of_ten_times_the_work_in_many_sessions_is_one_finding(quiet: Made
     assert spike.command.startswith("callmeter budget breakdown --by session --where agent=code ")
 
 
+@pytest.mark.parametrize("sessions", [3, 4])
+def test_many_sessions_that_repeat_themselves_on_a_day_are_one_finding(quiet: MadeLog, sessions: int) -> None:
+    log = copy(quiet)
+    for number in range(60 * sessions):
+        at = day(54, 10) + timedelta(seconds=5 * number)
+        log.call(at, "code", f"loop-{number % sessions}", prompt_sketch="00000000000000ff", sizes=(15000, 300))
+    found = found_in(log)
+    assert {each.kind for each in found} == ({"runaway", "spike"} if sessions == 3 else {"runaway"})
+    if sessions == 3:
+        assert len(found) == 4
+        return
+    assert found[0].subject == "agent:code"
+    assert usd(found[0].actual) == cost_of(log, quiet)
+    assert "4 sessions (loop-" in found[0].evidence and " and 1 more) repeated themselves: 240 " in found[0].evidence
+    assert "shows as a spike of agent:code" in found[0].evidence
+    assert found[0].command.startswith("callmeter budget breakdown --by session --by model --where agent=code --since ")
+
+
 def test_dear_sessions_of_an_agent_too_young_for_spikes_are_one_finding() -> None:
     log = MadeLog().quiet(9, ("code",), calls=40)
     known = len(log.lines)

@@ -19,6 +19,7 @@ from callmeter.reports.anomaly_days import (
     too_short,
 )
 from callmeter.reports.anomaly_finding import (
+    NEARLY_ALL,
     SHIFT,
     SPIKE,
     USUAL_RATES,
@@ -42,9 +43,8 @@ from callmeter.words.wording import counted
 
 # Days before an event that it is compared with.
 _BEFORE = 28
-# Per cent: a cause is told that made so much of the difference, and a session that took so much of the event; one that
-# took so much of its excess is the event.
-_WORTH_TELLING, _OWN_SHARE, _NEARLY_ALL = 10, 40, 80
+# Per cent: a cause is told that made so much of the difference, and a session that took so much of the event.
+_WORTH_TELLING, _OWN_SHARE = 10, 40
 _CAUSES = {
     "volume": ("more calls", "fewer calls"),
     "tokens": ("larger calls", "smaller calls"),
@@ -147,7 +147,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
         "; ".join(evidence),
         command or breakdown(scope, by, where, first, last),
         tuple(seen.also),
-        name if figures is not None and figures.nano * 100 >= _NEARLY_ALL * event.excess else None,
+        name if figures is not None and figures.nano * 100 >= NEARLY_ALL * event.excess else None,
     )
 
 

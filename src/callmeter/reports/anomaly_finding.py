@@ -26,6 +26,8 @@ SPIKE, SHIFT, NEW_MODEL, PRICE, STORM, RUNAWAY, ZOMBIE = (
     "zombie",
 )
 BY = ("agent", "purpose", "model", "key")
+# Per cent of an event's excess: what took so much of it is the event.
+NEARLY_ALL = 80
 # A provider's price of a model at an instant: amounts in USD per token by name, None when nobody knows.
 Rates = Callable[[str, str, datetime], Mapping[str, Decimal] | None]
 # What kinds of tokens cost against each other where no price list says it; common among the large providers.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from callmeter.reports.anomaly_finding import SPIKE, Finding, Scope, subject_of
+from callmeter.reports.anomaly_finding import NEARLY_ALL, SPIKE, Finding, Scope, subject_of
 from callmeter.reports.anomaly_sessions import Dear, Sessions, runaways, so_dear
 from callmeter.reports.session_days import Name
 
@@ -27,8 +27,8 @@ def joined(scope: Scope, costs: Sequence[Finding], sessions: Sessions) -> list[F
     shown: dict[str, list[str]] = {}
     kept = []
     for cost in costs:
-        holder = next((each for each in told if each.session == cost.session and _meet(each, cost)), None)
-        if cost.session is not None and holder is not None:
+        holder = next((each for each in told if _holds(each, cost)), None)
+        if holder is not None:
             shown.setdefault(holder.id, []).append(f"shows as a {cost.kind} of {', '.join((cost.subject, *cost.also))}")
             continue
         theirs = [each for each in dear if _within(each, cost)]
@@ -38,6 +38,15 @@ def joined(scope: Scope, costs: Sequence[Finding], sessions: Sessions) -> list[F
         kept.append(cost)
     kept += [replace(each, evidence="; ".join([each.evidence, *shown.get(each.id, ())])) for each in told]
     return [*kept, *runaways(scope, dear)]
+
+
+def _holds(found: Finding, cost: Finding) -> bool:
+    """Whether a session, or an agent's sessions, took nearly all of a spike or shift."""
+    if not _meet(found, cost):
+        return False
+    if found.session is not None:
+        return found.session == cost.session
+    return found.subject in (cost.subject, *cost.also) and found.actual * 100 >= NEARLY_ALL * cost.excess
 
 
 def _meet(one: Finding, other: Finding) -> bool:

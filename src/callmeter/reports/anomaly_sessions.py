@@ -31,7 +31,7 @@ _READ = 28 + 14
 # A zombie is open for so long, is never silent for longer than that, and outlives other sessions of its agent so far.
 _ZOMBIE_OPEN, _ZOMBIE_SILENT, _ZOMBIE_TIMES = timedelta(hours=48), timedelta(hours=6), 3
 _HOUR, _DAY = timedelta(hours=1), timedelta(1)
-# So many sessions of one event are named.
+# So many sessions of one event are named; more that repeat themselves on one day are told together.
 _NAMED = 3
 
 
@@ -42,6 +42,21 @@ class Dear:
     part: Part
     largest: int
     days: list[date]
+
+
+@dataclass(frozen=True)
+class _Looped:
+    """A session that repeats itself, and how dear it was if that is out of the ordinary."""
+
+    session: Name
+    loop: Loop
+    dear: Dear | None
+
+    @property
+    def part(self) -> Part:
+        if self.dear is not None:
+            return self.dear.part
+        return Part(self.loop.first, self.loop.last, self.loop.nano, self.loop.calls)
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ def judged_sessions(usage: Usage, scope: Scope) -> Sessions:
     parts = session_days(usage, scope, scope.back(_READ), least=scope.floors.lowest("agent") // 2)
     dear = {name: each for name, each in _too_dear(usage, scope, parts).items() if name not in zombies}
     loops, unread = find_loops(usage, scope, parts)
+    looped: dict[tuple[str, date], list[_Looped]] = {}
     for name, runs in loops.items():
         for loop in runs:
             # The loop is why its session is dear.
@@ -72,7 +88,11 @@ def judged_sessions(usage: Usage, scope: Scope) -> Sessions:
                 each for each in dear.get(name, ()) if each.part.first <= loop.last and loop.first <= each.part.last
             ]
             dear[name] = [each for each in dear.get(name, ()) if each not in same]
-            found.append(_loop(scope, name, loop, same[0] if same else None))
+            day = looped.setdefault((name[0], scope.day(loop.first)), [])
+            day.append(_Looped(name, loop, same[0] if same else None))
+    for each in looped.values():
+        many = len({one.session for one in each}) > _NAMED
+        found += [_loops(scope, each)] if many else [_loop(scope, one) for one in each]
     return Sessions(found, [(name, each) for name, days in dear.items() for each in days], unread, zombies)
 
 
@@ -239,16 +259,37 @@ def _zombie(scope: Scope, sessions: Mapping[Name, Part], name: Name, part: Part)
     return _about(scope, ZOMBIE, name, part, usual, evidence, f"open for {days:.0f} days")
 
 
-def _loop(scope: Scope, session: Name, loop: Loop, dear: Dear | None) -> Finding:
+def _loops(scope: Scope, looped: Sequence[_Looped]) -> Finding:
+    """Many sessions of an agent that repeat themselves on one day are one event."""
+    ranked = sorted(looped, key=lambda each: (-each.loop.nano, each.session))
+    whole = replace(ranked[0].part)
+    for each in ranked[1:]:
+        whole.add(each.part)
+    names = list(dict.fromkeys(each.session[1] for each in ranked))
+    calls, nano = sum(each.loop.calls for each in ranked), sum(each.loop.nano for each in ranked)
+    evidence = [
+        f"{len(names):,} sessions ({listed(names, _NAMED)}) repeated themselves: {calls:,} near-identical prompts for "
+        f"{shown(nano)}"
+    ]
+    dear = [(each.session, each.dear) for each in ranked if each.dear is not None]
+    if dear:
+        evidence.append(so_dear(dear))
+    usual = sum(each.largest for _, each in dear)
+    agent = ranked[0].session[0]
+    return _about(scope, RUNAWAY, (agent, NONE), whole, usual, evidence, "runaway loops", several=True)
+
+
+def _loop(scope: Scope, looped: _Looped) -> Finding:
+    session, loop, dear = looped.session, looped.loop, looped.dear
     took = _long(loop.last - loop.first)
     evidence = [f"{loop.calls:,} near-identical prompts within {took} for {shown(loop.nano)}"]
     small, large = loop.sizes
     if small and large * 10 > small * 12:
         evidence.append(f"they grew from {small:,} to {large:,} tokens")
-    if dear is None:
-        part = Part(loop.first, loop.last, loop.nano, loop.calls)
-        return _about(scope, RUNAWAY, session, part, 0, evidence, "runaway loop")
-    return _about(scope, RUNAWAY, session, dear.part, dear.largest, [*evidence, _too_much(dear)], "runaway loop")
+    if dear is not None:
+        evidence.append(_too_much(dear))
+    usual = dear.largest if dear is not None else 0
+    return _about(scope, RUNAWAY, session, looped.part, usual, evidence, "runaway loop")
 
 
 def _runaway(scope: Scope, dear: Sequence[tuple[Name, Dear]]) -> Finding:
