@@ -173,6 +173,7 @@ def test_a_call_that_is_still_to_come_is_told(ask: Callable[..., Report]) -> Non
     said = "The latest call is dated 2031-01-01 00:00, still to come: a clock is wrong."
     assert said in ask(now=now).notes
     assert not [note for note in ask(now=now, where=["agent=a"]).notes if "still to come" in note]
+    assert table(ask(now=now, by=["day"], chart=True), "day", "chart") == [("2026-11-21", "8"), ("2031-01-01", "0")]
     assert not [note for note in ask(now=now, as_of=now).notes if "still to come" in note]
 
 

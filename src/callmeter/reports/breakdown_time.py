@@ -107,7 +107,7 @@ def _places(usage: Usage, unit: str, period: Period, now: datetime) -> dict[tupl
 
 def covered(usage: Usage, period: Period, now: datetime, total: Figures) -> tuple[datetime, datetime] | None:
     """The part of a period that the log covers and that is not in the future; for all time, from the first call that
-    counts to the last. None without calls."""
+    counts to the last. None without calls. A call from the future, which a wrong clock makes, stretches nothing."""
     if total.first is None or total.last is None:
         return None
     first = parse_instant(total.first)
@@ -120,7 +120,8 @@ def covered(usage: Usage, period: Period, now: datetime, total: Figures) -> tupl
     if period.end is not None or period.start is not None:
         end = now + _TICK if period.end is None else min(period.end, now + _TICK)
         end = max(end, last)
-    return start or first, end or last
+    start = start or first
+    return start, max(min(end or last, now + _TICK), start + _TICK)
 
 
 def labels_of(span: tuple[datetime, datetime], unit: str, usage: Usage) -> list[str] | None:
