@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from callmeter.words.record import parse_record
@@ -19,6 +19,7 @@ long_texts = st.builds(lambda text, times: text * times, texts, st.integers(1, 3
 
 
 @given(st.dictionaries(texts, long_texts, max_size=20), long_texts, long_texts, long_texts)
+@example(tags={"a\ud83d": "b\ude00"}, model="m\ud800", error="\udfff" * 20_000, note="n")
 @settings(max_examples=100, deadline=None)
 def test_any_text_makes_one_bounded_line_that_can_be_read(
     tags: dict[str, str], model: str, error: str, note: str
