@@ -91,6 +91,7 @@ def test_what_does_not_change_the_request_does_not_matter(ask: Ask, server: Coun
         ["--provider", "openai", "hello"],
         ["--fallback-model", "f", "hello"],
         ["--schema", "name", "hello"],
+        ["--base-url", "http://127.0.0.1:9/v1", "hello"],
     ],
 )
 def test_the_same_key_with_another_request_is_a_usage_error(
