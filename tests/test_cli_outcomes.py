@@ -277,6 +277,27 @@ def test_without_value_there_is_no_merit_to_share(call: Call, home: Path) -> Non
     assert call("quota", "allocate", "--merit", "value", "--weight", "a=1").exit_code == 2
 
 
+ROLES = {"version": 1, "allocation_strategy": "role_based", "roles": {"lead": {"allocation": 1, "agents": ["code"]}}}
+
+
+@pytest.mark.parametrize("policy", [{"version": 1}, ROLES])
+def test_a_strategy_without_a_merit_pool_has_none_to_share(call: Call, home: Path, policy: dict[str, object]) -> None:
+    (home / "budget.json").write_text(json.dumps(policy))
+    for more in ((), ("--strategy", "role_based")):
+        result = call("quota", "allocate", "--merit", "value", *more)
+        assert result.exit_code == 2
+        assert "there is no merit pool to share out" in result.stderr
+
+
+def test_value_of_work_before_the_period_says_why_it_is_nobodys(call: Call, home: Path) -> None:
+    (home / "budget.json").write_text(json.dumps(MERIT))
+    call("outcome", "record", "--work-item", "S-1", "--value", "8", "--at", "2026-11-21")
+    call("outcome", "record", "--work-item", "OLD", "--value", "2", "--at", "2026-11-21")
+    page = call("quota", "allocate", "--merit", "value", "--last", "7d")
+    said = " ".join(page.stdout.split())
+    assert "$2.00 of the value is no agent's: its work items have no calls with a name in this period." in said
+
+
 def test_many_may_record_at_once(tmp_path: Path) -> None:
     path = str(tmp_path / "outcomes.jsonl")
 

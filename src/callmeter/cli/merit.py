@@ -30,11 +30,13 @@ def plan_by_merit(world: World, plan: Plan, measure: str, last: str | None) -> t
     the strategy has no merit pool, or nobody earned anything."""
     if "weights" in plan.allocations:
         raise UsageError("--merit and --weight contradict each other", "keep one of them", code="contradiction")
-    # Weights that the policy has may name agents that the plan leaves out.
-    bare = replace(plan, allocations={**plan.allocations, "weights": {}})
-    then = foreseen_policy(world.paths.policy, lambda text, now: with_plan(text, now, bare))
-    strategy = then.strategy
-    if strategy is None or strategy.name != "equal_base_plus_merit" or not strategy.merit_pool:
+    had = world.policy.strategy
+    strategy = None
+    if (plan.strategy or (had.name if had is not None else "")) == "equal_base_plus_merit":
+        # Weights that the policy has may name agents that the plan leaves out.
+        bare = replace(plan, allocations={**plan.allocations, "weights": {}})
+        strategy = foreseen_policy(world.paths.policy, lambda text, now: with_plan(text, now, bare)).strategy
+    if strategy is None or not strategy.merit_pool:
         raise UsageError(
             "there is no merit pool to share out",
             "add `--strategy equal_base_plus_merit --base USD --merit-pool USD`",

@@ -66,7 +66,10 @@ def merit_shares(
     notes = [f"The merit pool of {shown(pool)} is shared out by {by}; parts add up to it, to the nano-dollar."]
     nobody = agents.get(NONE)
     if nobody is not None and nobody.outcomes:
-        notes.append(f"{shown(nobody.value)} of the value is no agent's: its work items have no calls with a name.")
+        when = " in this period" if period.start is not None else ""
+        notes.append(
+            f"{shown(nobody.value)} of the value is no agent's: its work items have no calls with a name{when}."
+        )
     left = [name for name, amount in earned(agents, measure).items() if amount > 0 and name not in weights]
     if left:
         notes.append(f"Not among the strategy's agents, and so without a share: {', '.join(sorted(left)[:5])}.")
