@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from callmeter.cli import reading
 from callmeter.cli.app import app
 from callmeter.cli.world import World
 from callmeter.store.audit import append_event, head_of
 from callmeter.store.inflight import Breadcrumb
 from callmeter.store.usage_append import append_usage
+from callmeter.store.usage_log import LogReader
 from callmeter.words.usage import STATUSES
 from conftest import Run
 from usage_lines import NOW, call, calls, write
@@ -114,6 +116,38 @@ def test_filters_choose_by_time_tag_status_and_number(shell: Shell) -> None:
     assert shown("-n", "1", "--where", "agent=d*") == ["docs"]
     assert shown("-n", "0") == []
     assert shown("--as-of", "2026-11-21T08:00Z", "-n", "1") == ["bad"]
+
+
+def test_the_index_finds_the_same_lines_of_a_long_log_in_the_same_order(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = NOW - timedelta(days=70)
+    lines = calls(40, begun, timedelta(hours=43))
+    lines[5] = lines[5].replace(b"\n", b"\r\n")
+    lines[7:9] = [b"no record\n", b"\0\0" + call(NOW, "late", tags={"agent": "docs"}, status="error")]
+    lines += [
+        lines[2],
+        call(begun, "c1", corrects="late", cost=Decimal("-0.001"), recorded_at="2026-11-21T09:00:00.000Z"),
+    ]
+    write(shell.log, [b"\xef\xbb\xbf", *lines])
+    shell("log", "close")
+    append_usage(shell.log, call(NOW - timedelta(hours=3), "c2", tags={"agent": "docs"}))
+    with open(shell.log, "ab") as file:
+        file.write(call(NOW - timedelta(hours=2), "c3").removesuffix(b"\n"))
+    questions = [
+        ["--last", "30d"],
+        ["--where", "agent=docs"],
+        ["--status", "error", "--status", "ok", "--since", "2026-10-01", "--until", "2026-11-01"],
+        ["--as-of", "2026-11-21T08:00Z"],
+        ["--month", "2027-01"],
+    ]
+    asked = [[*question, "--format", shape] for question in questions for shape in ("csv", "jsonl", "text")]
+    plainly = [shell("log", "show", *each) for each in asked]
+    shell("breakdown")
+    monkeypatch.setattr(reading, "_PLAIN", 400)
+    monkeypatch.setattr(LogReader, "entries", None)
+    assert [shell("log", "show", *each) for each in asked] == plainly
+    assert "are no usage records: see" in shell.err
 
 
 def test_every_status_of_a_call_can_be_asked_for(shell: Shell) -> None:

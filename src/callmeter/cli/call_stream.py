@@ -5,19 +5,24 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from callmeter.cli.call_lines import call_line
 from callmeter.cli.look import look_of
-from callmeter.cli.reading import Clock, no_log, open_log
+from callmeter.cli.reading import Clock, is_indexed, no_log, open_log, open_usage
 from callmeter.cli.world import World
 from callmeter.reports.call_list import call_list
 from callmeter.reports.grouping import condition_of, within
 from callmeter.reports.report import verifying, with_reading
 from callmeter.store.usage_tail import Follower, Found, latest
-from callmeter.words.errors import UsageError
+from callmeter.words.errors import CallmeterError, UsageError
 from callmeter.words.jsontext import dumps
 from callmeter.words.period import Period
 from callmeter.words.record import UsageRecord
+
+if TYPE_CHECKING:
+    from callmeter.store.index import UsageIndex
 
 _PAUSE = 0.5
 _STREAMED = ("text", "jsonl")
@@ -31,6 +36,7 @@ class CallStream:
         self._log = log
         self._clock = clock
         self._period = period
+        self._conditions = conditions
         self._inside = within(period, clock.as_of)
         self._condition = condition_of(conditions, clock.zone, world.policy.aliases)
         self._look = look_of(world.out.stdout, world.env)
@@ -41,8 +47,11 @@ class CallStream:
         if self._log is not None and not os.path.exists(self._log) and not glob.glob(self._log):
             raise no_log(self._log)
         reader = open_log(self._world, self._log, self._period, self._clock)
+        usage = self._usage() if count is None else None
         if count is not None:
             entries: Iterable[Found] = self._latest(count)
+        elif usage is not None:
+            entries = usage.entries(period=self._period, where=self._conditions)
         else:
             entries = (entry for entry in reader.entries() if self._matches(entry[0]))
         if out.format in _STREAMED:
@@ -50,13 +59,13 @@ class CallStream:
                 out.text(self._line(entry))
         else:
             page = call_list((record for record, _ in entries), self._period, str(self._clock.zone))
-            out.report(with_reading(page, reader.bad_count, reader.duplicates, self._log))
-        if out.format in _STREAMED and reader.bad_count:
-            lines = (
-                "1 line is no usage record"
-                if reader.bad_count == 1
-                else f"{reader.bad_count:,} lines are no usage records"
-            )
+            bad, twice = reader.bad_count, reader.duplicates
+            if usage is not None:
+                bad, twice = usage.reading.bad_lines, usage.reading.duplicates
+            out.report(with_reading(page, bad, twice, self._log))
+        bad = reader.bad_count if usage is None else usage.reading.bad_lines
+        if out.format in _STREAMED and bad:
+            lines = "1 line is no usage record" if bad == 1 else f"{bad:,} lines are no usage records"
             out.warn(f"{lines}: see `{verifying(self._log)}`")
 
     def follow(self, count: int) -> None:
@@ -77,6 +86,17 @@ class CallStream:
             shown.clear()
             out.require_reader()
             world.sleep(_PAUSE)
+
+    def _usage(self) -> UsageIndex | None:
+        """The index, where that finds some of a long log's calls sooner."""
+        period = self._period
+        if period.start is None and period.end is None and self._clock.as_of is None and not self._conditions:
+            return None
+        # Nobody's error: without DuckDB, memory or a place for it, it only takes longer.
+        with suppress(CallmeterError, ImportError):
+            if is_indexed(self._world, self._log, period):
+                return open_usage(self._world, self._log, self._clock)
+        return None
 
     def _latest(self, count: int) -> list[Found]:
         return latest(self._log or self._world.paths.log, count, self._matches, self._period)

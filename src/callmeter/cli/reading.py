@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from datetime import datetime, timedelta, tzinfo
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -14,9 +14,13 @@ from callmeter.cli.world import World
 from callmeter.flows.recovery import recover
 from callmeter.reports.report import Board, Report, with_reading
 from callmeter.reports.usage import Usage
+from callmeter.store.log_size import text_size
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.errors import UsageError
 from callmeter.words.period import Period, as_of, chosen_period, zone_named
+
+if TYPE_CHECKING:
+    from callmeter.store.index import UsageIndex
 
 _Page = TypeVar("_Page", Report, Board)
 # As commands call those of `options`; not every command has all of them.
@@ -34,6 +38,8 @@ _OPTIONS_OF_TIME = (
 )
 # Seconds for which nobody minds that an index is not kept.
 _LONG = 1.0
+# So many bytes are read line by line in about a second, and indexed likewise.
+_PLAIN = 100 << 20
 
 
 class Clock:
@@ -71,7 +77,7 @@ def open_log(world: World, log: str | None, period: Period, clock: Clock) -> Log
     return read_records(log or world.paths.log, Period(period.start, end, period.label))
 
 
-def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
+def open_usage(world: World, log: str | None, clock: Clock) -> UsageIndex:
     """What the log adds up to, at `--as-of`; from `--log` or the settings' log.
 
     Calls whose processes died are finished first, so that their cost is in the report.
@@ -80,18 +86,35 @@ def open_usage(world: World, log: str | None, clock: Clock) -> Usage:
     if log is None and clock.as_of is None:
         _finish_dead_calls(world)
     from callmeter.store.index import UsageIndex
-    from callmeter.store.index_folders import folder_of
 
-    path = log or world.paths.log
-    directory = world.paths.index
-    if os.path.abspath(path) != os.path.abspath(world.paths.log):
-        directory = folder_of(directory, path)
+    path, directory = log or world.paths.log, _directory_of(world, log)
     begun = world.monotonic()
     tell = told(world, since=begun, scripts=False)
     usage = UsageIndex([path], directory, clock.zone, clock.as_of, world.policy.aliases, tell)
     if usage.unkept and world.monotonic() - begun >= _LONG:
         world.out.note(f"callmeter: the usage index is made anew for each report: {usage.unkept}")
     return usage
+
+
+def is_indexed(world: World, log: str | None, period: Period) -> bool:
+    """Whether a period's lines are so many, and the index so far, that it finds some of them sooner than reading all
+    does. Raises FileProblem."""
+    path = log or world.paths.log
+    if text_size(path, period) < _PLAIN:
+        return False
+    from callmeter.store.index_steps import unread
+
+    return unread(path, _directory_of(world, log)) <= _PLAIN
+
+
+def _directory_of(world: World, log: str | None) -> str:
+    """Where a log's usage index lies."""
+    directory = world.paths.index
+    if log is None or os.path.abspath(log) == os.path.abspath(world.paths.log):
+        return directory
+    from callmeter.store.index_folders import folder_of
+
+    return folder_of(directory, log)
 
 
 def show_usage(world: World, page: _Page, usage: Usage, log: str | None) -> None:

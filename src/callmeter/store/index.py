@@ -124,6 +124,10 @@ class UsageIndex:
         """See `Usage.calls`."""
         return self._answer(lambda answers: _begun(answers.calls(period, where, last)))
 
+    def entries(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[tuple[UsageRecord, bytes]]:
+        """The records of a period with such values, each with its line, in the order of the log."""
+        return self._answer(lambda answers: _begun(answers.entries(period, where)))
+
     def unsettled(self, provider: str, prefix: str, most: int, *, period: Period = EVER) -> list[UsageRecord]:
         """The newest calls of a provider, at most so many, whose generation id begins so, whose cost is an estimate or
         unknown, and which no line corrects; the newest first."""
@@ -302,7 +306,7 @@ class UsageIndex:
         return connected(self._own_directory(), threads)
 
 
-def _begun(records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
+def _begun(records: Iterator[_Answer]) -> Iterator[_Answer]:
     """The same records, the first at hand: to find it, all files of the index were read, and were whole."""
     return chain([*islice(records, 1)], records)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import instant_at
+from callmeter.store.index_entries import places
 from callmeter.store.index_estimates import unsettled
 from callmeter.store.index_figures import Summing, figures, grouped, named, printed, settle
 from callmeter.store.index_lines import LineReader
@@ -211,6 +212,10 @@ class Answers:
     def unsettled(self, provider: str, prefix: str, most: int, period: Period) -> list[UsageRecord]:
         """See `UsageIndex.unsettled`."""
         return [self._lines.record(*place) for place in unsettled(self._relation, period, provider, prefix, most)]
+
+    def entries(self, period: Period, where: Sequence[str]) -> Iterator[tuple[UsageRecord, bytes]]:
+        """See `UsageIndex.entries`."""
+        return (self._lines.entry(*place) for place in places(self._relation, period, where))
 
     def savings(self, period: Period) -> Savings:
         """See `Usage.savings` and `Usage.answer_sizes`."""

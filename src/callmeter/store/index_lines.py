@@ -10,6 +10,7 @@ from typing import BinaryIO
 from callmeter.store.files import FileProblem
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_rows import meanings
+from callmeter.store.index_text import BOM
 from callmeter.store.usage_log import Damaged
 from callmeter.words.record import UsageRecord
 
@@ -26,11 +27,15 @@ class LineReader:
 
     def record(self, source: int, line: int, start: int, size: int) -> UsageRecord:
         """The record of a line. Raises FileProblem when the file is not what was indexed any more."""
+        return self.entry(source, line, start, size)[0]
+
+    def entry(self, source: int, line: int, start: int, size: int) -> tuple[UsageRecord, bytes]:
+        """The record, and the line that it was read from. Raises as `record`."""
         file = self._files[source]
         text = os.pread(self._text(source, file).fileno(), size, start)
         for found in meanings(text, line, finished=True):
             if isinstance(found, UsageRecord):
-                return found
+                return found, text.removeprefix(BOM if line == 1 else b"").strip(b"\0").removesuffix(b"\r")
         raise FileProblem(f"{file.path} was changed while it was read", "run the command again")
 
     def _text(self, source: int, file: LogFile) -> BinaryIO:

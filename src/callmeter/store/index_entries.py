@@ -1,0 +1,24 @@
+"""Where the lines stand that a question is about, in the order of the log: of a long log a day is found at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from callmeter.store.index_relation import Asked, Relation
+from callmeter.words.period import Period
+
+Place = tuple[int, int, int, int]  # source, line, start, size
+_AT_ONCE = 10_000
+
+
+def places(relation: Relation, period: Period, where: Sequence[str]) -> Iterator[Place]:
+    """The places of the lines that count, of the period and with such values."""
+    query = relation.query(Asked(period, where))
+    found = relation.run(
+        f"""SELECT rows.source, rows.line, rows.start, rows.size {relation.source(query)}
+            ORDER BY list_position(getvariable('sources'), rows.source), rows.line""",
+        query.given,
+        relation.cursor(),  # other questions may be asked before it is read to its end
+    )
+    while batch := found.fetchmany(_AT_ONCE):
+        yield from batch
