@@ -412,6 +412,15 @@ def test_what_would_make_the_choice_of_a_key_unclear_is_refused(
     assert add(tmp_path, "second", OTHER, given={"environment": "dev"}) == "added"
 
 
+def test_an_end_user_has_one_key_for_each_agent_or_for_all(tmp_path: Path) -> None:
+    third = "sk-or-v1-" + "3" * 32
+    add(tmp_path, "alices", given={"agent": "", "user": "alice"})
+    with pytest.raises(UsageError, match="alices is user alice's key of openrouter already"):
+        add(tmp_path, "again", OTHER, given={"agent": "", "user": "alice"})
+    assert add(tmp_path, "bobs", OTHER, given={"agent": "", "user": "bob"}) == "added"
+    assert add(tmp_path, "alices-code", third, given={"agent": "code", "user": "alice"}) == "added"
+
+
 def test_an_unregistered_secret_is_not_overwritten_unless_it_is_the_same(tmp_path: Path) -> None:
     add(tmp_path)
     (tmp_path / "keys.toml").unlink()
