@@ -7,6 +7,7 @@ from datetime import tzinfo
 
 from callmeter.cli.look import Look, cells_of, cut, escaped
 from callmeter.words.money import shown
+from callmeter.words.period import local_time
 from callmeter.words.record import UsageRecord
 
 _GUTTER = "  "
@@ -62,7 +63,7 @@ def _aligned(text_of: Callable[[str], str], look: Look, lately: bool) -> str:
 def _text(name: str, record: UsageRecord, zone: tzinfo, look: Look) -> str:
     match name:
         case "time":
-            return f"{record.instant.astimezone(zone):%m-%d %H:%M:%S}"
+            return f"{local_time(record.instant, zone):%m-%d %H:%M:%S}"
         case "status":
             return "corrected" if record.corrects is not None else record.status
         case "agent" | "purpose":

@@ -25,7 +25,7 @@ from callmeter.reports.quota_choice import passes
 from callmeter.store.running_calls import RunningCalls
 from callmeter.store.usage_tail import Follower
 from callmeter.words.errors import CallmeterError
-from callmeter.words.period import Period, bucket
+from callmeter.words.period import Period, bucket, local_time
 from callmeter.words.record import UsageRecord
 from callmeter.words.wording import capitalised
 
@@ -199,4 +199,4 @@ class Feed:
 
 
 def _day_of(instant: datetime | None, zone: tzinfo) -> date | None:
-    return None if instant is None else bucket(instant, "day", zone)[0].astimezone(zone).date()
+    return None if instant is None else local_time(bucket(instant, "day", zone)[0], zone).date()

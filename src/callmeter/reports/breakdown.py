@@ -32,7 +32,7 @@ from callmeter.reports.sums import apportion
 from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.instant import parse_instant, text_of
 from callmeter.words.money import usd
-from callmeter.words.period import EVER, Period, bucket, bucket_label
+from callmeter.words.period import EVER, Period, bucket, bucket_label, local_time
 
 _NOTHING = Figures()
 # Clocks of hosts may differ by that.
@@ -311,7 +311,7 @@ def _still_to_come(total: Figures, now: datetime | None, usage: Usage) -> list[s
     last = None if total.last is None else parse_instant(total.last)
     if now is None or last is None or last <= now + _SKEW:
         return []
-    return [f"The latest call is dated {last.astimezone(usage.zone):%Y-%m-%d %H:%M}, still to come: a clock is wrong."]
+    return [f"The latest call is dated {local_time(last, usage.zone):%Y-%m-%d %H:%M}, still to come: a clock is wrong."]
 
 
 def _can_choose(question: Question) -> bool:

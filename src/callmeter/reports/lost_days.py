@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown
-from callmeter.words.period import Period, bucket
+from callmeter.words.period import Period, bucket, local_time
 from callmeter.words.wording import counted
 
 # Older forecasts are not kept, and older days weigh nothing.
@@ -182,6 +182,6 @@ def _days(usage: Usage, first: datetime, last: datetime) -> list[_Day]:
     found = []
     while at <= last:
         start, at = bucket(at, "day", usage.zone)
-        day = start.astimezone(usage.zone).date()
+        day = local_time(start, usage.zone).date()
         found.append(_Day(day, start, at, lines.get(day.isoformat(), 0)))
     return found

@@ -25,7 +25,7 @@ from callmeter.reports.requests import requests
 from callmeter.reports.sums import FAILED, apportion, share_of
 from callmeter.reports.usage import Figures, Usage, growth, summed
 from callmeter.words.instant import parse_instant, text_of
-from callmeter.words.period import Period, bucket, bucket_label
+from callmeter.words.period import Period, bucket, bucket_label, local_time
 from callmeter.words.record import UsageRecord
 from callmeter.words.wording import counted
 
@@ -315,7 +315,7 @@ def _basis(sums: _Stretches, spans: Spans, stands: Sequence[Stand], enforced: bo
 
 
 def _errors(errors: Sequence[UsageRecord], zone: tzinfo) -> Report:
-    times = [parse_instant(time_text(record)).astimezone(zone) for record in errors]
+    times = [local_time(parse_instant(time_text(record)), zone) for record in errors]
     rows = [
         Row(
             {

@@ -167,13 +167,21 @@ def bucket(instant: datetime, unit: str, zone: tzinfo) -> tuple[datetime, dateti
 def bucket_label(start: datetime, unit: str, zone: tzinfo) -> str:
     """A bucket's name, which sorts by time: `2026-11-21`, for a week its Monday, `2026-11`, `2026-11-21 09:00`; an
     hour that the clock shows twice gets its offset."""
-    local = start.astimezone(zone)
+    local = local_time(start, zone)
     if unit == "month":
         return f"{local:%Y-%m}" if local.year > 999 else local.isoformat()[:7]
     if unit != "hour":
         return local.date().isoformat()
     twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     return local.isoformat(" ", "minutes") if twice else local.replace(tzinfo=None).isoformat(" ", "minutes")
+
+
+def local_time(instant: datetime, zone: tzinfo) -> datetime:
+    """An instant by the clocks of a zone; by those of UTC if the calendar ends in between."""
+    try:
+        return instant.astimezone(zone)
+    except OverflowError:
+        return instant
 
 
 def _between(since: str | None, until: str | None, zone: tzinfo) -> Period:
@@ -254,10 +262,7 @@ def _midnight(day: date | None, zone: tzinfo, at: time = time()) -> datetime:
 
 
 def _date(instant: datetime, zone: tzinfo) -> date:
-    try:
-        return instant.astimezone(zone).date()
-    except OverflowError:
-        return instant.date()
+    return local_time(instant, zone).date()
 
 
 def _first(day: date, unit: str) -> date:
