@@ -14,7 +14,7 @@ from callmeter.reports.usage import Figures, Usage
 from callmeter.words.errors import UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.money import shown
-from callmeter.words.period import Period, bucket, bucket_label
+from callmeter.words.period import Period, bucket, bucket_label, local_time
 
 _TICK = timedelta(microseconds=1)
 _MOST = 10_000
@@ -147,7 +147,7 @@ def cut_units(period: Period, unit: str, zone: tzinfo, shown: Collection[str], n
         start, end = bucket(inside, unit, zone)
         label = bucket_label(start, unit, zone)
         if edge not in (start, end) and label in shown:
-            local = edge.astimezone(zone)
+            local = local_time(edge, zone)
             time = f"{local:%H:%M}" if unit in ("hour", "day") else f"{local:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
             said.append(f"{'The week from ' if unit == 'week' else ''}{label} counts {words.format(time)}.")
     return said
