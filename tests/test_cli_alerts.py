@@ -36,12 +36,14 @@ class Hook:
         self.holding = False
         self.received: list[dict[str, Any]] = []
         self.ids: list[str] = []
+        self.asked = 0
         self.came = threading.Event()
         hook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                hook.asked += 1
                 if hook.status == 200:
                     hook.received.append(body)
                     hook.ids.append(self.headers["Idempotency-Key"])
@@ -165,6 +167,7 @@ def test_what_fails_is_kept_and_told_later_and_the_secret_is_never_shown(
     assert f"could not be told of 2 alerts: it answered with status {status}" in result.stderr
     assert "2 alerts could not be delivered" in result.stderr
     assert SECRET not in result.output
+    assert hook.asked == 1, "who could not be told of one alert is left alone until the next flush"
     assert len((tmp_path / "told.jsonl").read_text().splitlines()) == 2
     assert [(row["text"], row["tries"]) for row in office.waiting()] == [("one", 1), ("two", 1)]
     hook.status = 200
