@@ -116,14 +116,21 @@ class PlainUsage:
         return Top(kept, others)
 
     def spent(
-        self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None
+        self,
+        by: Sequence[str],
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        least: int | None = None,
+        times: bool = True,
     ) -> list[Spent]:
         """See `Usage.spent`."""
-        return [
-            Spent(names, each.nano, each.calls, each.unknown, _milliseconds(each.first), _milliseconds(each.last))
-            for names, each in self.groups(by, period=period, where=where)
-            if least is None or each.nano >= least
-        ]
+        found = []
+        for names, each in self.groups(by, period=period, where=where):
+            if least is None or each.nano >= least:
+                begin, end = (_milliseconds(at if times else None) for at in (each.first, each.last))
+                found.append(Spent(names, each.nano, each.calls, each.unknown, begin, end))
+        return found
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""

@@ -345,7 +345,9 @@ def assert_says_the_same(
             assert several == plain.groupings(bys, only, period=period, where=["agent=*"])
     for least in (None, 0, 10_000_000):
         for by in (("agent", "session", "day"), ("team", "origin"), ("agent", "week"), ("origin", "model")):
-            assert sorted(index.spent(by, least=least), key=str) == sorted(plain.spent(by, least=least), key=str)
+            for times in (True, False):
+                spent, wanted = (usage.spent(by, least=least, times=times) for usage in (index, plain))
+                assert sorted(spent, key=str) == sorted(wanted, key=str)
 
 
 @contextmanager

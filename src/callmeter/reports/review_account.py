@@ -55,7 +55,7 @@ class Account:
                 spent.names: Figures(
                     calls=spent.calls, unknown=spent.unknown, nano=spent.nano, priced=spent.calls - spent.unknown
                 )
-                for spent in usage.spent((_MANY_VALUES,), period=each.period)
+                for spent in usage.spent((_MANY_VALUES,), period=each.period, times=False)
             }
         period = Period(span.looked_back()[0].start, span.end, "")
         spans = usage.groups((span.unit,), period=period, only=_OF_SPANS)

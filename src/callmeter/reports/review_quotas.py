@@ -96,7 +96,7 @@ class _Reader:
         sums: dict[str, int] = {}
         if passes(quota) and quota.unit == "usd" and not self._pools:
             # There may be a million sessions.
-            for each in self._usage.spent((quota.subject.kind,), period=period):
+            for each in self._usage.spent((quota.subject.kind,), period=period, times=False):
                 name = quota.bucket({quota.subject.kind: each.names[0]}) if each.names[0] != NONE else None
                 if name is not None:
                     sums[name] = each.nano

@@ -80,7 +80,7 @@ class Credits:
         outcomes = list(outcomes)
         found = cls()
         for name in _KEYS:
-            groups = usage.spent((name,), period=period)
+            groups = usage.spent((name,), period=period, times=False)
             found.sums[name] = {each.names[0]: Credit(each.nano, each.calls, each.unknown) for each in groups}
         items: dict[str, dict[_Key, Spent]] = {outcome.work_item: {} for outcome in outcomes}
         if items:

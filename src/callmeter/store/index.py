@@ -115,10 +115,16 @@ class UsageIndex:
         return self._answer(lambda answers: answers.top(by, most, order, period, where, latency, costs))
 
     def spent(
-        self, by: Sequence[str], *, period: Period = EVER, where: Sequence[str] = (), least: int | None = None
+        self,
+        by: Sequence[str],
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        least: int | None = None,
+        times: bool = True,
     ) -> list[Spent]:
         """See `Usage.spent`."""
-        return self._answer(lambda answers: answers.spent(by, period, where, least))
+        return self._answer(lambda answers: answers.spent(by, period, where, least, times=times))
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""

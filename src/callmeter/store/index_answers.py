@@ -14,7 +14,17 @@ from callmeter.store.index_entries import places
 from callmeter.store.index_estimates import unsettled
 from callmeter.store.index_figures import Summing, figures, grouped, named, printed, settle
 from callmeter.store.index_lines import LineReader
-from callmeter.store.index_query import FIGURES, SETTLED, SPENT, SPENT_IN_ALL, SPENT_OF_SUMS, SUMS, Query
+from callmeter.store.index_query import (
+    FIGURES,
+    NO_TIMES,
+    SETTLED,
+    SPENT,
+    SPENT_IN_ALL,
+    SPENT_OF_SUMS,
+    SUMS,
+    TIMES_IN_ALL,
+    Query,
+)
 from callmeter.store.index_relation import Asked, Relation, Rest
 from callmeter.store.index_savings import Savings
 from callmeter.store.index_sums import Summed
@@ -154,7 +164,9 @@ class Answers:
                 settle(found[_tags(row)], list(SETTLED), row[len(names) :])
         return sorted(found.items())
 
-    def spent(self, by: Sequence[str], period: Period, where: Sequence[str], least: int | None) -> list[Spent]:
+    def spent(
+        self, by: Sequence[str], period: Period, where: Sequence[str], least: int | None, *, times: bool
+    ) -> list[Spent]:
         """See `Usage.spent`."""
         names = self._relation.names(by)
         asked = Asked(period, where)
@@ -167,7 +179,8 @@ class Answers:
         sums = SPENT_OF_SUMS if over_days else SPENT
         depth = len(names)
         sql = f"SELECT {columns} {sums} {self._relation.source(query)} {grouped(names)}"
-        sql = f"SELECT {printed(depth)} {SPENT_IN_ALL} FROM ({sql}) GROUP BY ALL HAVING {having}"
+        in_all = f"{SPENT_IN_ALL}, {TIMES_IN_ALL if times else NO_TIMES}"
+        sql = f"SELECT {printed(depth)} {in_all} FROM ({sql}) GROUP BY ALL HAVING {having}"
         rows = self._relation.all(sql, query.given)
         settled: dict[tuple[str, ...], int] = {}
         if rows and self._relation.has_corrections():

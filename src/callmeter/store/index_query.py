@@ -101,7 +101,8 @@ SPENT_OF_SUMS = f"""
     sum(cost) AS nano, {CALLS_OF_SUMS} AS calls, {FIGURES["unknown"]} AS unknown,
     min(first) FILTER ({_CALL}) AS first, max(last) FILTER ({_CALL}) AS last
 """
-SPENT_IN_ALL = "coalesce(sum(nano), 0), sum(calls)::BIGINT, sum(unknown)::BIGINT, min(first), max(last)"
+SPENT_IN_ALL = "coalesce(sum(nano), 0), sum(calls)::BIGINT, sum(unknown)::BIGINT"
+TIMES_IN_ALL, NO_TIMES = "min(first), max(last)", "NULL, NULL"
 # What is added to figures since corrections settle it: costs that were unknown; tokens to set a cost against, or that
 # there are none.
 _RETRIED_CALL = f"{_CALL} AND kind & {RETRIED} > 0"
