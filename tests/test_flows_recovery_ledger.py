@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from callmeter.flows.booking import basis_of, booked_line, windows_of, write_line
+from callmeter.flows.booking import basis_of, windows_of, write_line
 from callmeter.flows.orphans import recover_all
 from callmeter.flows.owner import is_gone, owner_here
 from callmeter.flows.rebuild import check, drop_lost, ensure, rebuild
@@ -715,40 +715,7 @@ def test_a_policy_that_changes_all_the_while_among_callers_loses_nothing(host: H
     assert len(host.lines()) == 36
 
 
-# --- what a line counts for
-
-
-@pytest.mark.parametrize(
-    ("fields", "amount"),
-    [
-        ({"cost": Decimal("0.0096"), "tokens": {"in": 1200, "out": 400}, "attempts": 2}, Amount(9_600_000, 1600, 1)),
-        ({"cost": None, "attempts": 1}, Amount(0, 0, 1)),
-        ({"cost": Decimal(0), "attempts": 0}, Amount()),
-        ({"cost": Decimal("-0.04"), "attempts": 0, "corrects": "c"}, Amount(-40_000_000, 0, 0)),
-        ({"cost": Decimal("-0.04"), "attempts": 1, "corrects": "c"}, Amount(-40_000_000, 0, 0)),
-        ({"cost": 3, "attempts": 1}, Amount(3_000_000_000, 0, 1)),
-    ],
-)
-def test_what_a_line_counts_for(fields: dict[str, object], amount: Amount) -> None:
-    assert booked_line(fields) == amount
-
-
-def test_marks_differ_when_some_line_may_fall_elsewhere() -> None:
-    def mark(**changes: object) -> str:
-        from callmeter.flows.booking import mark_of
-
-        return mark_of(policy(**changes))
-
-    same = [mark(), mark(quotas=list(reversed(POLICY["quotas"]))), mark(enforcement="soft")]
-    raised = [{**quota, "limit": 7} for quota in POLICY["quotas"]]
-    assert {*same, mark(quotas=raised)} == {mark()}
-    others = [
-        mark(time_zone="Asia/Kathmandu"),
-        mark(quotas=POLICY["quotas"][:2]),
-        mark(quotas=[]),
-        mark(quotas=[{"subject": "total", "limit": 1000, "period": "day"}]),
-    ]
-    assert len({mark(), *others}) == 5
+# --- whose log it is
 
 
 def test_a_log_keeps_its_identity_wherever_it_lies(tmp_path: Path) -> None:
