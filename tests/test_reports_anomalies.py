@@ -627,6 +627,11 @@ def test_a_job_of_each_month_hides_no_spike_between() -> None:
     assert [str(event.first) for event in found] == ["2026-06-30", "2026-08-19"]
 
 
+def test_an_ordinary_day_a_month_before_is_no_job() -> None:
+    found = told(date(2026, 6, 2), days_with({"2026-08-30": 17.0}, "2026-08-30"))  # a Sunday like a Monday and a half
+    assert [str(event.first) for event in found] == ["2026-08-30"]
+
+
 def test_a_job_of_each_month_is_no_shift_either() -> None:
     spent = days_with({"2026-06-30": 90.0, "2026-07-31": 90.0, "2026-08-31": 90.0}, "2026-09-06")
     spiked = spikes(date(2026, 6, 2), spent, NANO)

@@ -151,7 +151,7 @@ def spikes(first: date, spent: Sequence[int], floor: int, running: int | None = 
             continue
         odd.add(index)
         day = first + index * _DAY
-        monthly = _is_monthly(first, spent, day, amount)
+        monthly = _is_monthly(first, spent, day, amount, _SPIKE_TIMES * mean)
         if found and found[-1].last == day - _DAY and found[-1].monthly == monthly:
             begun = (found[-1].first - first).days
             whole = _range_before(first, spent, begun, index - begun + 1)
@@ -161,8 +161,9 @@ def spikes(first: date, spent: Sequence[int], floor: int, running: int | None = 
     return found
 
 
-def _is_monthly(first: date, spent: Sequence[int], day: date, amount: int) -> bool:
-    """Whether a day like this one came in one of the months before, counted from its beginning or from its end."""
+def _is_monthly(first: date, spent: Sequence[int], day: date, amount: int, ordinary: float) -> bool:
+    """Whether a day like this one came in one of the months before, counted from its beginning or from its end; days
+    up to `ordinary` are none."""
     to_end = monthrange(day.year, day.month)[1] - day.day
     turn = (day - first).days - day.day  # the last day of the month before
     for _ in range(_MONTHS):
@@ -171,7 +172,8 @@ def _is_monthly(first: date, spent: Sequence[int], day: date, amount: int) -> bo
         length = (first + turn * _DAY).day
         begin, end = sorted((turn - max(0, length - day.day), turn - min(length, to_end)))
         nearby = spent[max(0, begin - _AROUND) : max(0, end + _AROUND + 1)]
-        if any(_LEAST_OF_JOB * amount <= before <= _MOST_OF_JOB * amount for before in nearby):
+        least = max(_LEAST_OF_JOB * amount, ordinary)
+        if any(least <= before <= _MOST_OF_JOB * amount for before in nearby):
             return True
         turn -= length
     return False
