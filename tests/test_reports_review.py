@@ -626,3 +626,22 @@ def test_every_review_can_be_made_and_its_parts_add_up(lines: list[bytes], unit:
         assert sum(cells(board.sections["why"], "difference")) == whole - before  # type: ignore[arg-type]
     assert board.lead
     assert subject_line(board)
+
+
+def test_a_week_and_the_one_before_are_asked_about_in_a_few_questions() -> None:
+    class Heard:
+        def __init__(self, usage: PlainUsage) -> None:
+            self._usage = usage
+            self.asked: list[str] = []
+
+        def __getattr__(self, name: str) -> object:
+            if name not in ("reading", "zone", "as_of"):
+                self.asked.append(name)
+            return getattr(self._usage, name)
+
+    lines = [call(MONDAY + number * DAY / 4, tags={"agent": f"agent-{number}"}) for number in range(-20, 20)]
+    heard = Heard(usage(lines))
+    board = review(heard, WEEK, Sources(now=NOW, rates=no_rates))  # type: ignore[arg-type]
+    assert {"course", "parts", "agents", "models", "origin"} <= set(board.sections)
+    # Each takes a twentieth of a second at ten million calls, however little it is about.
+    assert len(heard.asked) <= 4, heard.asked
