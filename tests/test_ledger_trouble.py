@@ -96,6 +96,21 @@ def test_a_policy_that_breaks_while_a_call_runs_costs_it_nothing_and_stops_the_n
     assert run_llm_call(*CALL, "hello", env=env).returncode == 3, "what ran meanwhile counts"
 
 
+def test_a_call_that_began_before_there_was_a_quota_counts_in_the_one_that_came_meanwhile(
+    home: Path, model: CountingServer, start: Start, run_llm_call: Run, run_callmeter: Run
+) -> None:
+    env = {**KEY, "CALLMETER_BASE_URL": model.base_url}
+    running = start("llm-call", *CALL, "hold", env=env)
+    model.arrived(1)
+    done = run_callmeter("budget", "quota", "set", "agent:code", "2", "--unit", "calls", "--hard")
+    assert done.returncode == 0, done.stderr
+    assert run_llm_call(*CALL, "hello", env=env).returncode == 0
+    model.release()
+    assert running.wait(60) == 0
+    assert run_llm_call(*CALL, "hello", env=env).returncode == 3, "the one that ran was the second"
+    assert run_callmeter("budget", "recover", "--check").returncode == 0
+
+
 def test_under_a_policy_that_may_only_be_read_calls_work_and_changes_are_refused(
     mounted: Path, home: Path, model: CountingServer, run_llm_call: Run, run_callmeter: Run
 ) -> None:
