@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from callmeter.cli.rendering import render
+from callmeter.cli.rendering import pieces, render
 from callmeter.reports.breakdown import Question, breakdown
 from callmeter.reports.report import Board, Column, Kind, Report, Row
 from callmeter.words.jsontext import loads
@@ -409,3 +411,23 @@ def test_a_report_without_rows_has_every_shape(shape: str) -> None:
     report = breakdown(PlainUsage([]), Question())
     assert render(report, shape, None, {}).endswith("\n")
     assert ("No calls." in render(report, shape, None, {})) == (shape in ("text", "json", "markdown"))
+
+
+@pytest.mark.parametrize("shape", ["json", "jsonl", "csv", "tsv"])
+def test_a_long_report_is_rendered_piece_by_piece_as_a_short_one_is(shape: str) -> None:
+    columns = [Column("name", "name", Kind.TEXT), Column("cost", "cost", Kind.MONEY)]
+    rows = [Row({"name": f'row "rows":[] {number}', "cost": number}) for number in range(2_500)]
+    whole = Report('of "rows":[]', columns, rows, total={"name": None, "cost": 1}, facts={"rows": []})
+    found = list(pieces(whole, shape, None, {}))
+    assert len(found) > 2 and max(map(len, found)) < sum(map(len, found)) / 2
+    parts = [render(replace(whole, rows=rows[start : start + 1]), shape, None, {}) for start in (0, 2_499)]
+    text = "".join(found)
+    if shape == "json":
+        shown = json.loads(text)
+        assert [row["name"] for row in shown["rows"]] == [row.cells["name"] for row in rows]
+        assert {**shown, "rows": []} == {**json.loads(parts[0]), "rows": []}
+        assert json.loads(parts[1])["rows"] == shown["rows"][-1:]
+    else:
+        lines = text.splitlines()
+        assert [lines[0], lines[-2]] == [parts[0].splitlines()[0], parts[1].splitlines()[-2]]
+        assert len(lines) == 2_500 + (1 if shape == "jsonl" else 2)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callmeter.cli.breakdown_options import Sort
+from callmeter.reports import breakdown as breakdown_module
 from callmeter.reports.breakdown import Question, breakdown
 from callmeter.reports.report import Report, Row, with_reading
 from callmeter.reports.sums import apportion
@@ -517,3 +518,16 @@ def test_shares_add_up_and_none_is_off_by_a_whole_unit(parts: list[int], units: 
 
 def test_three_equal_parts_share_a_hundred_per_cent() -> None:
     assert apportion([1, 1, 1], 3, 1000) == [334, 333, 333]
+
+
+def test_rows_of_very_many_groups_are_made_as_they_are_read_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = PlainUsage(
+        log_records("\n".join(f"2026-11-21T09:00Z agent=a{n % 3} session=s{n} cost={n}" for n in range(40)))
+    )
+    question = breakdown_module.Question(by=("agent", "session"))
+    held = breakdown(usage, question)
+    monkeypatch.setattr(breakdown_module, "_HELD", 5)
+    made = breakdown(usage, question)
+    assert not isinstance(made.rows, list)
+    assert list(made.rows) == list(made.rows) == held.rows
+    assert (len(made.rows), made.rows[3], made.rows[-2:], bool(made.rows)) == (43, held.rows[3], held.rows[-2:], True)

@@ -76,9 +76,10 @@ class Output:
 
     def report(self, report: Report | Board) -> None:
         """A report, or several on one page, in the chosen format."""
-        from callmeter.cli.rendering import render
+        from callmeter.cli.rendering import pieces
 
-        self.text(render(report, self.format, self.stdout, self._world.env))
+        for piece in pieces(report, self.format, self.stdout, self._world.env):
+            self._write(piece)
 
     def note(self, text: str) -> None:
         """A confirmation on stderr, for a person or with -v."""

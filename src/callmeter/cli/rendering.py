@@ -10,9 +10,10 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TextIO
+from itertools import islice
+from typing import TextIO, TypeVar
 
 from callmeter.cli.cells import shown_column
 from callmeter.cli.look import Look, escaped, look_of
@@ -25,26 +26,54 @@ from callmeter.words.money import usd
 # What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width twins included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _AMOUNTS = (Kind.MONEY, Kind.RATE, Kind.EXACT, Kind.PRICE, Kind.DIFFERENCE)
+_AT_ONCE = 1_000
+_NO_ROWS = '"rows":[]'
+_Item = TypeVar("_Item")
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
 def render(report: Report | Board, shape: str, stream: TextIO | None, env: Mapping[str, str]) -> str:
     """The whole text of a report, newline at its end, for a stream that may be a terminal."""
+    return "".join(pieces(report, shape, stream, env))
+
+
+def pieces(report: Report | Board, shape: str, stream: TextIO | None, env: Mapping[str, str]) -> Iterator[str]:
+    """The same in pieces, where it may be long."""
     if shape != "text" and isinstance(report, Report):
         report = replace(report, columns=[column for column in report.columns if column.kind is not Kind.MARKS])
     match shape:
+        case "json" if isinstance(report, Report):
+            yield from _json(report)
         case "json":
-            return dumps(_object(report)) + "\n"
+            yield dumps(_object(report)) + "\n"
         case "jsonl":
-            return "".join(dumps(line) + "\n" for line in _records(report))
+            for records in _batches(_records(report)):
+                yield "".join(dumps(record) + "\n" for record in records)
         case "csv":
-            return _csv(report)
+            for lines in _batches(_lines(report)):
+                yield _csv(lines)
         case "tsv":
-            return _tsv(report)
+            for lines in _batches(_lines(report)):
+                yield "".join("\t".join(line) + "\n" for line in lines)  # what is in cells, are escapes such as `\t`
         case "markdown":
-            return _markdown(report)
+            yield _markdown(report)
         case _:
-            return _text(report, look_of(stream, env))
+            yield _text(report, look_of(stream, env))
+
+
+def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    left = iter(items)
+    while batch := list(islice(left, _AT_ONCE)):
+        yield batch
+
+
+def _json(report: Report) -> Iterator[str]:
+    """The object of a report, without holding all of its rows."""
+    before, after = dumps(_object(replace(report, rows=()))).split(_NO_ROWS, 1)
+    yield before + _NO_ROWS[:-1]
+    for number, records in enumerate(_batches(_record(report, row) for row in report.rows)):
+        yield ("," if number else "") + ",".join(map(dumps, records))
+    yield _NO_ROWS[-1] + after + "\n"
 
 
 def _text(report: Report | Board, look: Look) -> str:
@@ -158,14 +187,15 @@ def _value(column: Column, cell: Cell) -> Cell:
     return cell
 
 
-def _lines(report: Report | Board) -> list[list[str]]:
+def _lines(report: Report | Board) -> Iterator[list[str]]:
     """Header and rows for the formats that are one table. A board is one table of all its sections' columns."""
-    records = list(_records(report))
     header: dict[str, None] = {}
     for each in [report] if isinstance(report, Report) else report.sections.values():
         header.update(dict.fromkeys(column.name for column in each.columns))
     names = [*(["section"] if isinstance(report, Board) else []), *(["row"] if _is_marked(report) else []), *header]
-    return [names, *([_cell(record.get(name)) for name in names] for record in records)]
+    yield names
+    for record in _records(report):
+        yield [_cell(record.get(name)) for name in names]
 
 
 def _is_marked(report: Report | Board) -> bool:
@@ -183,16 +213,11 @@ def _cell(value: object) -> str:
     return dumps(value)
 
 
-def _csv(report: Report | Board) -> str:
+def _csv(lines: Iterable[Sequence[str]]) -> str:
     """RFC 4180, every cell quoted."""
     text = io.StringIO()
-    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(_lines(report))
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(lines)
     return text.getvalue()
-
-
-def _tsv(report: Report | Board) -> str:
-    """One line a row; tabs and newlines within cells are escapes such as `\\t`."""
-    return "".join("\t".join(line) + "\n" for line in _lines(report))
 
 
 def _markdown(report: Report | Board, level: int = 2) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import overload
 
 from callmeter.policy.quotas import Quota
 from callmeter.reports.breakdown_columns import columns, compared, empty, figures_of, ranks
@@ -39,6 +40,8 @@ _NOTHING = Figures()
 _SKEW = timedelta(hours=1)
 # Names that have few values in any log.
 _FEW = {"agent", "purpose", "priority", "environment", "cost_center", "workflow", "origin", *FIELDS} - {"generation_id"}
+# So many groups' rows are held in memory.
+_HELD = 10_000
 # In these orders the usage log can choose the groups to show.
 _CHOSEN = ("", "cost", "calls", "tokens", "name", "errors", "latency")
 
@@ -95,7 +98,9 @@ def breakdown(usage: Usage, question: Question) -> Report:
         if tree.begun is not None and start is not None and start < tree.begun:
             day = tree.begun.astimezone(usage.zone).date().isoformat()
             notes.append(f"The log begins on {day}: what was before it is unknown, not 0.")
-    rows = list(tree.rows(units))
+    rows: Sequence[Row] = _Rows(lambda: tree.rows(units))
+    if len(tree.levels) <= _HELD or question.most:
+        rows = list(rows)
     if question.cumulative:
         rows, quota = _running(rows, question, usage)
         if quota is not None and rows:
@@ -127,6 +132,31 @@ class _Named:
     name: str
     now: Figures
     before: Figures
+
+
+class _Rows(Sequence[Row]):
+    """Rows that are made anew each time, for more than fit into memory."""
+
+    def __init__(self, make: Callable[[], Iterator[Row]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._make()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Row]: ...
+
+    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
+        return list(self)[place]
 
 
 class _Tree:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from callmeter.reports.usage import Figures, Group, Reading, Spent, Top
+from callmeter.reports.usage import Figures, Group, Reading, Spent, Top, summed
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import instant_at
 from callmeter.store.index_entries import places
@@ -116,10 +116,14 @@ class Answers:
     def _levels(
         self, names: Sequence[str], asked: Asked, latency: Sequence[int], costs: Sequence[int]
     ) -> dict[tuple[str, ...], Figures]:
-        found: dict[tuple[str, ...], Figures] = {(): Figures()}
-        for path, each in self._summing.sums(names, asked).items():
-            for depth in range(len(path) + 1):
-                found.setdefault(path[:depth], Figures()).merge(each)
+        found = dict(self._summing.sums(names, asked))
+        for depth in reversed(range(len(names))):
+            below: dict[tuple[str, ...], list[Figures]] = {}
+            for path, each in found.items():
+                if len(path) == depth + 1:
+                    below.setdefault(path[:depth], []).append(each)
+            found.update((path, summed(parts)) for path, parts in below.items())
+        found.setdefault((), Figures())
         depths = range(len(names) + 1)
         self._summing.add_latencies(found, names, depths, latency, asked)
         for depth in depths:
