@@ -87,6 +87,17 @@ def test_finished_months_go_into_their_segments_and_this_month_stays(home: Home)
     assert len(home.ids()) == 12
 
 
+def test_a_line_of_a_year_before_1000_stays_part_of_the_log(home: Home) -> None:
+    write(home.log, [call(OCTOBER, id="x"), call(datetime(1, 1, 1, tzinfo=UTC), id="zero"), b"and what is none\n"])
+    assert home.close() == ["usage-0001-01.jsonl.zst", "usage-2026-10.jsonl.zst"]
+    reader = read_records(home.log)
+    assert [record.id for record in reader] == ["zero", "x"]
+    assert reader.bad_count == 1
+    assert [segment.name for segment in prunable(home.log, datetime(999, 2, 1, tzinfo=UTC))[0]] == [
+        "usage-0001-01.jsonl.zst"
+    ]
+
+
 def test_a_closing_is_audited_with_what_identifies_its_segments(home: Home) -> None:
     write(home.log, calls(4, OCTOBER))
     home.close()

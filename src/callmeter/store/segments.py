@@ -36,7 +36,16 @@ from callmeter.store.files import (
 )
 from callmeter.store.new_file import NewFile, rename_file
 from callmeter.store.usage_append import lock_of
-from callmeter.store.usage_log import Damaged, end_of_lines, is_segment, month_of, segments_of, split_lines, unpacked
+from callmeter.store.usage_log import (
+    Damaged,
+    end_of_lines,
+    is_segment,
+    month_name,
+    month_of,
+    segments_of,
+    split_lines,
+    unpacked,
+)
 from callmeter.words.errors import Malformed
 from callmeter.words.instant import text_of
 from callmeter.words.jsontext import dumps, loads
@@ -97,7 +106,7 @@ def prunable(log_path: str, cutoff: datetime) -> tuple[list[Segment], list[str]]
     reasons: list[str] = []
     for path in segments_of(log_path):
         month = month_of(path)
-        if month is not None and month > f"{cutoff:%Y-%m}":
+        if month is not None and month > month_name(cutoff):
             continue
         try:
             segment, latest = _examined(path)
@@ -137,7 +146,7 @@ class _Sorting:
         self._kinds = array("H")
         self._ends = array("Q")
         # A line that is no record goes with the one before; at the very beginning it stays, unless everything goes.
-        where = _STAYS if before else f"{now:%Y-%m}"
+        where = _STAYS if before else month_name(now)
         position, whole = 0, True
         live.seek(0)
         while position < size:
@@ -146,7 +155,7 @@ class _Sorting:
                 record = _record(line)
                 if record is not None:
                     instant = record.instant
-                    where = f"{instant:%Y-%m}" if before is None or instant < before else _STAYS
+                    where = month_name(instant) if before is None or instant < before else _STAYS
                 if where:
                     self._month(where).add(record)
             whole = line.endswith(b"\n")

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import BinaryIO
 
 from callmeter.store.files import file_problem, open_to_read
@@ -209,8 +210,8 @@ def may_hold(path: str, period: Period) -> bool:
     if month is None:
         return True
     # Periods are compared as months: text of one shape sorts by time.
-    first = "" if period.start is None else f"{period.start:%Y-%m}"
-    last = "9999-12" if period.end is None else f"{period.end:%Y-%m}"
+    first = "" if period.start is None else month_name(period.start)
+    last = "9999-12" if period.end is None else month_name(period.end)
     return first <= month <= last
 
 
@@ -252,6 +253,11 @@ def month_of(path: str) -> str | None:
     """`2026-10` for `usage-2026-10.jsonl.zst`: all its records are of that month, UTC. None for other names."""
     match = _SEGMENT.fullmatch(os.path.basename(path))
     return match["month"] if match else None
+
+
+def month_name(instant: datetime) -> str:
+    """The month that a segment with lines of this instant, UTC, is named after."""
+    return instant.isoformat()[:7]  # of which strftime leaves out zeros
 
 
 class Damaged(Exception):
