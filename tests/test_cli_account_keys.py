@@ -60,6 +60,17 @@ def test_a_key_is_made_with_its_ceiling_and_the_agent_can_call_at_once(owner: Ow
     assert [owner.call("--agent", "code").returncode for _ in range(3)] == [0, 0, 3]
 
 
+def test_a_key_that_lies_where_the_new_one_would_go_is_not_written_over(owner: Owner) -> None:
+    place = owner.home / "secrets" / "code@openrouter"
+    place.parent.mkdir(mode=0o700)
+    place.write_text("sk-or-v1-of-somebody\n")
+    place.chmod(0o600)
+    done = owner("keys", "create", "code", "5", status=2)
+    assert "there is a key already at" in done.stderr and "not registered" in done.stderr
+    assert place.read_text() == "sk-or-v1-of-somebody\n"
+    assert owner.router.keys == [], "nothing was minted"
+
+
 def test_a_tier_gives_the_limit_and_an_end_user_has_a_key_for_its_calls_only(owner: Owner) -> None:
     owner("keys", "create", "code", "5")
     owner("keys", "create", "--user", "u42", "--tier", "standard")
