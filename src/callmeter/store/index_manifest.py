@@ -38,7 +38,7 @@ class Source(msgspec.Struct):
     """A log's file, known by its inode, its first block and the last one that was read: names change.
 
     `read` is how much of its text was read, `lines` so many lines; of a packed file the size is that of the file.
-    `faults` lists the first of `faulty` (line, reason); they include `torn` last lines.
+    `faults` lists the first of `faulty` (line, reason).
     """
 
     number: int
@@ -53,7 +53,6 @@ class Source(msgspec.Struct):
     ctime: int = 0
     read: int = 0
     lines: int = 0
-    torn: int = 0
     faulty: int = 0
     faults: list[tuple[int, str]] = []
     parts: list[Part] = []
