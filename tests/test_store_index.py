@@ -340,6 +340,7 @@ def assert_says_the_same(
         for by in (("agent", "day"), ("origin",)):
             assert index.groups(by, period=period) == plain.groups(by, period=period)
         bys: list[tuple[str, ...]] = [("agent", "day"), ("origin",), (), ("team", "model"), ("day", "agent")]
+        bys.append(("cost_source", "agent"))
         for only in (SUMS, SUMS[:-2], ("nano", "unknown", "priced_nano"), ("calls", "last", "first"), ()):
             several = index.groupings(bys, only, period=period, where=["agent=*"])
             assert several == plain.groupings(bys, only, period=period, where=["agent=*"])
@@ -534,4 +535,6 @@ def test_corrected_calls_are_found_by_the_source_that_their_own_lines_name(tmp_p
     with sums_of(has_sums):
         index = assert_agree([log], tmp_path / "index", questions=questions)
         found = {names: figures.nano for names, figures in index.groups(**questions[0])}
+        _, of_sources = index.groupings([("origin",), ("cost_source",)], ("calls",))
+    assert {names: figures.calls for names, figures in of_sources}[("estimate",)] == 2
     assert found == {("estimate",): 300_000_000, ("reconciled",): 200_000_000}

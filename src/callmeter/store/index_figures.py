@@ -45,7 +45,10 @@ class Summing:
         """The innermost groups of each grouping. Those of which sums of days can tell are added up together: to plan
         the SQL and to read the sums takes most of the time of one."""
         of_days = [names for names in groupings if self._relation.is_over_days(names, asked)]
-        sums = iter(self._sums_of_days(of_days, asked, only) if of_days else ())
+        # One relation has a corrected call either where it says itself that its cost comes from, or where that is.
+        together = self._relation.is_over_days([*chain.from_iterable(of_days)], asked)
+        asks = [of_days] if together else [[names] for names in of_days]
+        sums = chain.from_iterable(self._sums_of_days(each, asked, only) for each in asks if each)
         every = [next(sums) if names in of_days else self._sums_of([names], asked, only)[0] for names in groupings]
         settled = [name for name in SETTLED if name in only]
         if any(every) and settled and self._relation.has_corrections():
