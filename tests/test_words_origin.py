@@ -51,7 +51,17 @@ def test_nothing_written_after_another_host_makes_it_this_machine(rest: str) -> 
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost", "http://localhost:x@evil.example/v1", "http://127.0.0.1.evil.example", "http://127.1"]
+    "url",
+    [
+        "",
+        "localhost",
+        "http://localhost:x@evil.example/v1",
+        "http://127.0.0.1.evil.example",
+        "http://127.1",
+        "http://127.0.0.256/v1",
+        "http://127.0.0.08/v1",
+        "http://127.0.0.4294967297:80",
+    ],
 )
 def test_what_only_begins_like_this_machine_is_another_one(url: str) -> None:
     assert not is_loopback(url)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_BYTES = frozenset(map(str, range(256)))
+
 
 def origin_of(url: str) -> str:
     """Scheme, host and port of a URL, `https://openrouter.ai:443`, for comparing whom a key is sent to.
@@ -27,7 +29,8 @@ def leads_here(origin: str) -> bool:
     """Whether an origin is this machine's own, so that a key may travel there in the clear."""
     host = origin.partition("://")[2].rpartition(":")[0]
     numbers = host.split(".")
-    is_ipv4 = len(numbers) == 4 and all(number.isdigit() for number in numbers)
+    # What is no address, as 127.0.0.256, is a name: somebody else is asked where that leads.
+    is_ipv4 = len(numbers) == 4 and all(number in _BYTES for number in numbers)
     return host in ("localhost", "[::1]") or (is_ipv4 and numbers[0] == "127")
 
 
