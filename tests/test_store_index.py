@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from callmeter.reports.usage import SUMS, Usage
 from callmeter.store import index_ranks, index_rows, index_sums
 from callmeter.store.index import UsageIndex
+from callmeter.store.seen_ids import SeenIds
 from callmeter.store.usage_log import LogReader, read_records
 from callmeter.words.period import Period
 from plain_usage import PlainUsage
@@ -157,7 +158,7 @@ def lines(draw: st.DrawFn) -> bytes:
             "id",
             text(
                 draw(
-                    st.sampled_from([*IDS, IDS[3].upper(), "x", "", "call-7", "0" * 36])
+                    st.sampled_from([*IDS, IDS[3].upper(), "x", "", "call-7", "0" * 36, "f" * 36])
                     if strange
                     else st.sampled_from(IDS)
                 )
@@ -517,6 +518,18 @@ def test_groups_that_came_to_an_amount_are_found_whatever_their_parts_came_to(tm
     usage = UsageIndex([str(log)], str(tmp_path / "index"), UTC)
     found = {(*each.names, each.nano) for each in usage.spent(("session", "day"), least=10_000_000)}
     assert found == {("(none)", "2026-11-21", 12_000_000), ("s", "2026-11-21", 20_000_000)}
+
+
+def test_an_id_of_more_digits_than_a_uuid_has_is_an_id_like_any_other(tmp_path: Path) -> None:
+    digits = ("f" * 36, "+" + "e" * 35, "0" * 36)
+    lines = [call(id=id) for id in (*digits, *digits)]
+    lines.append(call(id="credit", cost=Decimal("-0.001"), cost_source="reconciled", corrects=digits[0], tokens=None))
+    log = write(tmp_path / "usage.jsonl", lines)
+    index = assert_agree([log], tmp_path / "index")
+    assert index.reading.duplicates == 3
+    assert [names for names, _ in index.groups(("origin",))] == [("provider",), ("reconciled",)]
+    seen = SeenIds(newest=1)
+    assert [seen.add(id) for id in (*digits, *digits)] == [True] * 3 + [False] * 3
 
 
 @pytest.mark.parametrize("has_sums", [True, False])

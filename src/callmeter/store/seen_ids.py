@@ -61,7 +61,9 @@ def key_of(id: str) -> int:
     """An id as 128 bits: a UUID is itself, others are hashed."""
     if len(id) == 36:
         try:
-            return int(id.replace("-", ""), 16)
+            key = int(id.replace("-", ""), 16)
         except ValueError:
-            pass
+            key = -1
+        if 0 <= key < 1 << 128:  # 36 digits without a hyphen are more
+            return key
     return int.from_bytes(hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=16).digest(), "big")
