@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from callmeter.flows import orphans
 from callmeter.flows.booking import basis_of, windows_of, write_line
 from callmeter.flows.orphans import recover_all
 from callmeter.flows.owner import is_gone, owner_here
@@ -114,7 +115,7 @@ class Host:
         crumb.done()
 
     def recover(self, now: datetime = NOW) -> Any:
-        return recover_all(self.ledger, self.inflight, self.log, now)
+        return recover_all(self.policy, self.ledger, self.inflight, self.log, now, index=str(self.directory / "index"))
 
     def lines(self) -> list[dict[str, Any]]:
         if not os.path.exists(self.log):
@@ -301,6 +302,15 @@ def lose_breadcrumbs(host: Host) -> None:
     shutil.rmtree(host.inflight)
 
 
+@pytest.fixture(params=["a short log", "a long log"])
+def searched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short log is read for the lines of such calls; those of a long one are found by its index."""
+    if request.param == "a long log":
+        monkeypatch.setattr("callmeter.flows.rebuild._SHORT", -1)
+        monkeypatch.setattr(orphans, "read_records", None)
+
+
+@pytest.mark.usefixtures("searched")
 def test_a_hold_whose_breadcrumb_is_lost_is_settled_at_its_worst_case(host: Host) -> None:
     def call() -> None:
         host.begin("c1")
@@ -319,15 +329,22 @@ def test_a_hold_whose_breadcrumb_is_lost_is_settled_at_its_worst_case(host: Host
     host.agrees()
 
 
-def test_a_hold_whose_line_is_in_the_log_is_settled_at_what_that_says(host: Host) -> None:
+@pytest.mark.usefixtures("searched")
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "without its newline"])
+@pytest.mark.parametrize("id", ["c1", "019aa59b-0a40-7d15-8d1b-3c5f3b1d0a11"])
+def test_a_hold_whose_line_is_in_the_log_is_settled_at_what_that_says(host: Host, id: str, torn: bool) -> None:
     def call() -> None:
-        host.reserve("c1")
-        append_usage(host.log, usage_line(host.record("c1", cost=Decimal("0.01"), cost_source="provider", status="ok")))
+        host.reserve(id)
+        line = usage_line(host.record(id, cost=Decimal("0.01"), cost_source="provider", status="ok"))
+        append_usage(host.log, line)
+        if torn:
+            os.truncate(host.log, os.path.getsize(host.log) - 1)
 
+    host.call("before")
     dies(call)
     host.recover()
-    assert len(host.lines()) == 1
-    assert total(host) == Amount(10_000_000, 0, 1)
+    assert [line["id"] for line in host.lines()] == ["before", id]
+    assert total(host) == Amount(20_000_000, 0, 2)
     host.agrees()
 
 
@@ -424,6 +441,20 @@ def test_a_host_that_comes_back_corrects_what_was_assumed(hosts: tuple[Host, Hos
     second.agrees()
     assert total(first) == Amount(10_000_000, 7, 1)
     assert not first.settle("c1"), "and does so once"
+
+
+@pytest.mark.usefixtures("searched")
+def test_a_correction_that_the_ledger_has_not_heard_of_is_not_made_twice(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    first.reserve("c1", owner="first 0000 1 7 99")
+    second.recover(LATER)
+    record = first.record("c1", cost=Decimal("0.01"), cost_source="provider", status="ok")
+    write_line(first.log, record, Amount(ESTIMATE, 0, 1), NOW)
+    first.recover(LATER)
+    assert [(line["corrects"], line["cost"]) for line in first.lines()] == [("c1", Decimal("-0.04"))]
+    first.agrees()
+    second.agrees()
+    assert total(first) == Amount(10_000_000, 0, 1)
 
 
 def test_a_recoverer_killed_while_it_takes_over_leaves_one_line(hosts: tuple[Host, Host], tmp_path: Path) -> None:

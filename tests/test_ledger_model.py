@@ -447,7 +447,7 @@ class Life(RuleBasedStateMachine):
         self.recovering = host.name
         before = {found.call_id for found in self.ledger.open_reservations()}
         try:
-            problems = recover_all(self.ledger, host.inflight, host.log, self.now).problems
+            problems = recover_all(self.policy, self.ledger, host.inflight, host.log, self.now).problems
         finally:
             logged = {record.id for record in read_records(host.log)}
             for id in before & logged:
@@ -556,7 +556,7 @@ DEFECTS: dict[str, tuple[object, str, object]] = {
     "a torn tail is not sealed": (usage_append, "append_line", unsealed),
     "the money of the dead is given back": (recovery, "_settle", released),
     "recovery does not look for a line that is there": (recovery, "_lines_of", lambda trail: []),
-    "nor for those of calls without a breadcrumb": (orphans, "_lines", lambda log, calls: {}),
+    "nor for those of calls without a breadcrumb": (orphans, "_lines", lambda *_: {}),
     "running calls stay where an older policy put them": (sqlite, "_move", lambda *_: None),
     "a correction that was cut off is trusted": (sqlite, "_distrusted", trusted),
     "a lost ledger is not noticed": (SqliteLedger, "distrust", lambda self, log: None),

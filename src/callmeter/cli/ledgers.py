@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from callmeter.cli.waiting import told
 from callmeter.cli.world import World
 from callmeter.ledger.open_ledger import open_ledger
 
@@ -20,5 +21,15 @@ def recover_holds(world: World) -> None:
     from callmeter.flows.orphans import recover_all
 
     paths = world.paths
-    for problem in recover_all(ledger_of(world), paths.inflight, paths.log, world.now(), paths.recent).problems:
+    done = recover_all(
+        world.policy,
+        ledger_of(world),
+        paths.inflight,
+        paths.log,
+        world.now(),
+        paths.recent,
+        index=paths.index,
+        tell=told(world),
+    )
+    for problem in done.problems:
         world.out.warn(problem)

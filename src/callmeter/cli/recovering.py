@@ -35,7 +35,9 @@ def finish(world: World) -> None:
     if ledger is None:
         done = recover(paths.inflight, now, recent=paths.recent)
     else:
-        done = recover_all(ledger, paths.inflight, paths.log, now, paths.recent)
+        done = recover_all(
+            policy, ledger, paths.inflight, paths.log, now, paths.recent, index=paths.index, tell=told(world)
+        )
     for problem in done.problems:
         world.out.warn(problem)
     if done.unreachable:
@@ -79,7 +81,9 @@ def rebuild_ledger(world: World) -> None:
     for _ in range(2):
         ledger = ledger_of(world)
         try:
-            recover_all(ledger, paths.inflight, paths.log, now, paths.recent)
+            recover_all(
+                policy, ledger, paths.inflight, paths.log, now, paths.recent, index=paths.index, tell=told(world)
+            )
             differences = rebuild(policy, ledger, paths.log, now, index=paths.index, tell=told(world))
             differences += drop_lost(policy, ledger, now)
             break

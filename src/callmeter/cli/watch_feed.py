@@ -177,7 +177,15 @@ class Feed:
         paths = self._world.paths
         try:
             if self._policy.quotas:
-                done = recover_all(ledger_of(self._world), paths.inflight, paths.log, now, paths.recent)
+                done = recover_all(
+                    self._policy,
+                    ledger_of(self._world),
+                    paths.inflight,
+                    paths.log,
+                    now,
+                    paths.recent,
+                    index=paths.index,
+                )
             else:
                 done = recover(paths.inflight, now, recent=paths.recent)
         except CallmeterError as problem:

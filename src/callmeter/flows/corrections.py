@@ -7,12 +7,11 @@ ledger books it in the windows of the call. A call is corrected once, however ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from callmeter.flows.booking import basis_of, booked_line, correction, windows_of
-from callmeter.flows.rebuild import ensure, is_long
+from callmeter.flows.rebuild import by_index, ensure
 from callmeter.ledger.protocol import Amount, Ledger, Uncounted
 from callmeter.policy.document import Policy
 from callmeter.store.files import Lock
@@ -20,7 +19,7 @@ from callmeter.store.usage_append import append_usage
 from callmeter.store.usage_log import read_records
 from callmeter.words.errors import CallmeterError, NoKey
 from callmeter.words.money import nano, usd
-from callmeter.words.period import Period, zone_named
+from callmeter.words.period import Period
 from callmeter.words.record import UsageRecord
 from callmeter.words.usage import usage_line
 
@@ -92,14 +91,10 @@ def _estimated(
     policy: Policy, log_path: str, now: datetime, most: int, index: str, tell: Callable[[str], None]
 ) -> list[UsageRecord]:
     period = Period(now - timedelta(days=_DAYS), None, "")
-    if index and is_long(log_path, index, period):
-        # Nobody's error: without DuckDB, memory or a place for it, it only takes longer.
-        with suppress(CallmeterError, ImportError):
-            from callmeter.store.index import UsageIndex
-
-            usage = UsageIndex([log_path], index, zone_named(policy.time_zone), aliases=policy.aliases, tell=tell)
-            return usage.unsettled(_ANSWERS, _ITS_IDS, most, period=period)
-    return _read_plainly(log_path, period)[:most]
+    found = by_index(
+        policy, log_path, index, period, lambda usage: usage.unsettled(_ANSWERS, _ITS_IDS, most, period=period), tell
+    )
+    return _read_plainly(log_path, period)[:most] if found is None else found
 
 
 def _read_plainly(log_path: str, period: Period) -> list[UsageRecord]:

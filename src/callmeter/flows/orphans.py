@@ -8,15 +8,17 @@ until their deadline.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from callmeter.flows.booking import is_of, write_owed
 from callmeter.flows.breaker import remember_cost
 from callmeter.flows.owner import is_gone
+from callmeter.flows.rebuild import by_index
 from callmeter.flows.recovery import Recovery, recover
 from callmeter.ledger.protocol import Amount, Ledger, LedgerProblem, Reservation
+from callmeter.policy.document import Policy
 from callmeter.store.inflight import SUFFIX
 from callmeter.store.log_identity import log_identity
 from callmeter.store.usage_log import read_records
@@ -27,9 +29,20 @@ from callmeter.words.money import usd
 from callmeter.words.period import Period
 
 
-def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime, recent: str | None = None) -> Recovery:
+def recover_all(
+    policy: Policy,
+    ledger: Ledger,
+    directory: str,
+    log_path: str,
+    now: datetime,
+    recent: str | None = None,
+    *,
+    index: str = "",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Recovery:
     """Finish the calls of dead processes: those of the breadcrumbs in `directory`, then those that only the ledger
-    knows. `recent` as for `recover`. Safe to run in many processes at once and after being killed at any point."""
+    knows. `recent` as for `recover`; `index` is where the log's usage index lies, without which a long log takes long;
+    `tell` hears what takes its time. Safe to run in many processes at once and after being killed at any point."""
     recovery = recover(directory, now, ledger=lambda: ledger, recent=recent)
     try:
         log = log_identity(log_path)
@@ -40,7 +53,8 @@ def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime, re
             and is_gone(reservation.owner, reservation.deadline, now.timestamp())
         ]
         if gone:
-            _finish(gone, log, ledger, log_path, now, recovery, recent)
+            lines = _lines(log_path, gone, policy, index, tell)
+            _finish(gone, lines, log, ledger, log_path, now, recovery, recent)
     except CallmeterError as problem:
         if not (recovery.unreachable and isinstance(problem, LedgerProblem)):
             recovery.problems.append(f"what dead processes hold cannot be settled: {problem.message}")
@@ -50,6 +64,7 @@ def recover_all(ledger: Ledger, directory: str, log_path: str, now: datetime, re
 
 def _finish(
     gone: list[Reservation],
+    lines: dict[str, list[dict[str, object]]],
     log: str,
     ledger: Ledger,
     log_path: str,
@@ -57,7 +72,6 @@ def _finish(
     recovery: Recovery,
     recent: str | None,
 ) -> None:
-    lines = _lines(log_path, gone)
     held = {reservation.call_id for reservation in ledger.open_reservations()}
     for reservation in gone:
         found = lines.get(reservation.call_id, [])
@@ -101,12 +115,16 @@ class _Owed:
         return self.write(Amount())
 
 
-def _lines(log_path: str, reservations: Iterable[Reservation]) -> dict[str, list[dict[str, object]]]:
+def _lines(
+    log_path: str, reservations: Iterable[Reservation], policy: Policy, index: str, tell: Callable[[str], None]
+) -> dict[str, list[dict[str, object]]]:
     """What the log has of these calls already: whoever wrote their line died, or lost the ledger, after it."""
     wanted = {reservation.call_id: reservation.created for reservation in reservations}
     since = datetime.fromtimestamp(min(wanted.values()), UTC) - timedelta(days=1)
+    period = Period(since, None, "")
     found: dict[str, list[dict[str, object]]] = {}
-    for record, line in read_records(log_path, Period(since, None, "")).entries():
+    entries = by_index(policy, log_path, index, period, lambda usage: usage.entries_of(wanted, period=period), tell)
+    for record, line in read_records(log_path, period).entries() if entries is None else entries:
         call_id = record.corrects or record.id
         if call_id in wanted:
             fields = loads(line)

@@ -20,13 +20,18 @@ from callmeter.policy.document import Policy
 from callmeter.store.files import FileProblem
 from callmeter.store.log_identity import log_identity
 from callmeter.store.log_size import text_size
+from callmeter.words.errors import CallmeterError
 from callmeter.words.jsontext import loads
-from callmeter.words.period import Period
+from callmeter.words.period import Period, zone_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from callmeter.flows.counting import Count
+    from typing import TypeVar
 
+    from callmeter.flows.counting import Count
+    from callmeter.store.index import UsageIndex
+
+    _Answer = TypeVar("_Answer")
     Tell = Callable[[str], None]
 
 # Kept in the ledger: when a clock that had been ahead was accepted, and from when on a log's lines were left out then.
@@ -144,6 +149,25 @@ def is_long(log_path: str, index: str, period: Period, begun: Callable[[], None]
         return size > _SHORT + unread(log_path, index) / _SLOWER
     except FileProblem:
         return False  # perhaps of a month that is not asked for
+
+
+def by_index(
+    policy: Policy,
+    log_path: str,
+    index: str,
+    period: Period,
+    ask: Callable[[UsageIndex], _Answer],
+    tell: Tell = _silent,
+) -> _Answer | None:
+    """What the usage index of a long log answers about a period; None where to read its lines is as good. Raises
+    FileProblem."""
+    if index and is_long(log_path, index, period):
+        # Nobody's error: without DuckDB, memory or a place for it, it only takes longer.
+        with suppress(CallmeterError, ImportError):
+            from callmeter.store.index import UsageIndex
+
+            return ask(UsageIndex([log_path], index, zone_named(policy.time_zone), aliases=policy.aliases, tell=tell))
+    return None
 
 
 def _place(log_path: str) -> str:

@@ -134,6 +134,11 @@ class UsageIndex:
         """The records of a period with such values, each with its line, in the order of the log."""
         return self._answer(lambda answers: _begun(answers.entries(period, where)))
 
+    def entries_of(self, ids: Collection[str], *, period: Period = EVER) -> list[tuple[UsageRecord, bytes]]:
+        """The records of the calls with these ids, and of what corrects them, each with its line, in the order of the
+        log."""
+        return self._answer(lambda answers: list(answers.entries_of(ids, period)))
+
     def unsettled(self, provider: str, prefix: str, most: int, *, period: Period = EVER) -> list[UsageRecord]:
         """The newest calls of a provider, at most so many, whose generation id begins so, whose cost is an estimate or
         unknown, and which no line corrects; the newest first."""

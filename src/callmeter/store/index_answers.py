@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from callmeter.reports.usage import Figures, Group, Reading, Spent, Top, summed
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import instant_at
-from callmeter.store.index_entries import places
+from callmeter.store.index_entries import places, places_of
 from callmeter.store.index_estimates import unsettled
 from callmeter.store.index_figures import Summing, figures, grouped, named, printed, settle
 from callmeter.store.index_lines import LineReader
@@ -233,6 +233,10 @@ class Answers:
     def entries(self, period: Period, where: Sequence[str]) -> Iterator[tuple[UsageRecord, bytes]]:
         """See `UsageIndex.entries`."""
         return (self._lines.entry(*place) for place in places(self._relation, period, where))
+
+    def entries_of(self, ids: Collection[str], period: Period) -> Iterator[tuple[UsageRecord, bytes]]:
+        """See `UsageIndex.entries_of`."""
+        return (self._lines.entry(*place) for place in places_of(self._relation, period, ids))
 
     def savings(self, period: Period) -> Savings:
         """See `Usage.savings` and `Usage.answer_sizes`."""

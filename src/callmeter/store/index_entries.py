@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from callmeter.store.index_query import Query
 from callmeter.store.index_relation import Asked, Relation
+from callmeter.store.seen_ids import key_of
 from callmeter.words.period import Period
 
 Place = tuple[int, int, int, int]  # source, line, start, size
@@ -13,7 +15,18 @@ _AT_ONCE = 10_000
 
 def places(relation: Relation, period: Period, where: Sequence[str]) -> Iterator[Place]:
     """The places of the lines that count, of the period and with such values."""
-    query = relation.query(Asked(period, where))
+    yield from _in_order(relation, relation.query(Asked(period, where)))
+
+
+def places_of(relation: Relation, period: Period, ids: Collection[str]) -> Iterator[Place]:
+    """The places of the lines that count, of the period, with one of these ids, or that correct a call with one."""
+    query = relation.query(Asked(period, ()))
+    idents = f"SELECT unnest({query.bind([f'{key_of(id):032x}' for id in ids])}::UUID[])"
+    query.conditions.append(f"(rows.ident IN ({idents}) OR rows.target IN ({idents}))")
+    yield from _in_order(relation, query)
+
+
+def _in_order(relation: Relation, query: Query) -> Iterator[Place]:
     found = relation.run(
         f"""SELECT rows.source, rows.line, rows.start, rows.size {relation.source(query)}
             ORDER BY list_position(getvariable('sources'), rows.source), rows.line""",
