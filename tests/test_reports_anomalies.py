@@ -142,6 +142,31 @@ def test_many_sessions_that_repeat_themselves_on_a_day_are_one_finding(quiet: Ma
     assert found[0].command.startswith("callmeter budget breakdown --by session --by model --where agent=code --since ")
 
 
+def test_what_a_session_costs_that_repeats_itself_twice_on_a_day_counts_once(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for session, hour in ((0, 9), (0, 14), (1, 10), (2, 10), (3, 10)):
+        for number in range(60):
+            at = day(54, hour) + timedelta(seconds=15 * number + session)
+            log.call(at, "code", f"loop-{session}", prompt_sketch="00000000000000ff", sizes=(15000, 300))
+    found = one(found_in(log), "runaway")
+    assert "4 sessions (loop-0, " in found.evidence
+    assert usd(found.actual) == cost_of(log, quiet)
+
+
+def test_sessions_that_repeat_themselves_and_others_that_are_dear_that_day_are_told_apart() -> None:
+    log = MadeLog().quiet(9, ("code",), calls=40)
+    for session in range(4):
+        for number in range(60):
+            at = day(8, 10) + timedelta(seconds=15 * number + session)
+            log.call(at, "code", f"loop-{session}", prompt_sketch="00000000000000ff", sizes=(15000, 300))
+    for number, at in enumerate(log.times(8, 300)):
+        log.call(at, "code", f"busy-{number % 2}")
+    found = found_in(log, replace(SCOPE, now=day(9), period=Period(day(0), day(9), "")))
+    assert [each.evidence.split(" (")[0] for each in found] == ["4 sessions", "2 sessions"]
+    # What has the id of another finding is taken for told, and nobody is alerted.
+    assert len({each.id for each in found}) == 2
+
+
 def test_dear_sessions_of_an_agent_too_young_for_spikes_are_one_finding() -> None:
     log = MadeLog().quiet(9, ("code",), calls=40)
     known = len(log.lines)

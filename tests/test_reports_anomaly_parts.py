@@ -12,6 +12,8 @@ from callmeter.reports.anomalies import Examined, anomaly_report
 from callmeter.reports.anomaly_costs import Judged
 from callmeter.reports.anomaly_days import Day, amounts, read_days, too_short
 from callmeter.reports.anomaly_finding import Finding, Floors, Scope, breakdown, earlier, freeze
+from callmeter.reports.anomaly_sessions import Dear, so_dear
+from callmeter.reports.session_days import Part
 from callmeter.reports.usage import Figures
 from callmeter.words.money import NANO
 from callmeter.words.period import EVER
@@ -116,3 +118,16 @@ def test_the_notes_say_what_was_judged_and_what_was_not() -> None:
     assert full.facts == {"findings": 2, "judged": 3, "too_short": 2, "unread_calls": 7, "floor": 5}
     plain = anomaly_report([one], SCOPE, Examined([one], Judged(3, 0), 0, {}))
     assert (plain.notes, "floor" in plain.facts) == ([], False)
+
+
+def test_how_dear_sessions_were_is_said_from_the_least_to_the_most() -> None:
+    at = SCOPE.now
+
+    def dear(name: str, cost: int, largest: int) -> tuple[tuple[str, str], Dear]:
+        return ("code", name), Dear(Part(at, at, cost * NANO, 1), largest * NANO, [at.date()])
+
+    ends = "the largest of their agent in a day of the 28 days before, $2.00"
+    # The dearer one came after a day of $2, and is fewer times that.
+    assert so_dear([dear("a", 4, 1), dear("b", 7, 2)]) == f"2 sessions (b, a) cost 3.5 to 4.0 times {ends}"
+    assert so_dear([dear("a", 4, 1), dear("b", 8, 2)]) == f"2 sessions (b, a) cost 4.0 times {ends}"
+    assert so_dear([dear("a", 4, 0)]) == "session a cost more than any of its agent in a day of the 28 days before"

@@ -114,8 +114,9 @@ def so_dear(dear: Sequence[tuple[Name, Dear]]) -> str:
     ranked = sorted(dear, key=lambda each: (-each[1].part.nano, each[0]))
     names = listed([name for (_, name), _ in ranked], _NAMED)
     largest = max(each.largest for _, each in dear)
-    ratios = [times(each.part.nano, each.largest) for _, each in ranked if each.largest]
-    least, most = (ratios[-1], ratios[0]) if ratios else ("", "")
+    # What was the largest before may be another session for each, so these need not rank as the costs do.
+    ratios = sorted((each.part.nano / each.largest for _, each in dear if each.largest), reverse=True)
+    least, most = (times(ratios[-1], 1), times(ratios[0], 1)) if ratios else ("", "")
     so = f"{least} to {most}" if least != most else most
     much = f"{so} times the largest" if ratios else "more than any"
     what = f"session {names}" if len(dear) == 1 else f"{len(dear):,} sessions ({names})"
@@ -262,9 +263,12 @@ def _zombie(scope: Scope, sessions: Mapping[Name, Part], name: Name, part: Part)
 def _loops(scope: Scope, looped: Sequence[_Looped]) -> Finding:
     """Many sessions of an agent that repeat themselves on one day are one event."""
     ranked = sorted(looped, key=lambda each: (-each.loop.nano, each.session))
-    whole = replace(ranked[0].part)
-    for each in ranked[1:]:
-        whole.add(each.part)
+    # Of a session that was dear all day, a second loop is part of that.
+    whole_days = {each.session for each in looped if each.dear is not None}
+    first, *others = (each.part for each in ranked if each.dear is not None or each.session not in whole_days)
+    whole = replace(first)
+    for part in others:
+        whole.add(part)
     names = list(dict.fromkeys(each.session[1] for each in ranked))
     calls, nano = sum(each.loop.calls for each in ranked), sum(each.loop.nano for each in ranked)
     evidence = [
@@ -336,7 +340,7 @@ def _about(
     if several:
         by, where = ["session", "model"], where[:1]
     return Finding(
-        scope.id(kind, agent, name, first[:10]),
+        scope.id(kind, agent, reason if several else name, first[:10]),
         kind,
         f"session:{name}" if named else f"agent:{agent}",
         first,
