@@ -315,6 +315,20 @@ def test_what_was_asked_for_and_finds_no_room_is_named() -> None:
     assert "No room" not in text(report, 36)
 
 
+def test_a_chart_that_finds_no_room_is_not_looked_for_in_a_csv_file() -> None:
+    columns = [
+        Column("what", "what", Kind.TEXT),
+        Column("p99", "p99", Kind.RATE, optional=2, asked=True),
+        Column("chart", "by day", Kind.MARKS, optional=1, asked=True),
+    ]
+    row = {"what": "w" * 14, "p99": 10**9, "chart": "1" * 20}
+    assert "No room for chart: make the terminal wider." in " ".join(
+        text(Report("Costs", [columns[0], columns[2]], [Row(row)]), 20).split()
+    )
+    both = " ".join(text(Report("Costs", columns, [Row(row)]), 20).split())
+    assert "No room for p99, chart: make the terminal wider, or use `--format csv`." in both
+
+
 def test_sentences_fold_and_names_do_not() -> None:
     columns = [Column("name", "name", Kind.TEXT), Column("meaning", "meaning", Kind.TEXT)]
     report = Report("Words", columns, [Row({"name": "x" * 30, "meaning": "one two three four five six seven eight"})])

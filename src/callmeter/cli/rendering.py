@@ -91,8 +91,14 @@ def _parts(report: Report, look: Look) -> list[str]:
     if report.period is not None:
         heading += "\n" + _folded(_span(report), look, look.dim)
     drawn, left_out = table(report, look)
-    room = [f"No room for {', '.join(left_out)}: make the terminal wider, or use `--format csv`."] if left_out else []
-    return [heading, drawn or "none", *_notes([*report.notes, *room], look)]
+    return [heading, drawn or "none", *_notes([*report.notes, *_no_room(report, left_out)], look)]
+
+
+def _no_room(report: Report, left_out: Sequence[str]) -> list[str]:
+    """What is said of columns that were asked for; charts are in text alone."""
+    charts = {column.name for column in report.columns if column.kind is Kind.MARKS}
+    other = "" if charts.issuperset(left_out) else ", or use `--format csv`"
+    return [f"No room for {', '.join(left_out)}: make the terminal wider{other}."] if left_out else []
 
 
 def _folded(text: str, look: Look, style: Callable[[str], str]) -> str:
