@@ -154,6 +154,14 @@ def test_the_pace_of_a_session_is_its_own_whatever_it_is_called() -> None:
     assert [burn.over(stand) for stand in stands] == [False, False, False, True]
 
 
+def test_a_session_of_a_foreign_log_whose_name_has_blank_ends_has_a_pace() -> None:
+    (record,) = log_records("2026-11-20T12:00Z agent=a session=s cost=7")
+    usage = PlainUsage([record, changed(record, id="other", tags={"agent": "a", "session": " s "}, cost=Decimal(14))])
+    each = Quota(parse_subject("session:*"), 100 * NANO, period="life")
+    burn = Burn([each], usage, NOW)
+    assert burn.a_day(Stand(Bucket(each, "session: s ", 0, 0), 14 * NANO, 0)) == 14 * NANO
+
+
 def test_only_what_is_over_some_day_is_left_out_when_it_made_no_call_lately() -> None:
     rules = {"agent:a": Quota(parse_subject("agent:*"), 10 * NANO)}
     rules["session:s-1"] = Quota(parse_subject("session:*"), 10 * NANO, period="life")

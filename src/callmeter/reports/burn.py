@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from callmeter.policy.decision import Stand
 from callmeter.policy.quotas import Quota
-from callmeter.reports.grouping import NONE
+from callmeter.reports.grouping import NONE, condition_on
 from callmeter.reports.quota_choice import passes
 from callmeter.reports.usage import Figures, Usage
 from callmeter.words.instant import parse_instant
@@ -46,7 +46,7 @@ class Burn:
         for kind in dict.fromkeys(stand.quota.subject.kind for stand in new):
             found = [stand for stand in new if stand.quota.subject.kind == kind]
             wanted = {stand.bucket.key for stand in found}
-            where = () if kind == "total" else [f"{kind}={_value(stand)}" for stand in found]
+            where = () if kind == "total" else [condition_on(kind, _value(stand)) for stand in found]
             quotas = [quota for quota in self._quotas if quota.subject.kind == kind]
             for values, figures in self._usage.groups(self._by(kind), period=self._recent, where=where):
                 for bucket in wanted & self._buckets(quotas, values):
