@@ -99,6 +99,13 @@ def test_a_day_of_unknown_cost_is_no_zero_to_compare_with() -> None:
     assert cells(of(week).sections["parts"], "before")[:3] == [NANO, None, NANO]
 
 
+def test_a_day_whose_cost_nobody_knows_has_no_share_of_the_cost() -> None:
+    unknown = call(MONDAY + DAY, cost=None, cost_source="unknown")
+    parts = of([call(MONDAY, cost=Decimal(1)), unknown]).sections["parts"]
+    assert cells(parts, "cost")[:3] == [NANO, None, 0]
+    assert cells(parts, "share")[:3] == [1, None, 0]
+
+
 ONE_CALL: dict[str, object] = {"subject": "total", "limit": 1, "unit": "calls"}
 
 

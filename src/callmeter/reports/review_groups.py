@@ -74,7 +74,7 @@ def by_part(account: Account, *, compared: bool) -> Report:
             {
                 unit: label if unit == "hour" else f"{label} {start.astimezone(span.zone):%a}",
                 "cost": each.cost,
-                "share": None if share is None else share_of(share),
+                "share": None if share is None or each.cost is None else share_of(share),
                 "before": earlier.get(start),
                 "calls": each.calls,
                 "errors": each.errors,
