@@ -172,6 +172,20 @@ def test_a_day_with_nothing_but_one_bad_line_is_missing(desk: Desk) -> None:
     assert "Missing, not zero: 1 day, 2026-11-10: usage.jsonl is damaged (1 line).\n" in text
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_correction_beside_unreadable_lines_says_nothing_of_their_time(desk: Desk, before: bool) -> None:
+    desk.spend(5)
+    desk.garble("2026-11-10", "2026-11-12")
+    lines = desk.log.read_bytes().splitlines(keepends=True)
+    bad = [number for number, line in enumerate(lines) if line.startswith(b"#")]
+    # Of a call of eight days before.
+    old = call(NOON - timedelta(19), cost=Decimal("0.1"), corrects="a call", cost_source="reconciled")
+    lines.insert(bad[0] if before else bad[-1] + 1, old)
+    desk.log.write_bytes(b"".join(lines))
+    assert desk.facts()["basis"]["days_lost"] == 2
+    assert "Missing, not zero: 2 days, 2026-11-10 to 2026-11-11: usage.jsonl is damaged" in desk.run("forecast").stdout
+
+
 def test_a_day_that_lost_one_line_of_many_is_known(desk: Desk) -> None:
     desk.spend(40)
     desk.garble("2026-11-10T12:39", "2026-11-10T12:40")

@@ -148,7 +148,7 @@ def _around(path: str, runs: Sequence[_Stretch]) -> list[_Around]:
             if not open_runs and (ahead == len(runs) or runs[ahead][1] >= number + count):
                 if ahead == len(runs):
                     break
-                last = text[text.rfind(b"\n") + 1 :]
+                last = next(filter(_is_call, _from_the_end(text)), last)
                 number += count
                 continue
             for line in text.split(b"\n"):
@@ -160,12 +160,12 @@ def _around(path: str, runs: Sequence[_Stretch]) -> list[_Around]:
                 if end is None or number <= end:
                     found[open_runs[-1]].size += len(line)
                 elif line:
-                    began = _began(line) if open_runs else None
+                    began = _began(line) if open_runs and _is_call(line) else None
                     if began is not None:
                         for index in open_runs:
                             found[index].before = began
                         open_runs.clear()
-                    last = line
+                    last = line if _is_call(line) else last
                 number += 1
     if ahead < len(runs):
         # Where a file cannot be unpacked further there is no line any more.
@@ -187,6 +187,20 @@ def _texts(path: str, file: BinaryIO) -> Iterator[bytes]:
         pass
     if rest:
         yield rest
+
+
+def _from_the_end(text: bytes) -> Iterator[bytes]:
+    """A text's lines, the last one first."""
+    end = len(text)
+    while end >= 0:
+        begin = text.rfind(b"\n", 0, end) + 1
+        yield text[begin:end]
+        end = begin - 1
+
+
+def _is_call(line: bytes) -> bool:
+    """Whether a line says when it was written, as a call's does: a correction has the time of a call of days ago."""
+    return bool(line) and b'"corrects":' not in line
 
 
 def _began(line: bytes) -> datetime | None:
