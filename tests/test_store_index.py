@@ -543,6 +543,8 @@ def test_corrected_calls_are_found_by_the_source_that_their_own_lines_name(tmp_p
         {"by": ("origin",), "where": ["cost_source=estimate"]},
         {"by": ("cost_source", "origin")},
         {"by": ("cost_source",), "where": ["origin=reconciled"]},
+        {"by": (), "where": ["origin=reconciled"]},
+        {"by": (), "where": ["origin=price"]},
     ]
     log = write(tmp_path / "usage.jsonl", lines)
     with sums_of(has_sums):

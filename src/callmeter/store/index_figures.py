@@ -121,7 +121,8 @@ class Summing:
                 sql = f"SELECT {columns} {TIMES} {self._relation.source(query)} {grouped(names)}"
                 sql = f"SELECT {printed(len(names))} min(first), max(last) FROM ({sql}) GROUP BY ALL"
                 for *path, first, last in self._relation.all(sql, query.given):
-                    _set_times(found[tuple(path)], first, last)
+                    if group := found.get(tuple(path)):  # of no lines at all SQL makes one group, too
+                        _set_times(group, first, last)
         return every
 
     def _sums_of(
