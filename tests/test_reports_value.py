@@ -92,6 +92,19 @@ def test_a_customer_that_no_call_names_takes_no_value_from_those_who_worked(wort
     assert table(page.sections["purposes"], "purpose", "value") == [("write", 8 * DOLLAR), ("fix", 0)]
 
 
+def test_a_purpose_that_no_call_names_gives_no_value_to_another_customers_work(worth: Callable[..., Board]) -> None:
+    """
+    2026-11-20T09:00Z agent=code purpose=fix   customer=acme  work_item=S-1 cost=3
+    2026-11-20T09:01Z agent=docs purpose=write customer=other work_item=S-1 cost=1
+    """
+    page = worth([outcome("S-1", "8", purpose="review", customer="acme")])
+    assert table(page.sections["agents"], "agent", "value") == [("code", 8 * DOLLAR), ("docs", 0)]
+    assert ("review", 8 * DOLLAR) in table(page.sections["purposes"], "purpose", "value")
+    # Where nobody worked for the customer as that agent, the agent is whom it names.
+    page = worth([outcome("S-1", "8", agent="docs", customer="acme")])
+    assert table(page.sections["agents"], "agent", "value") == [("docs", 8 * DOLLAR), ("code", 0)]
+
+
 def test_cost_without_a_work_item_is_stated_and_in_the_returns(worth: Callable[..., Board]) -> None:
     """
     2026-11-20T09:00Z agent=code work_item=S-1 cost=1

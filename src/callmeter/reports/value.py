@@ -122,10 +122,12 @@ def _weights(outcome: Outcome, worked: Mapping[_Key, Spent]) -> dict[_Key, int]:
     whom it names; what no call of the work item says, such as a customer, does not take it away from those who worked.
     """
     wanted = tuple(getattr(outcome, name) for name in TAGS)
+    said = [name if any(name == key[place] for key in worked) else "" for place, name in enumerate(wanted, 1)]
     fitting: dict[_Key, list[Spent]] = {}
-    for kept in range(len(wanted), -1, -1):
+    # No one call may say all of it: its agent then counts before its purpose and customer.
+    for kept in range(len(said), -1, -1):
         for key, spent in worked.items():
-            if all(not name or name == own for name, own in zip(wanted[:kept], key[1:], strict=False)):
+            if all(not name or name == own for name, own in zip(said[:kept], key[1:], strict=False)):
                 agent, purpose, customer = (name or own for name, own in zip(wanted, key[1:], strict=True))
                 fitting.setdefault((outcome.work_item, agent, purpose, customer), []).append(spent)
         if fitting:
