@@ -259,6 +259,23 @@ def test_merit_shares_come_from_recorded_value_and_are_shown_first(call: Call, h
     assert own["merit"]["rows"] == sections["merit"]["rows"], "the policy itself asks for it"
 
 
+@pytest.mark.parametrize("name", ["\x1b[31mred", "red ", "x" * 600])
+def test_a_name_that_no_policy_can_hold_keeps_nobody_else_from_a_share(call: Call, home: Path, name: str) -> None:
+    (home / "budget.json").write_text(json.dumps(MERIT))
+    first = (home / "usage.jsonl").read_bytes().splitlines()[0]
+    line = json.loads(first) | {"id": "foreign", "tags": {"agent": name, "work_item": "S-3"}}
+    with (home / "usage.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+    call("outcome", "record", "--work-item", "S-1", "--value", "8", "--at", "2026-11-21")
+    call("outcome", "record", "--work-item", "S-3", "--value", "5", "--at", "2026-11-21")
+    page = call("quota", "allocate", "--merit", "value", "--last", "7d", "--format", "json")
+    assert page.exit_code == 0, page.output
+    merit = json.loads(page.stdout)["sections"]["merit"]
+    assert {row["agent"]: row["merit"] for row in merit["rows"]} == {"code": 75, "docs": 25, name: 0}
+    assert any(name in note and "without a share" in note for note in merit["notes"])
+    assert call("quota", "allocate", "--merit", "value", "--apply", "--yes", "-q").exit_code == 0
+
+
 def test_applied_merit_is_in_the_policy_and_audited(call: Call, home: Path) -> None:
     (home / "budget.json").write_text(json.dumps(MERIT))
     call("outcome", "record", "--work-item", "S-1", "--value", "8", "--at", "2026-11-21")

@@ -19,7 +19,9 @@ from decimal import Decimal
 from callmeter.policy.quota_rules import TOTAL, plain_quota
 from callmeter.policy.quotas import Quota
 from callmeter.policy.reading import Fault, Part, kind_of, number_of, path_text, shown
+from callmeter.words.errors import CallmeterError
 from callmeter.words.subject import Subject
+from callmeter.words.tags import tag_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,16 +98,24 @@ def split(pool: int, weights: Mapping[str, Decimal]) -> dict[str, int]:
 
 def merit_weights(strategy: Strategy, earned: Mapping[str, int]) -> dict[str, Decimal]:
     """Weights for the merit pool by what each agent earned (nano-dollars of value, or outputs): of the strategy's
-    agents, those that earned anything. An agent whose name would stand for others has none."""
+    agents, those that earned anything. An agent whose name would stand for others has none, nor has one of a foreign
+    log whose name no policy can hold."""
     weights = {
         name: Decimal(amount).scaleb(-9).normalize()
         for name, amount in sorted(earned.items())
-        if amount > 0 and "*" not in name and (strategy.agents is None or name in strategy.agents)
+        if amount > 0 and "*" not in name and (strategy.agents is None or name in strategy.agents) and _is_value(name)
     }
     # The document takes weights up to a billion; only their proportions matter.
     while weights and max(weights.values()) > _MOST_WEIGHT:
         weights = {name: weight.scaleb(-1) for name, weight in weights.items()}
     return weights
+
+
+def _is_value(name: str) -> bool:
+    try:
+        return tag_value("agent", name) == name
+    except CallmeterError:
+        return False
 
 
 def handed_out(strategy: Strategy) -> int | None:
