@@ -115,7 +115,9 @@ class Host:
         crumb.done()
 
     def recover(self, now: datetime = NOW) -> Any:
-        return recover_all(self.policy, self.ledger, self.inflight, self.log, now, index=str(self.directory / "index"))
+        return recover_all(
+            self.ledger, self.inflight, self.log, now, policy=self.policy, index=str(self.directory / "index")
+        )
 
     def lines(self) -> list[dict[str, Any]]:
         if not os.path.exists(self.log):

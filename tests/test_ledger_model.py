@@ -447,7 +447,7 @@ class Life(RuleBasedStateMachine):
         self.recovering = host.name
         before = {found.call_id for found in self.ledger.open_reservations()}
         try:
-            problems = recover_all(self.policy, self.ledger, host.inflight, host.log, self.now).problems
+            problems = recover_all(self.ledger, host.inflight, host.log, self.now).problems
         finally:
             logged = {record.id for record in read_records(host.log)}
             for id in before & logged:

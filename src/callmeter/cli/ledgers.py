@@ -22,12 +22,12 @@ def recover_holds(world: World) -> None:
 
     paths = world.paths
     done = recover_all(
-        world.policy,
         ledger_of(world),
         paths.inflight,
         paths.log,
         world.now(),
         paths.recent,
+        policy=world.policy,
         index=paths.index,
         tell=told(world),
     )

@@ -36,7 +36,7 @@ def finish(world: World) -> None:
         done = recover(paths.inflight, now, recent=paths.recent)
     else:
         done = recover_all(
-            policy, ledger, paths.inflight, paths.log, now, paths.recent, index=paths.index, tell=told(world)
+            ledger, paths.inflight, paths.log, now, paths.recent, policy=policy, index=paths.index, tell=told(world)
         )
     for problem in done.problems:
         world.out.warn(problem)
@@ -82,7 +82,7 @@ def rebuild_ledger(world: World) -> None:
         ledger = ledger_of(world)
         try:
             recover_all(
-                policy, ledger, paths.inflight, paths.log, now, paths.recent, index=paths.index, tell=told(world)
+                ledger, paths.inflight, paths.log, now, paths.recent, policy=policy, index=paths.index, tell=told(world)
             )
             differences = rebuild(policy, ledger, paths.log, now, index=paths.index, tell=told(world))
             differences += drop_lost(policy, ledger, now)

@@ -178,12 +178,12 @@ class Feed:
         try:
             if self._policy.quotas:
                 done = recover_all(
-                    self._policy,
                     ledger_of(self._world),
                     paths.inflight,
                     paths.log,
                     now,
                     paths.recent,
+                    policy=self._policy,
                     index=paths.index,
                 )
             else:

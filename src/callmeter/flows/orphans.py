@@ -27,22 +27,24 @@ from callmeter.words.instant import text_of
 from callmeter.words.jsontext import loads
 from callmeter.words.money import usd
 from callmeter.words.period import Period
+from callmeter.words.record import UsageRecord
 
 
 def recover_all(
-    policy: Policy,
     ledger: Ledger,
     directory: str,
     log_path: str,
     now: datetime,
     recent: str | None = None,
     *,
+    policy: Policy | None = None,
     index: str = "",
     tell: Callable[[str], None] = lambda _: None,
 ) -> Recovery:
     """Finish the calls of dead processes: those of the breadcrumbs in `directory`, then those that only the ledger
-    knows. `recent` as for `recover`; `index` is where the log's usage index lies, without which a long log takes long;
-    `tell` hears what takes its time. Safe to run in many processes at once and after being killed at any point."""
+    knows. `recent` as for `recover`; with the `policy` and where the log's usage index lies, a long log does not take
+    long; `tell` hears what takes its time. Safe to run in many processes at once and after being killed at any point.
+    """
     recovery = recover(directory, now, ledger=lambda: ledger, recent=recent)
     try:
         log = log_identity(log_path)
@@ -116,14 +118,16 @@ class _Owed:
 
 
 def _lines(
-    log_path: str, reservations: Iterable[Reservation], policy: Policy, index: str, tell: Callable[[str], None]
+    log_path: str, reservations: Iterable[Reservation], policy: Policy | None, index: str, tell: Callable[[str], None]
 ) -> dict[str, list[dict[str, object]]]:
     """What the log has of these calls already: whoever wrote their line died, or lost the ledger, after it."""
     wanted = {reservation.call_id: reservation.created for reservation in reservations}
     since = datetime.fromtimestamp(min(wanted.values()), UTC) - timedelta(days=1)
     period = Period(since, None, "")
     found: dict[str, list[dict[str, object]]] = {}
-    entries = by_index(policy, log_path, index, period, lambda usage: usage.entries_of(wanted, period=period), tell)
+    entries: Iterable[tuple[UsageRecord, bytes]] | None = None
+    if policy is not None:
+        entries = by_index(policy, log_path, index, period, lambda usage: usage.entries_of(wanted, period=period), tell)
     for record, line in read_records(log_path, period).entries() if entries is None else entries:
         call_id = record.corrects or record.id
         if call_id in wanted:
