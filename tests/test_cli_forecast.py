@@ -310,6 +310,19 @@ def test_fail_if_over_an_amount_needs_no_quota(desk: Desk) -> None:
     assert (apart.exit_code, "hint: write `--fail-if-over=5`\n" in apart.stderr) == (2, True)
 
 
+def test_costs_that_nobody_knows_are_no_room(desk: Desk) -> None:
+    lines = [call(NOON - timedelta(n), cost=None, cost_source="unknown", estimate=None) for n in range(1, 31)]
+    (desk.home / "usage.jsonl").write_bytes(b"".join(lines))
+    result = desk.run("--fail-if-over=5")
+    assert result.exit_code == 3
+    assert "nobody knows whether there is room: it is unknown what calls cost" in result.stderr
+    desk.policy({"subject": "total", "limit": 1000, "enforcement": "soft"})
+    assert desk.run("--fail-if-over").exit_code == 3
+    # Calls can be counted all the same.
+    desk.policy({"subject": "total", "limit": 1000, "unit": "calls"})
+    assert desk.run("--fail-if-over").exit_code == 0
+
+
 def test_a_ledger_out_of_reach_hides_the_quotas_only(desk: Desk) -> None:
     desk.spend([1.0] * 40)
     desk.policy({"subject": "total", "limit": 24})

@@ -107,10 +107,18 @@ def look_ahead(world: World, clock: Clock) -> None:
 
 def require_room(ahead: Ahead, forecasts: Sequence[Forecast], most: int | None) -> None:
     """Raises Refused when a quota is more likely than not to be exceeded before its reset, or with an amount (`most`),
-    when the sum of the first horizon is more likely than not above it. Quotas that cannot be read raise their problem:
-    nobody knows that there is room."""
+    when the sum of the first horizon is more likely than not above it; and for money, when no call's cost is known.
+    Quotas that cannot be read raise their problem: nobody knows that there is room."""
+    first = forecasts[0]
+    if first.total.unknown and (most is not None or any(each.limit.unit == "usd" for each in ahead.quotas)):
+        raise Refused(
+            f"nobody knows whether there is room: it is unknown what calls cost, and so what {first.horizon.title} "
+            "comes to",
+            "see `callmeter budget breakdown --by-model` for which calls, and give their models a price with "
+            "`callmeter prices set`",
+            code="unknown_costs",
+        )
     if most is not None:
-        first = forecasts[0]
         chance = first.total.sum.over(most)
         if chance > 0.5:
             raise Refused(

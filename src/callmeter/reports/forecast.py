@@ -65,6 +65,11 @@ class Part:
     fit: Fit | None
     history: History
 
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is known of what is to come, because nobody knows what the calls cost."""
+        return self.fit is not None and not self.sum.coming.mean and self.history.unpriced.total() > 0
+
 
 @dataclass(frozen=True)
 class Day:

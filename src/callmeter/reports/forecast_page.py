@@ -56,7 +56,7 @@ def forecast_page(
     stopped calls; `grades` are those of earlier forecasts."""
     total = forecasts[0].total
     sections = {"forecast": _sums(forecasts, by, present, top)} if total.fit else {}
-    known = [each for each in forecasts if each.days and not _is_unknown(each.total)]
+    known = [each for each in forecasts if each.days and not each.total.unknown]
     sections |= {f"{each.horizon.name}_days": _days(each) for each in known}
     for unit, (name, title) in SECTIONS.items():
         chosen = [each for each in quotas if each.limit.unit == unit]
@@ -112,7 +112,7 @@ def horizon_sentence(forecast: Forecast) -> str:
     said = total.sum
     so_far = f", {shown(said.spent)} of it spent" if horizon.begun is not None else ""
     days = days_text(horizon.begun or horizon.first, horizon.last)
-    if _is_unknown(total):
+    if total.unknown:
         return f"{capitalised(horizon.title)}, {days}: nobody knows, for it is unknown what calls cost."
     if not said.coming.mean:
         what = f"{shown(said.spent)} spent, nothing more" if horizon.begun is not None else "nothing"
@@ -193,17 +193,16 @@ def _rest(forecast: Forecast, parts: Sequence[Part], name: str) -> Row:
 
 
 def _cells(part: Part, present: Present) -> dict[str, Cell]:
-    is_unknown = _is_unknown(part)
     found: dict[str, Cell] = {
         "days": part.fit.days if part.fit else 0,
         "days_with_spend": part.fit.days_with_spend if part.fit else 0,
         "from": _first_day(part.history, present),
         "quality": quality(part.fit),
-        "doubt": "unknown what calls cost" if is_unknown else doubt(part.fit),
+        "doubt": "unknown what calls cost" if part.unknown else doubt(part.fit),
         "expected": part.sum.expected,
     }
-    if part.fit is None or is_unknown:
-        return found if part.names and not is_unknown else found | {"expected": None}
+    if part.fit is None or part.unknown:
+        return found if part.names and not part.unknown else found | {"expected": None}
     said = part.sum
     return found | {
         "median": said.median,
@@ -212,11 +211,6 @@ def _cells(part: Part, present: Present) -> dict[str, Cell]:
         "low_95": said.nearly_sure[0],
         "high_95": said.nearly_sure[1],
     }
-
-
-def _is_unknown(part: Part) -> bool:
-    """Whether nothing is known of what is to come, because nobody knows what the calls cost."""
-    return part.fit is not None and not part.sum.coming.mean and part.history.unpriced.total() > 0
 
 
 def _days(forecast: Forecast) -> Report:
