@@ -125,7 +125,8 @@ def test_a_headline_says_when_and_how_much(first: str, last: str, excess: int, s
 def test_a_tag_that_no_call_has_is_named(call: Call, home: Path, spiked: MadeLog) -> None:
     put(home, spiked)
     assert "No call has the tag custmer." in call("--by", "custmer", "--by", "agent").stdout
-    assert "No call has the tag" not in call("--by", "agent").stdout
+    assert "No call has the field pool." in call("--by", "pool").stdout
+    assert "No call has the" not in call("--by", "agent").stdout
 
 
 def test_each_finding_is_audited_once(call: Call, home: Path, spiked: MadeLog) -> None:

@@ -262,6 +262,22 @@ def test_ten_near_identical_prompts_are_a_runaway_with_their_growth(quiet: MadeL
     assert "grew from 2,000 to 13,800 tokens" in runaway.evidence
 
 
+def test_two_loops_of_one_session_on_a_day_are_two_findings(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for hour in (10, 15):
+        for number in range(60):
+            at = day(54, hour) + timedelta(seconds=20 * number)
+            log.call(at, "code", "loop", prompt_sketch=f"{hour:016x}", sizes=(9000, 300))
+    found = [each for each in found_in(log) if each.kind == "runaway"]
+    assert [each.first for each in found] == ["2026-11-07 10:00", "2026-11-07 15:00"]
+    assert len({each.id for each in found}) == 2
+    # What the session did to its agent's day stands once.
+    assert ["shows as a spike" in each.evidence for each in found] == [True, False]
+    # The first is known as before the second came.
+    log.lines = log.lines[:-60]
+    assert one(found_in(log), "runaway").id == found[0].id
+
+
 def test_a_loop_that_asks_something_else_each_time_is_found_by_its_cost(quiet: MadeLog) -> None:
     log = copy(quiet)
     for number in range(150):
@@ -387,6 +403,18 @@ def dearer(since: int, factor: Decimal) -> MadeLog:
 def test_a_price_that_rose_many_times_over_is_told_as_such() -> None:
     change = one(found_in(dearer(45, Decimal(16))), "price change")
     assert "the same tokens cost 16.0 × as much as in the days before" in change.evidence
+
+
+def test_a_model_that_was_next_to_free_has_a_price_all_of_a_sudden() -> None:
+    log = MadeLog(9)
+    for number in range(DAYS):
+        for at in log.times(number, 30):
+            free = number < 45
+            # A nano-dollar for a million tokens; then one token costs a thousandth of a dollar.
+            size, cost = ((1_000_000, 0), Decimal("1e-9")) if free else ((1, 0), Decimal("0.001"))
+            log.call(at, "code", f"c{number}-{at.hour // 3}", sizes=size, cost=cost)
+    change = one(found_in(log, replace(SCOPE, floors=Floors(0))), "price change")
+    assert (change.first, change.low) == ("2026-10-29", 0)
 
 
 def test_a_price_that_changed_is_told_once_with_what_it_took() -> None:

@@ -16,7 +16,7 @@ from callmeter.reports.anomaly_finding import BY, Finding, Scope
 from callmeter.reports.anomaly_joining import joined
 from callmeter.reports.anomaly_prices import price_findings
 from callmeter.reports.anomaly_sessions import judged_sessions
-from callmeter.reports.grouping import NONE
+from callmeter.reports.grouping import FIELDS, NONE
 from callmeter.reports.report import Column, Kind, Report, Row
 from callmeter.reports.session_days import Name, Part
 from callmeter.reports.usage import Usage
@@ -42,7 +42,7 @@ _COLUMNS = (
 @dataclass(frozen=True)
 class Examined:
     """The findings, the dearest first; how many subjects were judged; how many calls of sessions were too many to be
-    compared; the zombie sessions among the findings; and the tags that were asked for and that no call has."""
+    compared; the zombie sessions among the findings; and what was asked for, tags and fields, that no call has."""
 
     findings: Sequence[Finding]
     judged: Judged
@@ -99,7 +99,7 @@ def anomaly_report(found: Sequence[Finding], scope: Scope, examined: Examined | 
 
 def _basis(examined: Examined, scope: Scope) -> list[str]:
     judged = examined.judged
-    notes = [f"No call has the tag {name}." for name in examined.bare]
+    notes = [f"No call has the {'field' if name in FIELDS else 'tag'} {name}." for name in examined.bare]
     if judged.short:
         notes.append(
             f"Subjects judged by their days: {judged.subjects:,}; too young for it, without 14 days of history or 5 "

@@ -149,14 +149,16 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
         for run in _runs(scope, (provider, model), [days[day] for day in sorted(days) if days[day].good]):
             first, last = run.days[0].day.isoformat(), run.days[-1].day.isoformat()
             actual = sum(each.nano for each in run.days)
-            expected = round(sum(run.expected))
+            # Of a model that was next to free this may be less than half a nano-dollar.
+            was = sum(run.expected)
+            expected = round(was)
             floor = scope.floors.of("model", model)
-            if not _tells(actual, expected, floor):
+            if not _tells(actual, was, floor):
                 continue  # one odd day, such as one of retries: the price was soon what it had been
             # It is news until it can be told, not for the weeks in which it is paid.
             if not scope.touches(first, _told_on(run, floor).isoformat()):
                 continue
-            part = actual / expected - 1
+            part = actual / was - 1
             calls = sum(each.calls for each in run.days)
             yield Finding(
                 scope.id(PRICE, provider, model, first),
@@ -175,7 +177,7 @@ def _changes(scope: Scope, models: Mapping[Model, Mapping[date, _Day]]) -> Itera
 
 
 def _tells(actual: int, expected: float, floor: int) -> bool:
-    return abs(actual - expected) > floor and abs(actual / expected - 1) > _OFF
+    return abs(actual - expected) > floor and abs(actual - expected) > _OFF * expected
 
 
 def _told_on(run: _Run, floor: int) -> date:

@@ -46,11 +46,13 @@ class Dear:
 
 @dataclass(frozen=True)
 class _Looped:
-    """A session that repeats itself, and how dear it was if that is out of the ordinary."""
+    """A session that repeats itself, and how dear it was if that is out of the ordinary. `again`: it had another loop
+    earlier that day."""
 
     session: Name
     loop: Loop
     dear: Dear | None
+    again: bool
 
     @property
     def part(self) -> Part:
@@ -89,7 +91,7 @@ def judged_sessions(usage: Usage, scope: Scope) -> Sessions:
             ]
             dear[name] = [each for each in dear.get(name, ()) if each not in same]
             day = looped.setdefault((name[0], scope.day(loop.first)), [])
-            day.append(_Looped(name, loop, same[0] if same else None))
+            day.append(_Looped(name, loop, same[0] if same else None, any(one.session == name for one in day)))
     for each in looped.values():
         many = len({one.session for one in each}) > _NAMED
         found += [_loops(scope, each)] if many else [_loop(scope, one) for one in each]
@@ -293,7 +295,7 @@ def _loop(scope: Scope, looped: _Looped) -> Finding:
     if dear is not None:
         evidence.append(_too_much(dear))
     usual = dear.largest if dear is not None else 0
-    return _about(scope, RUNAWAY, session, looped.part, usual, evidence, "runaway loop")
+    return _about(scope, RUNAWAY, session, looped.part, usual, evidence, "runaway loop", again=looped.again)
 
 
 def _runaway(scope: Scope, dear: Sequence[tuple[Name, Dear]]) -> Finding:
@@ -326,8 +328,10 @@ def _about(
     reason: str,
     *,
     several: bool = False,
+    again: bool = False,
 ) -> Finding:
-    """`usual` is what a session of this agent may cost, or `several` together."""
+    """`usual` is what a session of this agent may cost, or `several` together. What came `again` on one day is known by
+    its minute, too."""
     agent, name = session
     first, last = scope.minute(part.first), scope.minute(part.last)
     named = name != NONE
@@ -340,7 +344,7 @@ def _about(
     if several:
         by, where = ["session", "model"], where[:1]
     return Finding(
-        scope.id(kind, agent, reason if several else name, first[:10]),
+        scope.id(kind, agent, reason if several else name, first if again else first[:10]),
         kind,
         f"session:{name}" if named else f"agent:{agent}",
         first,
