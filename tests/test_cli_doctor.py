@@ -37,7 +37,7 @@ def test_a_new_installation_is_well_but_for_its_missing_key(run_callmeter: Run, 
     states = {check: [row["state"] for row in each] for check, each in found.items()}
     assert states.pop("keys") == ["warn"]
     assert {state for each in states.values() for state in each} == {"ok"}, found
-    assert list(home.iterdir()) == [] or {path.name for path in home.iterdir()} <= {"cache"}, "it changes nothing"
+    assert {path.name for path in home.iterdir()} <= {"cache"}, "it changes nothing"
 
 
 def test_a_key_that_others_can_read_is_bad_and_the_exit_status_says_so(run_callmeter: Run, home: Path) -> None:
@@ -111,7 +111,7 @@ def test_what_others_may_change_or_read_is_found(
     (home / name).chmod(mode)
     told, what, hint = one(rows(run_callmeter)[1], "permissions")
     assert (told, "chmod" in hint) == (state, True)
-    assert str(home / name) in what.replace(f"{home} ", f"{home}/. ") or name == "."
+    assert str(home / name) in what
 
 
 def test_broken_settings_and_policies_are_bad_with_their_own_hint(run_callmeter: Run, home: Path) -> None:
