@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from callmeter.reports.grouping import FIELDS
 from callmeter.reports.sums import FAILED
 from callmeter.store.seen_ids import key_of
 from callmeter.words.instant import parse_instant
@@ -13,21 +14,8 @@ from callmeter.words.money import nano
 from callmeter.words.record import UsageRecord
 from callmeter.words.tags import BUILT_IN
 
-# Fields that calls are grouped by, in columns of the same name.
-TEXTS = (
-    "model",
-    "served_model",
-    "provider",
-    "status",
-    "key",
-    "key_fingerprint",
-    "host",
-    "finish_reason",
-    "error",
-    "cost_source",
-    "generation_id",
-    "pool",
-)
+# Fields that calls are grouped by are columns of the same name.
+TEXTS = FIELDS
 PACES = 24
 SKETCH, SKETCH_DIGITS = 16, "0123456789abcdef"
 CORRECTION, REFUSED, ERROR, RETRIED, SENT, PRICED, SIZED, ANSWER = (1 << bit for bit in range(8))
