@@ -255,10 +255,13 @@ class PlainUsage:
         is_sized = tokens is not None or any(each.tokens is not None for each in corrections)
         if tokens is not None and (cost is not None or corrected):
             figures.priced_tokens += size
-        if cost is not None and (is_sized or record.corrects is not None):
+        if cost is not None and tokens is not None:
             figures.priced_nano += cost
-        if not is_sized and record.corrects is None:
-            figures.priced_nano -= sum(each.cost_nano or 0 for each in corrections)
+        elif cost is not None and is_sized and record.corrects is None:
+            figures.priced_nano += cost
+        if is_sized and record.corrects is None:
+            # Of corrections with tokens the cost is counted where they stand, as those are.
+            figures.priced_nano += sum(each.cost_nano or 0 for each in corrections if each.tokens is None)
         figures.sent += record.corrects is None and record.attempts > 0
         if record.status == "refused":
             figures.refused += record.corrects is None
@@ -269,6 +272,7 @@ class PlainUsage:
             figures.corrections += 1
             return
         figures.calls += 1
+        figures.calls_nano += self._whole_cost(record) or 0
         figures.unknown += cost is None and not corrected
         figures.errors += record.status in FAILED
         if record.attempts > 1:

@@ -382,6 +382,24 @@ def test_errors_retries_and_refusals_are_counted_with_their_cost() -> None:
     }
 
 
+def test_a_correction_need_not_say_how_its_call_ended() -> None:
+    fields: dict[str, object] = {"cost": Decimal(-1), "cost_source": "reconciled"}
+    board = of(
+        [
+            call(MONDAY, id="cut", finish_reason="length", cost=Decimal(5)),
+            call(MONDAY, id="late", status="timeout", error="deadline", cost=None, cost_source="unknown"),
+            call(MONDAY, corrects="cut", status="ok", **fields),
+            call(MONDAY, corrects="late", status="ok", **{**fields, "cost": Decimal(2)}),
+            # Of a call that is not in the log.
+            call(MONDAY, corrects="pruned", status="timeout", **{**fields, "cost": Decimal(9)}),
+        ]
+    )
+    trouble = board.sections["trouble"]
+    assert row(trouble, "cut at the output ceiling")["cost"] == 4 * NANO
+    assert row(trouble, "took too long")["cost"] == 2 * NANO
+    assert cells(board.sections["errors"], "cost") == [2 * NANO]
+
+
 def test_what_a_retried_call_cost_can_be_unknown() -> None:
     board = of([call(MONDAY, attempts=2, cost=None, cost_source="unknown"), call(MONDAY)])
     found = row(board.sections["trouble"], "took more than one attempt")

@@ -492,12 +492,15 @@ def test_the_price_of_tokens_is_that_of_whole_calls_with_their_corrections(tmp_p
         line(2, ('"in":12,"out":3', '"in":1200,"out":400'), ('"cost":0.5', '"cost":-0.0025'), corrects=1),
         line(3, no_tokens, ('"cost":0.5', '"cost":0.3')),
         line(4, no_tokens, ('"cost":0.5', '"cost":-0.1'), corrects=3),
+        # Of a call that is not in the log: there are no tokens to set it against.
+        line(5, no_tokens, ('"cost":0.5', '"cost":0.7'))[:-1] + ',"corrects":"pruned"}',
     ]
     log = tmp_path / "usage.jsonl"
     log.write_text("\n".join(lines) + "\n")
     ((_, figures),) = UsageIndex([str(log)], str(tmp_path / "index"), UTC).groups()
     assert figures.per_1k == 6_000_000
-    assert (figures.calls, figures.without_tokens, figures.nano) == (2, 1, 209_600_000)
+    assert (figures.calls, figures.without_tokens, figures.nano) == (2, 1, 909_600_000)
+    assert figures.calls_nano == 209_600_000
 
 
 def test_groups_that_came_to_an_amount_are_found_whatever_their_parts_came_to(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ _BY = (
     *((key,) for key in DIMENSIONS if key != _MANY_VALUES),
 )
 _ONLY = (
-    "calls", "refused", "errors", "retried", "retried_nano", "retried_unknown", "unknown", "nano", "priced",
-    "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write",
+    "calls", "refused", "errors", "retried", "retried_nano", "retried_unknown", "unknown", "nano", "calls_nano",
+    "priced", "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write",
 )  # fmt: skip
 _OF_SPANS = (
     "calls", "refused", "errors", "corrections", "unknown", "nano", "priced", "priced_nano", "priced_tokens",

@@ -44,7 +44,7 @@ def trouble(account: Account, *, compared: bool) -> dict[str, Report]:
                 "what": what,
                 "calls": found.refused if what == _REFUSED else found.calls,
                 "before": (old.refused if what == _REFUSED else old.calls) if compared else None,
-                "cost": found.cost,
+                "cost": _paid(found, refused=what == _REFUSED),
             }
         )
         for what in _ORDER
@@ -117,10 +117,17 @@ def _retried(found: Groups) -> Figures:
     whole = summed(found.values())
     return Figures(
         calls=whole.retried,
-        nano=whole.retried_nano,
+        calls_nano=whole.retried_nano,
         unknown=whole.retried_unknown,
-        priced=whole.retried - whole.retried_unknown,
     )
+
+
+def _paid(found: Figures, *, refused: bool) -> int | None:
+    """What these calls came to; None when nobody knows of any. A correction need not say how its call ended, so it
+    counts with that call and not where it stands."""
+    if refused:
+        return found.cost
+    return None if found.calls and found.unknown == found.calls else found.calls_nano
 
 
 def _errors(found: Groups) -> Report | None:
@@ -131,8 +138,9 @@ def _errors(found: Groups) -> Report | None:
             sums.setdefault((error, kind), Figures()).merge(figures)
     ranked = sorted(sums.items(), key=lambda each: (-(each[1].calls + each[1].refused), each[0]))
     rows = [
-        Row({"error": error, "kind": kind, "calls": figures.calls + figures.refused, "cost": figures.cost})
+        Row({"error": error, "kind": kind, "calls": figures.calls + figures.refused, "cost": cost})
         for (error, kind), figures in ranked[:_MOST_ERRORS]
+        for cost in [_paid(figures, refused=kind == "refused")]
     ]
     columns = [
         Column("error", "error", Kind.TEXT),

@@ -36,6 +36,7 @@ class Figures:
     unknown: int = 0  # calls whose cost nobody knows: in no sum of money
     without_tokens: int = 0  # calls, and no correction of them says any
     nano: int = 0
+    calls_nano: int = 0  # what the calls among them came to, with their corrections, wherever those stand
     priced: int = 0  # lines with a known cost
     priced_nano: int = 0  # of calls that have both cost and tokens, each of them perhaps from a correction
     priced_tokens: int = 0

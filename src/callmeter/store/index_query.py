@@ -75,8 +75,9 @@ FIGURES = {
     "unknown": _lines(_CALL, f"NOT {_IS_PRICED}"),
     "without_tokens": _lines(_CALL, f"kind & {SIZED} = 0"),
     "nano": "coalesce(sum(cost), 0)",
+    "calls_nano": _sum("cost", _CALL),
     "priced": _lines(_IS_PRICED, f"NOT {_IS_REFUSED}"),
-    "priced_nano": _sum("cost", _IS_PRICED, f"kind & {SIZED | CORRECTION} > 0"),
+    "priced_nano": _sum("cost", _IS_PRICED, f"kind & {SIZED} > 0"),
     "priced_tokens": _sum("tokens_in + tokens_out", _IS_PRICED),
     "estimate_nano": _sum("estimate", _CALL),
     "tokens_in": "coalesce(sum(tokens_in), 0)",
@@ -110,8 +111,10 @@ SETTLED = {
     "retried_nano": f"sum(rows.change) FILTER ({_RETRIED_CALL})",
     "retried_unknown": f"-count(*) FILTER ({_RETRIED_CALL} AND cost IS NULL)",
     "unknown": f"-count(*) FILTER ({_CALL} AND cost IS NULL)",
+    "calls_nano": f"sum(rows.change) FILTER ({_CALL})",
     "without_tokens": f"-count(*) FILTER ({_CALL} AND NOT sized AND sizes)",
-    "priced_nano": f"sum(if(sizes, cost, -rows.change)) FILTER (NOT sized AND kind & {CORRECTION} = 0)",
+    "priced_nano": f"""sum(coalesce(rows.bare, 0) + if(sized, 0, coalesce(cost, 0)))
+        FILTER ((sized OR sizes) AND kind & {CORRECTION} = 0)""",
     "priced_tokens": f"sum({_SIZE}) FILTER (sized AND cost IS NULL)",
 }
 

@@ -132,7 +132,8 @@ class Relation:
             known = self.query(Asked(EVER, ()))
             self.run(
                 f"""CREATE OR REPLACE TABLE fixes AS SELECT target, corrects, sum(cost) AS change,
-                    bool_or(sized) AS sizes, arg_max(cost_source, (ms, coalesce(id, ident::VARCHAR))) AS origin
+                    sum(cost) FILTER (NOT sized) AS bare, bool_or(sized) AS sizes,
+                    arg_max(cost_source, (ms, coalesce(id, ident::VARCHAR))) AS origin
                     {self.source(known, "correcting")} GROUP BY target, corrects""",
                 known.given,
             )
@@ -142,7 +143,7 @@ class Relation:
             self.run(
                 f"""CREATE OR REPLACE {"TABLE" if twice else "VIEW"} corrected AS
                     SELECT {"DISTINCT ON (rows.source, rows.line)" if twice else ""}
-                        rows.* EXCLUDE ({_OF_A_LINE}), fixes.change, fixes.origin, fixes.sizes
+                        rows.* EXCLUDE ({_OF_A_LINE}), fixes.change, fixes.bare, fixes.origin, fixes.sizes
                     FROM targets AS rows JOIN fixes ON rows.ident = fixes.target
                     AND rows.id IS NOT DISTINCT FROM fixes.corrects""",
                 {},
