@@ -13,7 +13,7 @@ from callmeter.words.record import UsageRecord
 _GUTTER = "  "
 # (name, width, to the right, from this width of the terminal on); a width of 0 shares what is left.
 _COLUMNS = (
-    ("time", 8, False, 30),
+    ("time", 0, False, 34),
     ("status", 9, False, 42),
     ("agent", 0, False, 20),
     ("purpose", 0, False, 80),
@@ -22,27 +22,34 @@ _COLUMNS = (
     ("cost", 12, True, 0),  # the least there is: $0.000000001; money is never cut
     ("took", 7, True, 70),
 )
-# From this width on the time has its day, from which on if the calls are those of the last hours.
-_DATED, _DATED_LATELY = 60, 90
-_DAY = 6
+# From this width on the time has its day and its seconds. Below, calls of the last hours need no day, others no seconds.
+_WHOLE, _WHOLE_LATELY = 60, 90
+_TIME, _DAY_AND_MINUTE, _SECOND = "%m-%d %H:%M:%S", "%m-%d %H:%M", "%H:%M:%S"
+_WIDTHS = {_TIME: 14, _DAY_AND_MINUTE: 11, _SECOND: 8}
 
 
 def call_line(record: UsageRecord, zone: tzinfo, look: Look, *, lately: bool = False) -> str:
     """`11-21 09:30:01  ok  code  triage  some-model  1,200>400  $0.0096  2.3 s`; the error's code for tokens. Calls of
     the last hours (`lately`) need no day, where names have little room."""
-    line = _aligned(lambda name: _text(name, record, zone, look), look, lately)
+    time = _time(look, lately)
+    line = _aligned(lambda name: _text(name, record, zone, look, time), look, time)
     return line if record.status == "ok" else look.bold(line)
 
 
 def call_heading(look: Look, *, lately: bool = False) -> str:
     """What stands over such lines."""
-    return look.dim(_aligned(lambda name: name, look, lately))
+    return look.dim(_aligned(lambda name: name, look, _time(look, lately)))
 
 
-def _aligned(text_of: Callable[[str], str], look: Look, lately: bool) -> str:
-    day = _DAY if look.width >= (_DATED_LATELY if lately else _DATED) else 0
+def _time(look: Look, lately: bool) -> str:
+    if look.width >= (_WHOLE_LATELY if lately else _WHOLE):
+        return _TIME
+    return _SECOND if lately else _DAY_AND_MINUTE
+
+
+def _aligned(text_of: Callable[[str], str], look: Look, time: str) -> str:
     columns = [
-        (name, width + day if name == "time" else width, right)
+        (name, _WIDTHS[time] if name == "time" else width, right)
         for name, width, right, least in _COLUMNS
         if look.width >= least
     ]
@@ -53,17 +60,16 @@ def _aligned(text_of: Callable[[str], str], look: Look, lately: bool) -> str:
         if not width:
             width = max(left // sharing, 6)
             left, sharing = left - width, sharing - 1
-        text = escaped(text_of(name))
-        text = text[-width:] if name == "time" else cut(text, width, look)
+        text = cut(escaped(text_of(name)), width, look)
         padding = " " * (width - cells_of(text))
         parts.append(padding + text if right else text + padding)
     return _GUTTER.join(parts).rstrip()
 
 
-def _text(name: str, record: UsageRecord, zone: tzinfo, look: Look) -> str:
+def _text(name: str, record: UsageRecord, zone: tzinfo, look: Look, time: str) -> str:
     match name:
         case "time":
-            return f"{local_time(record.instant, zone):%m-%d %H:%M:%S}"
+            return local_time(record.instant, zone).strftime(time)
         case "status":
             return "corrected" if record.corrects is not None else record.status
         case "agent" | "purpose":
