@@ -13,7 +13,7 @@ from callmeter.words.record import UsageRecord
 _GUTTER = "  "
 # (name, width, to the right, from this width of the terminal on); a width of 0 shares what is left.
 _COLUMNS = (
-    ("time", 0, False, 34),
+    ("time", 0, False, 30),
     ("status", 9, False, 42),
     ("agent", 0, False, 20),
     ("purpose", 0, False, 80),
@@ -22,10 +22,11 @@ _COLUMNS = (
     ("cost", 12, True, 0),  # the least there is: $0.000000001; money is never cut
     ("took", 7, True, 70),
 )
-# From this width on the time has its day and its seconds. Below, calls of the last hours need no day, others no seconds.
-_WHOLE, _WHOLE_LATELY = 60, 90
-_TIME, _DAY_AND_MINUTE, _SECOND = "%m-%d %H:%M:%S", "%m-%d %H:%M", "%H:%M:%S"
-_WIDTHS = {_TIME: 14, _DAY_AND_MINUTE: 11, _SECOND: 8}
+# From these widths on the time has its day and its seconds. Below, calls of the last hours need no day; others need it
+# more than seconds, and more than hours where there is next to no room.
+_WHOLE, _WHOLE_LATELY, _MINUTES = 60, 90, 34
+_TIME, _MINUTE, _DAY, _SECOND = "%m-%d %H:%M:%S", "%m-%d %H:%M", "%m-%d", "%H:%M:%S"
+_WIDTHS = {_TIME: 14, _MINUTE: 11, _DAY: 5, _SECOND: 8}
 
 
 def call_line(record: UsageRecord, zone: tzinfo, look: Look, *, lately: bool = False) -> str:
@@ -44,7 +45,9 @@ def call_heading(look: Look, *, lately: bool = False) -> str:
 def _time(look: Look, lately: bool) -> str:
     if look.width >= (_WHOLE_LATELY if lately else _WHOLE):
         return _TIME
-    return _SECOND if lately else _DAY_AND_MINUTE
+    if lately:
+        return _SECOND
+    return _MINUTE if look.width >= _MINUTES else _DAY
 
 
 def _aligned(text_of: Callable[[str], str], look: Look, time: str) -> str:
