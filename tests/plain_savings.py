@@ -64,11 +64,16 @@ def savings(
         repeat = repeats.get(call.id, (0, 0, False))
         found = _saves(call, cost, question.works[number], question.tariffs, repeat)
         found[Saving.ZOMBIE] = cost if first <= _ms(call) <= last else 0
-        found = {kind: max(0, min(found.get(kind, 0), cost)) for kind in Saving}
+        found = {
+            kind: min(found.get(kind, 0), cost) if kind == Saving.MODEL else max(0, min(found.get(kind, 0), cost))
+            for kind in Saving
+        }
         for kind, saved in found.items():
             alone[kind] += saved
         sure = {**found, Saving.MODEL: found[Saving.MODEL] if question.works[number].tried else 0}
-        largest = max(sure, key=lambda kind: sure[kind]) if any(sure.values()) else Saving.MODEL
+        largest = max(sure, key=lambda kind: sure[kind])
+        if sure[largest] == 0:
+            largest = Saving.MODEL
         if found[largest] == 0:
             continue
         is_zombie, is_cache = largest == Saving.ZOMBIE, largest == Saving.CACHE
@@ -92,7 +97,7 @@ def _saves(
     tokens = call.tokens
     if call.status in _FAILED:
         found[Saving.FAILED] = cost
-    if call.status != "ok" or tokens is None:
+    if call.status != "ok" or tokens is None or tokens.in_ + tokens.out == 0:
         return found
     charge = _charge(tariffs[work.own], call, tokens)
     own = None if charge is None else charge.rates.cost(tokens)
@@ -102,8 +107,9 @@ def _saves(
     other = None if work.other is None else _charge(tariffs[work.other], call, tokens)
     if other is not None and _takes(other, tokens):
         price = other.rates.cost(tokens)
-        if price is not None and (own is None or price < own):
-            found[Saving.MODEL] = cost - price
+        if price is not None:
+            billed = cost if own is None or price < own else min(cost, own)
+            found[Saving.MODEL] = billed - price
     if charge is not None:
         rates = charge.rates
         if work.ceiling is not None and tokens.out > work.ceiling and rates.out is not None:

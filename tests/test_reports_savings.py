@@ -153,6 +153,92 @@ def test_a_model_that_fails_clearly_more_often_is_no_saving() -> None:
     assert savings(PlainUsage(records), Policy(), offers, OCTOBER, NOW).rows == []
 
 
+def test_a_model_that_fails_where_it_serves_already_is_no_saving_for_few_calls_either() -> None:
+    lines = [f"2026-11-12T00:{n:02}Z purpose=t model=big provider=p cost=0.04 in=500 out=400" for n in range(5)]
+    lines += [f"2026-11-12T02:{n:02}Z purpose=u model=big provider=p cost=0.04 in=500 out=400" for n in range(15)]
+    lines += [
+        f"2026-11-12T01:{n:02}Z purpose=t model=small provider=p cost=0 in=1 out=1 status={'error' if n < 4 else 'ok'}"
+        for n in range(20)
+    ]
+    usage = PlainUsage(log_records("\n".join(lines)))
+    assert table(savings(usage, Policy(), offers, OCTOBER, NOW), "where") == [("u",)]
+    # Who asks about a model is told what it would save, and how often it fails.
+    asked = savings(usage, Policy(), offers, OCTOBER, NOW, only=["small"])
+    assert table(asked, "where", "evidence") == [
+        ("u", "in use for other purposes"),
+        ("t", "serves this purpose already: 20 calls, 20% failed"),
+    ]
+
+
+def test_a_model_asked_about_that_the_policy_forbids_is_not_passed_over_in_silence(save: Callable[..., Report]) -> None:
+    """
+    2026-11-12T00:00Z agent=a purpose=triage model=big provider=p cost=0.04 in=500 out=400
+    2026-11-12T00:00Z agent=b purpose=triage model=big provider=p cost=0.04 in=500 out=400
+    2026-11-12T00:00Z agent=b purpose=triage model=big provider=p cost=0.04 in=500 out=400
+    """
+    report = save(policy(models={"agent:b": ["big"]}), only=["small"])
+    assert table(report, "calls") == [(1,)]
+    assert "The policy's lists of models keep small from 2 of 3 calls." in report.notes
+    assert not any("keep small" in note for note in save(only=["small"]).notes)
+
+
+def test_calls_that_another_model_would_make_dearer_take_from_what_it_saves(save: Callable[..., Report]) -> None:
+    """
+    2026-11-12T00:00Z purpose=t model=big provider=p cost=0.010 in=1000 out=0
+    2026-11-12T00:00Z purpose=t model=big provider=p cost=0.030 in=0    out=1000
+    2026-11-12T00:00Z purpose=u model=big provider=p cost=0.001 in=1000 out=0
+    2026-11-12T00:00Z purpose=u model=big provider=p cost=0.001 in=1000 out=0
+    """
+    # At 2 and 6 for a million, the calls of `u`, billed at a tenth of the list, would cost 0.002 each.
+    assert table(save(only=["acme/mid"]), "where", "calls", "cost", "saved") == [("t", 2, 40_000_000, 32_000_000)]
+    records = log_records("""
+        2026-11-12T00:00Z purpose=t model=big provider=p cost=0.010 in=1000 out=0
+        2026-11-12T00:00Z purpose=t model=big provider=p cost=0.001 in=1000 out=0
+    """)
+    report = savings(PlainUsage(records), Policy(), offers, OCTOBER, NOW, only=["acme/mid"])
+    assert table(report, "calls", "cost", "saved") == [(2, 11_000_000, 7_000_000)]
+
+
+def test_a_model_that_would_be_dearer_call_by_call_is_no_saving() -> None:
+    """Chosen by the sums, which have the failed call in them; priced by the answered ones."""
+    lines = [f"2026-11-12T00:{n:02}Z purpose=t model=big provider=p cost=0.001 in=1000 out=0" for n in range(3)]
+    lines += ["2026-11-12T00:09Z purpose=t model=big provider=p cost=0.02 in=1 out=1 status=error"]
+    usage = PlainUsage(log_records("\n".join(lines)))
+    report = savings(usage, Policy(), offers, OCTOBER, NOW, only=["acme/mid"])
+    assert table(report, "saving") == [("failed calls",)]
+    assert "cheaper model" not in " ".join(report.notes[:1])
+    assert report.facts["alone"]["cheaper model"] == 0  # type: ignore[index, call-overload]
+
+
+def test_calls_of_unknown_cost_hide_no_saving(save: Callable[..., Report]) -> None:
+    """
+    2026-11-12T00:00Z purpose=t model=big provider=p cost=0.04 in=1000 out=1000
+    2026-11-12T00:01Z purpose=t model=big provider=p in=9000 out=9000
+    2026-11-12T00:02Z purpose=t model=big provider=p in=9000 out=9000
+    """
+    assert table(save(only=["small"]), "calls", "cost", "saved") == [(1, 40_000_000, 36_000_000)]
+
+
+def test_a_model_that_the_calls_fit_goes_before_a_cheaper_one_that_is_too_small(save: Callable[..., Report]) -> None:
+    """
+    2026-11-12T00:00Z purpose=t model=big provider=p cost=0.003 in=100  out=100
+    2026-11-12T00:01Z purpose=t model=big provider=p cost=0.4   in=9000 out=9000
+    """
+    assert table(save(only=["tiny", "small"]), "what", "calls") == [("big to small", 2)]
+    assert table(save(only=["tiny"]), "what", "calls") == [("big to tiny", 1)]
+
+
+def test_where_nobody_counted_tokens_no_other_model_is_free_of_charge() -> None:
+    records = [
+        parse_record(call(NOW - timedelta(days=1), id=f"{number}", model=model, tokens=tokens, cost=Decimal("0.04")))
+        for number, (model, tokens) in enumerate(
+            [("drawing", {"in": 0, "out": 0}), ("drawing", None), ("drawing", {"in": 500, "out": 400})]
+        )
+    ]
+    report = savings(PlainUsage(records), Policy(), offers, OCTOBER, NOW, only=["small"])
+    assert table(report, "calls", "cost") == [(1, 40_000_000)]
+
+
 def test_cached_tokens_are_priced_as_such(save: Callable[..., Report]) -> None:
     """
     2026-11-12T00:00Z agent=a purpose=triage model=big provider=p cost=0.01 in=1000 cached=800 out=0

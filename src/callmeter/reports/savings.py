@@ -195,6 +195,9 @@ def _notes(cheaper: Cheaper, rows: Mapping[Place, Found], days: Decimal, only: S
             f"Cheaper models: {basis}; the same tokens at the other price. Another model may need more tokens or give "
             "worse answers: try it on some calls first."
         )
+    for model, calls in cheaper.kept.items():
+        if calls:
+            notes.append(f"The policy's lists of models keep {model} from {calls:,} of {cheaper.spent.calls:,} calls.")
     if Saving.ANSWERS in kinds:
         notes.append("Long answers: what is above four times the usual; a ceiling cuts such an answer off.")
     if Saving.CACHE in kinds:

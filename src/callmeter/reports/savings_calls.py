@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
@@ -62,6 +62,13 @@ def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, z
     ceilings = {purpose: ceiling for purpose, found in sizes.items() if (ceiling := _ceiling(found)) is not None}
     question = _question(cheaper, tariffs, ceilings, zombies)
     answer = usage.savings(question, period=period)
+    dearer = _dearer(answer.saved)
+    if dearer:
+        works = [
+            work._replace(other=None, tried=True) if number in dearer else work
+            for number, work in enumerate(question.works)
+        ]
+        answer = usage.savings(replace(question, works=works), period=period)
     rows: dict[Place, Found] = {}
     for saved in answer.saved:
         found = rows.setdefault(_place(saved, question, cheaper), Found())
@@ -71,7 +78,16 @@ def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, z
         found.tokens += saved.tokens
         found.ended[saved.ended] += saved.calls
     usual = {purpose: found.usual for purpose, found in sizes.items()}
-    return Calls(rows, {kind: nano for kind, nano in answer.alone.items() if nano}, usual, ceilings)
+    return Calls(rows, {kind: nano for kind, nano in answer.alone.items() if nano > 0}, usual, ceilings)
+
+
+def _dearer(saved: Iterable[Saved]) -> set[int | None]:
+    """The works that the model to change to would make no cheaper, call by call at the prices of their instants."""
+    sums = Counter[int | None]()
+    for each in saved:
+        if each.saving == Saving.MODEL:
+            sums[each.work] += each.saved
+    return {work for work, nano in sums.items() if nano <= 0}
 
 
 def _question(cheaper: Cheaper, tariffs: Tariffs, ceilings: Mapping[str, int], zombies: Zombies) -> Question:

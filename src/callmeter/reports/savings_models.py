@@ -26,7 +26,8 @@ _ENOUGH = 20  # calls that make an error rate, and experience with a model
 _WORSE = Decimal("0.05")
 _SERVED = ("purpose", "provider", "model")
 _COUNTED = (
-    "calls", "errors", "nano", "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning",
+    "calls", "errors", "nano", "without_tokens", "priced_nano", "priced_tokens",
+    "tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning",
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class Cheaper:
         kinds = {rule.subject.kind for rule in policy.model_rules} - {"total", "pool", *_SERVED}
         self.keys = (*_SERVED, *sorted(kinds))
         self._served: dict[tuple[str, ...], Figures] = {}
+        self._whole: dict[str, Figures] = {}
         self._used: dict[str, dict[str, int]] = {}
         groups, days = usage.groupings([self.keys, ("provider", "model", "day")], _COUNTED, period=period)
         self.days = [(provider, model, day) for (provider, model, day), _ in days]
@@ -65,11 +67,14 @@ class Cheaper:
         for names, figures in groups:
             _, provider, model = names[:3]
             self._served.setdefault(names[:3], Figures()).merge(figures)
+            self._whole.setdefault(provider, Figures()).merge(figures)
             if figures.calls > figures.errors:
                 used = self._used.setdefault(provider, {})
                 used[model] = used.get(model, 0) + figures.calls
         # By the values of `keys`; None where there is no cheaper one.
         self.targets = {names: self._target(names, figures) for names, figures in groups}
+        # Of the models asked about, how many calls the policy's lists keep from each.
+        self.kept = {model: sum(f.calls for names, f in groups if not self._may(names, model)) for model in self._only}
 
     @property
     def listed(self) -> bool:
@@ -87,32 +92,41 @@ class Cheaper:
 
     def _target(self, names: tuple[str, ...], figures: Figures) -> Target | None:
         purpose, provider, model = names[:3]
-        facts = {name: value for name, value in zip(self.keys, names, strict=True) if value != NONE}
-        if figures.calls <= figures.errors or figures.nano <= 0:
+        if figures.calls <= figures.errors or figures.priced_nano <= 0 or figures.priced_tokens <= 0:
             return None
         costs: dict[str, int] = {}
-        for candidate in self._candidates(facts, provider, model):
+        for candidate in self._candidates(names):
             cost = self._cost(provider, candidate, figures)
-            if cost is not None and self._fit(purpose, provider, model, candidate):
+            if cost is not None and (self._only or self._fit(purpose, provider, model, candidate)):
                 costs[candidate] = cost
         # What was billed may lie above the list, for reasons that another model would not change.
         own = self._cost(provider, model, figures)
-        most = min(figures.nano, figures.nano if own is None else own)
+        most = min(figures.priced_nano, figures.priced_nano if own is None else own)
         costs = {name: cost for name, cost in costs.items() if cost < most}
         if not costs:
             return None
         tried = {name for name in costs if self._is_tried(purpose, provider, name)}
         used = self._used.get(provider, {})
-        best = min(costs, key=lambda name: (name not in tried, costs[name], -used.get(name, 0), name))
+        # A model that most of the calls do not fit would save on the others only.
+        prompt, answer = _mean(figures.tokens_in, figures), _mean(figures.tokens_out, figures)
+        small = {name for name in costs if not self._tariffs.takes(provider, name, self._at, prompt, answer)}
+        best = min(costs, key=lambda name: (name in small, name not in tried, costs[name], -used.get(name, 0), name))
         return Target(best, self._evidence(purpose, provider, best), best in tried)
 
-    def _candidates(self, facts: Mapping[str, str], provider: str, model: str) -> Iterable[str]:
-        rest = {name: value for name, value in facts.items() if name not in ("provider", "model")}
-        named = self._only or self._named(rest, provider, model)
-        for candidate in named:
-            subject = facts_of(rest, key=rest.get("key", ""), model=candidate, provider=provider)
-            if candidate != model and not forbidding(self._policy, subject):
+    def _candidates(self, names: tuple[str, ...]) -> Iterable[str]:
+        _, provider, model = names[:3]
+        for candidate in self._only or self._named(self._tags(names), provider, model):
+            if candidate != model and self._may(names, candidate):
                 yield candidate
+
+    def _may(self, names: tuple[str, ...], model: str) -> bool:
+        """Whether the policy's lists permit a model for such calls."""
+        tags = self._tags(names)
+        return not forbidding(self._policy, facts_of(tags, key=tags.get("key", ""), model=model, provider=names[1]))
+
+    def _tags(self, names: tuple[str, ...]) -> dict[str, str]:
+        given = zip(self.keys, names, strict=True)
+        return {name: value for name, value in given if value != NONE and name not in ("provider", "model")}
 
     def _named(self, tags: Mapping[str, str], provider: str, model: str) -> Iterable[str]:
         """Models in use at the provider, and those that lists for such calls name in full. A pattern vouches for no
@@ -128,20 +142,27 @@ class Cheaper:
         return found
 
     def _cost(self, provider: str, model: str, figures: Figures) -> int | None:
-        """What all these calls would come to, near enough to choose by; the report prices each for itself."""
-        prompt = figures.tokens_in // max(figures.calls, 1)
-        rates = self._tariffs.rates(provider, model, self._at, prompt)
+        """What those of these calls whose cost is known would come to, near enough to choose by; the report prices each
+        for itself."""
+        rates = self._tariffs.rates(provider, model, self._at, _mean(figures.tokens_in, figures))
         if rates is None:
             return None
         parts = figures.tokens_cached, figures.tokens_cache_write, 0, figures.tokens_reasoning
-        return rates.cost(Tokens(figures.tokens_in, figures.tokens_out, *parts), figures.calls)
+        every = rates.cost(Tokens(figures.tokens_in, figures.tokens_out, *parts), figures.calls)
+        tokens = figures.tokens_in + figures.tokens_out
+        return None if every is None or tokens <= 0 else every * figures.priced_tokens // tokens
 
     def _fit(self, purpose: str, provider: str, model: str, candidate: str) -> bool:
-        """Whether nothing speaks against a model: that it fails clearly more often at the same work."""
-        own, other = (self._served.get((purpose, provider, name)) for name in (model, candidate))
-        if own is None or other is None or min(own.calls, other.calls) < _ENOUGH:
+        """Whether nothing speaks against a model: that it fails clearly more often at the same work than the model in
+        use; or, where that has too few calls to tell, than what else the provider served."""
+        own, other = (self._served.get((purpose, provider, name), Figures()) for name in (model, candidate))
+        calls, errors = own.calls, own.errors
+        if calls < _ENOUGH:
+            whole = self._whole[provider]
+            calls, errors = whole.calls - other.calls, whole.errors - other.errors
+        if min(calls, other.calls) < _ENOUGH:
             return True
-        return Decimal(other.errors) / other.calls <= Decimal(own.errors) / own.calls + _WORSE
+        return Decimal(other.errors) / other.calls <= Decimal(errors) / calls + _WORSE
 
     def _is_tried(self, purpose: str, provider: str, model: str) -> bool:
         served = self._served.get((purpose, provider, model))
@@ -155,6 +176,10 @@ class Cheaper:
         if model in self._used.get(provider, {}):
             return "in use for other purposes"
         return "never used here"
+
+
+def _mean(tokens: int, figures: Figures) -> int:
+    return tokens // max(figures.calls - figures.without_tokens, 1)
 
 
 def _same(pattern: str, name: str) -> bool:

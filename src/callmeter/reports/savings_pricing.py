@@ -100,13 +100,22 @@ class Tariffs:
 
     def rates(self, provider: str, model: str, at: datetime, prompt: int) -> Rates | None:
         """The rates for a call with a prompt of so many tokens; None when nobody knows."""
-        offer = self._offer(provider, model, at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+        offer = self._offer(provider, model, _day_of(at))
         if offer is None:
             return None
         place = provider, model, at, bisect_left(self._steps_of(offer.price), prompt)
         if place not in self._at:
             self._at[place] = self._rates_of(offer.price.amounts(at, prompt))
         return self._at[place]
+
+    def takes(self, provider: str, model: str, at: datetime, prompt: int, answer: int) -> bool:
+        """Whether the model takes a prompt and gives an answer of so many tokens, as far as anybody knows."""
+        offer = self._offer(provider, model, _day_of(at))
+        if offer is None:
+            return False
+        return (offer.context is None or prompt + answer <= offer.context) and (
+            offer.max_output is None or answer <= offer.max_output
+        )
 
     def charges(self, provider: str, model: str, days: Iterable[int]) -> list[Charge]:
         """All that can hold on some days (their ordinals), in order of time; nothing where nobody knows."""
@@ -144,6 +153,10 @@ class Tariffs:
         if found is None:
             found = self._rates[key] = Rates(amounts)
         return found
+
+
+def _day_of(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _changes(price: Price, start: datetime) -> list[timedelta]:

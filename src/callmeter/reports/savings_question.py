@@ -3,13 +3,14 @@
 For a call, these could have been less, and by how much; none by more than the call cost, its later corrections
 included. The largest counts, of equal ones the first of `Saving`; but a cheaper model that has not been tried for such
 work counts only where there is nothing else. Calls that were refused, or ended because somebody asked for that, and
-calls that cost nothing have none.
+calls that cost nothing have none. An answered call of no tokens has no price: nobody counted them.
 
 - a zombie session: all of it, in the session's time as a zombie;
 - failed calls: all of a call without a whole answer;
 - retries: of an answered call with several attempts, what is above the price of its tokens;
-- a cheaper model: what is above the price of the same tokens at the other model, if that is below their own price and
-  they fit that model. Retries stay out of it: the cost is no more than its own price here;
+- a cheaper model: what is above the price of the same tokens at the other model, if they fit that model. Of a purpose's
+  calls all change to it, so those that would be dearer there take from what the others save (below 0). What was billed
+  above the own price stays out of it for retries, and where the other price is no lower than the own one;
 - long answers: the price of the tokens above the ceiling;
 - prompt cache: the tokens that a cache would have had, read instead of sent, less what writing to it costs. Nobody
   keeps prompts, so that they repeat is told from their sizes: a call of `LEAST_CACHED` tokens and more follows upon the

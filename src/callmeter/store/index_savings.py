@@ -42,13 +42,13 @@ _COUNTS = {
     "reasoning": "tokens_reasoning",
 }
 _SIZES = ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_cache_write_1h", "tokens_reasoning")
-# What each kind would save, from 0 to `paid`, of a call with the columns of `_largest`.
+# What each kind would save, up to `paid`, of a call with the columns of `_largest`; below 0 only another model.
 _SAVES = {
     Saving.ZOMBIE: "if(zombie IS NOT NULL, paid, 0)",
     Saving.FAILED: "if(failed, paid, 0)",
     Saving.RETRIES: "if(whole AND retried, greatest(paid - coalesce(own, paid), 0), 0)",
-    Saving.MODEL: f"""if(whole AND other < coalesce(own, {NO_LIMIT}),
-        greatest(if(retried, least(own, paid), paid) - other, 0), 0)""",
+    Saving.MODEL: f"""if(whole AND other IS NOT NULL,
+        if(retried OR other >= coalesce(own, {NO_LIMIT}), least(coalesce(own, paid), paid), paid) - other, 0)""",
     Saving.ANSWERS: """if(whole AND tokens_out > ceiling AND own_in_ IS NOT NULL,
         least((tokens_out - ceiling) * own_out // own_unit, paid), 0)""",
     Saving.CACHE: """if(read IS NOT NULL AND own_in_ IS NOT NULL, greatest(least(
@@ -284,7 +284,8 @@ class Savings:
         return self._run(
             f"""
             WITH priced AS (
-                SELECT work, {zombie_of}, rows.status AS status, {paid} AS paid, sized AND rows.status = 'ok' AS whole,
+                SELECT work, {zombie_of}, rows.status AS status, {paid} AS paid,
+                    sized AND rows.status = 'ok' AND tokens_in + tokens_out > 0 AS whole,
                     kind & {ERROR} > 0 AS failed, kind & {RETRIED} > 0 AS retried, tokens_out, tried, ceiling,
                     {_price("own", counts, rates)} AS own,
                     if(tokens_in + tokens_out <= takes AND tokens_out <= gives,
@@ -297,7 +298,7 @@ class Savings:
             largest AS (
                 SELECT * REPLACE (if(most = 0, saves{model}, most) AS most),
                     -- What saves nothing is left out at the end: a condition here would work out all savings twice.
-                    CASE WHEN most = 0 THEN if(saves{model} > 0, {model}, NULL) {kinds} END AS saving
+                    CASE WHEN most = 0 THEN if(saves{model} <> 0, {model}, NULL) {kinds} END AS saving
                 FROM best
             )
             SELECT saving, if(saving = {zombie}, zombie, if(saving >= 0, work, NULL)) AS number,
@@ -305,7 +306,7 @@ class Savings:
                 saving = {cache} AND grown AS how, count(*), sum(paid), sum(most),
                 coalesce(sum(read) FILTER (saving = {cache}), 0), [{", ".join(f"sum({name})" for name in saves)}]
             FROM largest
-            GROUP BY saving, number, ended, how HAVING max(most) > 0
+            GROUP BY saving, number, ended, how HAVING saving IS NOT NULL
             """,
             query.given,
         )
