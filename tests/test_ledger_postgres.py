@@ -173,7 +173,7 @@ def test_nobody_there_is_said_at_once_without_the_password(address: str) -> None
     began = time.monotonic()
     with pytest.raises(LedgerProblem) as caught:
         open_ledger(gone).reserve(reservation(), [])
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert "s3cret" not in caught.value.message + caught.value.hint
     assert "127.0.0.1" in caught.value.message
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -197,17 +198,18 @@ def test_any_bytes_are_a_policy_or_a_clear_error(data: bytes) -> None:
         assert error.message.startswith("budget.json")
 
 
-def test_a_policy_with_twenty_quotas_is_read_in_less_than_two_milliseconds() -> None:
+def test_reading_a_policy_with_twenty_quotas_takes_less_than_a_hundred_times_what_its_json_does() -> None:
     stages = {"0.7": "downgrade:openai/gpt-4o-mini", "0.9": "approve", "1": "stop"}
     quotas = [{"subject": f"agent:a{n}", "limit": "5.00", "period": "day", "stages": stages} for n in range(20)]
     data = json.dumps({"enforcement": "hard", "total_budget": 15, "quotas": quotas}).encode()
 
-    def seconds() -> float:
+    def seconds(read: Callable[[], object]) -> float:
         start = time.process_time()
-        parse_policy(data, "budget.json")
+        read()
         return time.process_time() - start
 
-    assert min(seconds() for _ in range(20)) < 0.002
+    policy = min(seconds(lambda: parse_policy(data, "budget.json")) for _ in range(20))
+    assert policy < 100 * min(seconds(lambda: json.loads(data)) for _ in range(20))
 
 
 # Doubts
