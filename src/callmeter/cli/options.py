@@ -77,7 +77,9 @@ Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="From this time on (a date, or a date and time).")
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before this time.")]
-Last = Annotated[str | None, typer.Option("--last", metavar="SPAN", help="The last span: `24h`, `7d`, `4w`, `3m`.")]
+Last = Annotated[
+    str | None, typer.Option("--last", metavar="SPAN", help="The last span: `24h`, `7d`, `4w`, `3m` (months).")
+]
 ThisWeek = Annotated[bool, typer.Option("--this-week", help="Since Monday.")]
 LastWeek = Annotated[bool, typer.Option("--last-week", help="Last week, Monday to Sunday.")]
 ThisMonth = Annotated[bool, typer.Option("--this-month", help="Since the first of the month.")]
