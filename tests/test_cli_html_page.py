@@ -143,6 +143,13 @@ def test_what_a_share_a_level_and_a_change_are_is_drawn() -> None:
     ]
 
 
+def test_columns_for_scripts_do_not_push_others_over_the_edge() -> None:
+    columns = [Column("week", "week", Kind.TEXT), Column("quality", "quality", Kind.TEXT, optional=10)]
+    report = Report("What will probably be spent", columns, [Row({"week": "2026-W46", "quality": "ok"})])
+    page = html_page(Board("Review", {"forecast": report}, facts=FACTS))
+    assert "2026-W46" in page and "quality" not in page
+
+
 def test_the_page_is_well_formed() -> None:
     page = html_page(Board("Review", {"course": course([1, 2])}, facts=FACTS, lead=["a", "b"], notes=["c"]))
     body = page[page.index("<body>") : page.index("</html>")]

@@ -24,6 +24,8 @@ _LEFT = (Kind.TEXT, Kind.INSTANT, Kind.COMMAND)
 # A text of so many letters, such as a date, stays on its line.
 _SHORT = 14
 _FULL = Decimal(1)
+# Columns that tables give up as easily as this are for scripts: on a page they would push others over the edge.
+_FOR_SCRIPTS = 10
 _NEARLY = Decimal("0.9")
 
 
@@ -100,7 +102,7 @@ def _section(name: str, report: Report, board: Board) -> Section:
     course = board.sections.get("course")
     names = [str(row.cells[course.columns[0].name]) for row in course.rows[-2:]] if course else []
     chart = chart_of(name, report, names[-1] if names else "", names[0] if len(names) > 1 else "before")
-    columns = [column for column in visible(report) if not column.below]
+    columns = [column for column in visible(report) if not column.below and column.optional < _FOR_SCRIPTS]
     below = [column.name for column in visible(report) if column.below]
     every: list[Mapping[str, Cell]] = [row.cells for row in report.rows]
     if report.total is not None:

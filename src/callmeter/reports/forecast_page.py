@@ -36,7 +36,7 @@ _GROUNDS = [
     Column("days", "from days", Kind.COUNT, optional=7),
     Column("days_with_spend", "with spend", Kind.COUNT, optional=8),
     Column("from", "since", Kind.TEXT, optional=10),
-    Column("quality", "quality", Kind.TEXT, optional=9),
+    Column("quality", "quality", Kind.TEXT, optional=10),
     Column("doubt", "but", Kind.TEXT, quiet=True),
 ]
 
