@@ -73,7 +73,7 @@ def savings(
     rows = _rows(ranked, months, calls, zombies, end, top)
     notes = _notes(cheaper, calls.rows, days, only)
     if whole.saved and spent_month:
-        notes = [*_sums(calls, whole.saved, spent_month, days), *notes]
+        notes = [*_sums(calls, whole.saved, spent_month, days, asked=bool(only)), *notes]
     elif not spent.calls:
         notes = ["No calls in this period."]
     else:
@@ -84,6 +84,7 @@ def savings(
         "spent_month": usd(spent_month),
         "kinds": {kind: usd(_saved(calls, kind)) for kind in Saving},
         "alone": {kind: usd(calls.alone.get(kind, 0)) for kind in Saving},
+        "untried": usd(calls.untried),
     }
     total = _cells(whole, month) if rows else None
     return Report("Savings", _COLUMNS, rows, total, notes, facts, period=period, zone=str(usage.zone))
@@ -108,13 +109,22 @@ def _rows(
     return rows
 
 
-def _sums(calls: Calls, saved: int, spent_month: int, days: Decimal) -> list[str]:
-    """How much could be saved of what is spent, and by each kind of saving alone."""
+def _sums(calls: Calls, saved: int, spent_month: int, days: Decimal, *, asked: bool) -> list[str]:
+    """How much could be saved of what is spent and how, and by each kind of saving alone; `asked` about models."""
     month = _a_month(saved, days)
     moved = _saved(calls, Saving.MODEL)
-    kept = f", {shown(_a_month(saved - moved, days))} of it with the same models" if 0 < moved < saved else ""
+    # What needs no other answers, what needs those of a model that is known, and what is a bet.
+    ways = {
+        "with the same models": saved - moved,
+        "with models asked about" if asked else "with models that serve the purpose already": moved - calls.untried,
+        "with models not tried for it": calls.untried,
+    }
+    ways = {way: nano for way, nano in ways.items() if nano}
+    how = f", {next(iter(ways))}"
+    if len(ways) > 1:
+        how = ": " + ", ".join(f"{shown(_a_month(nano, days))} {way}" for way, nano in ways.items())
     share = Decimal(month) / spent_month
-    said = [f"{shown(month)} of {shown(spent_month)} a month ({share:.0%}){kept}; each call counts once."]
+    said = [f"{shown(month)} of {shown(spent_month)} a month ({share:.0%}){how}; each call counts once."]
     if len(calls.alone) > 1:
         largest = sorted(calls.alone.items(), key=lambda each: -each[1])
         each = ", ".join(f"{kind} {shown(_a_month(nano, days))}" for kind, nano in largest)

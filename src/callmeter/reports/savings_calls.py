@@ -47,11 +47,13 @@ class Found:
 
 @dataclass
 class Calls:
-    """Each call in one row; `alone` is what each kind would save without the others. By purpose, in tokens, `usual` is
+    """Each call in one row; `alone` is what each kind would save without the others, `untried` what the rows come to of
+    models that were not tried for such work. By purpose, in tokens, `usual` is
     the median answer, and `ceilings` would have cut only the answers far above it."""
 
     rows: dict[Place, Found]
     alone: dict[Saving, int]
+    untried: int
     usual: dict[str, int]
     ceilings: dict[str, int]
 
@@ -77,8 +79,13 @@ def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, z
         found.saved += saved.saved
         found.tokens += saved.tokens
         found.ended[saved.ended] += saved.calls
+    untried = sum(
+        saved.saved
+        for saved in answer.saved
+        if saved.saving == Saving.MODEL and saved.work is not None and not question.works[saved.work].tried
+    )
     usual = {purpose: found.usual for purpose, found in sizes.items()}
-    return Calls(rows, {kind: nano for kind, nano in answer.alone.items() if nano > 0}, usual, ceilings)
+    return Calls(rows, {kind: nano for kind, nano in answer.alone.items() if nano > 0}, untried, usual, ceilings)
 
 
 def _dearer(saved: Iterable[Saved]) -> set[int | None]:
