@@ -12,7 +12,8 @@ Document = dict[str, dict[str, dict[str, object]]]
 
 _BEGINNING = """\
 # Your own prices, before all others: USD for a million tokens (`request`: for one request).
-# Written by `callmeter prices set`; you may edit it too.
+# Written by `callmeter prices set`; you may edit it too. `from = "2026-11-21"` and `until` say when a price holds;
+# without them, reports that price calls again take it for earlier ones too.
 
 """
 
