@@ -210,14 +210,17 @@ def test_a_terminal_changes_colour_and_width_and_nothing_else(environment: dict[
     assert text.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "") == piped
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(environment: dict[str, str], home: Path) -> None:
+@pytest.mark.parametrize(("format", "unbuffered"), [("jsonl", ""), ("text", ""), ("text", "1")])
+def test_a_reader_that_goes_away_ends_it_quietly(
+    environment: dict[str, str], home: Path, format: str, unbuffered: str
+) -> None:
     (home / "usage.jsonl").write_bytes(
         log_lines("\n".join(f"2026-11-21T09:00Z agent=a{n} cost=1" for n in range(5000)))
     )
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        ["callmeter", "budget", "breakdown", "--format", "jsonl"],
-        env=environment,
+        ["callmeter", "budget", "breakdown", "--format", format],
+        env={**environment, "PYTHONUNBUFFERED": unbuffered},
         stdout=writer,
         stderr=subprocess.PIPE,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EAGAIN
 
 from callmeter.words.errors import CallmeterError, Exit, Stopped
 from callmeter.words.jsontext import dumps
@@ -146,7 +147,14 @@ class Output:
         try:
             # Bytes, not text: an answer must not fail on the characters that a C locale lacks.
             stream.flush()
-            stream.buffer.write(text.encode("utf-8", "backslashreplace"))
+            # With PYTHONUNBUFFERED there is no buffer, and a write that a full disk or a closed pipe cuts short is no
+            # error: the next one is.
+            rest = memoryview(text.encode("utf-8", "backslashreplace"))
+            while rest:
+                written = stream.buffer.write(rest)
+                if written is None:  # so says an unbuffered pipe that does not block
+                    raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))
+                rest = rest[written:]
             stream.buffer.flush()
         except BrokenPipeError:
             silence(stream)
