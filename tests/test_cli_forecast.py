@@ -323,6 +323,20 @@ def test_costs_that_nobody_knows_are_no_room(desk: Desk) -> None:
     assert desk.run("--fail-if-over").exit_code == 0
 
 
+def test_an_amount_that_is_left_out_by_mistake_is_not_the_option_alone(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    result = desk.run("--fail-if-over=")
+    assert result.exit_code == 2
+    assert "callmeter: error: --fail-if-over has nothing behind its `=`\n" in result.stderr
+
+
+def test_top_without_parts_is_refused(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    for more in ((), ("--backtest",)):
+        result = desk.run("--top", "3", *more)
+        assert (result.exit_code, "--top has no parts to choose from" in result.stderr) == (2, True)
+
+
 def test_a_ledger_out_of_reach_hides_the_quotas_only(desk: Desk) -> None:
     desk.spend([1.0] * 40)
     desk.policy({"subject": "total", "limit": 24})

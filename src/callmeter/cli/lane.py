@@ -77,7 +77,10 @@ def parse(path: str, arguments: list[str]) -> dict[str, object] | None:
                 return None
             value = f"{arguments[position]}={arguments[position + 1]}"
             position += 2
-        elif kind != "maybe" and not equals:
+        elif kind == "maybe":
+            if equals and not value:
+                return None
+        elif not equals:
             if position >= count:
                 return None
             value = arguments[position]

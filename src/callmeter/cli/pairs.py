@@ -11,6 +11,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from callmeter.words.errors import UsageError
+
 
 class PairsCommand(TyperCommand):
     """A command with such options."""
@@ -42,7 +44,10 @@ def _joining(process: Any) -> Any:
 def _sparing(parser: Any, match: Any) -> Any:
     def match_long_option(name: str, explicit_value: str | None, state: Any) -> None:
         option = parser._long_opt.get(name)
-        if option is not None and explicit_value is None and may_lack_value(option.obj):
+        if option is not None and not explicit_value and may_lack_value(option.obj):
+            if explicit_value is not None:
+                # `--fail-if-over=$LIMIT` with a variable that is not set does not mean the option alone.
+                raise UsageError(f"{name} has nothing behind its `=`", f"write `{name}` alone, or give it a value")
             option.process("", state)
         else:
             match(name, explicit_value, state)

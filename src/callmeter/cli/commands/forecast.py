@@ -82,6 +82,10 @@ def forecast(
     clock, live = Clock(world, as_of), as_of is None and log is None
     flags = {"agent": by_agent, "purpose": by_purpose, "model": by_model}
     names = _names([*(name for name, wanted in flags.items() if wanted), *(by or ())], world.policy.aliases)
+    if top is not None and not names:
+        raise UsageError(
+            "--top has no parts to choose from", "add `--by-agent`, or `--by` and another tag", code="contradiction"
+        )
     usage = open_usage(world, log, clock)
     present = past_of(usage, clock.now, world.paths, own=log is None)
     found = histories(usage, names, present)
