@@ -163,6 +163,16 @@ def test_a_stream_without_an_end_is_refused_in_time(call: Call, home: Path, monk
     assert not (home / "outcomes.jsonl").exists()
 
 
+def test_of_many_faulty_rows_the_first_hundred_are_named_and_the_others_counted(call: Call) -> None:
+    result = call("outcome", "record", "--from", "-", input="work_item,value\n" + "S-1,x\n" * 103)
+    lines = result.stderr.splitlines()
+    assert lines[99] == "stdin:101: not an amount in USD: 'x'"
+    assert lines[100:102] == [
+        "stdin: 3 more",
+        "callmeter: error: stdin: 103 of 103 rows are no outcomes; 0 recorded, 0 known already",
+    ]
+
+
 def test_a_mended_file_can_be_given_again(call: Call) -> None:
     call("outcome", "record", "--from", "-", input="work_item,value\nS-1,1\nS-1,1\nS-2,x\n")
     assert len(listed(call, "id")) == 2, "two equal rows are two outcomes"

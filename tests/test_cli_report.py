@@ -260,6 +260,11 @@ def test_its_forecast_is_kept_and_graded_when_its_week_is_over(run_callmeter: Ru
     assert "How the last forecasts did" in done.stdout
     assert "it came to $15.54: inside." in " ".join(done.stdout.split())
     assert "at their worst case" not in done.stdout
+    board = json.loads(run_callmeter("budget", "report", *AS_OF, "--format", "json").stdout, parse_float=Decimal)
+    (row,) = board["sections"]["grades"]["rows"]
+    assert (row["first"], row["last"], row["verdict"]) == ("2026-11-09", "2026-11-15", "inside")
+    figures = ("expected", "low_80", "high_80", "outcome", "difference")
+    assert [row[name] for name in figures] == [15, 13, 17, Decimal("15.54"), Decimal("0.54")]
     with Path(log).open("ab") as lines:
         lines.write(call(MONDAY, cost=None, cost_source="unknown", estimate=Decimal(1)))
     done = run_callmeter("budget", "report", *AS_OF)

@@ -86,6 +86,8 @@ def test_the_ends_of_the_calendar_have_buckets_too(instant: datetime, unit: str,
         ({"this_month": True}, utc(2026, 10, 31, 23), utc(2026, 11, 30, 23), "this month, 2026-11-01 to 2026-11-30"),
         ({"last_month": True}, utc(2026, 9, 30, 22), utc(2026, 10, 31, 23), "last month, 2026-10-01 to 2026-10-31"),
         ({"month": "2026-02"}, utc(2026, 1, 31, 23), utc(2026, 2, 28, 23), "2026-02-01 to 2026-02-28"),
+        ({"month": "2026-01"}, utc(2025, 12, 31, 23), utc(2026, 1, 31, 23), "2026-01-01 to 2026-01-31"),
+        ({"month": "2026-12"}, utc(2026, 11, 30, 23), utc(2026, 12, 31, 23), "2026-12-01 to 2026-12-31"),
         (
             {"last": "24h"},
             NOW - timedelta(hours=24),
