@@ -74,7 +74,15 @@ def test_plain_command_lines_take_the_lane() -> None:
 
 
 def test_what_is_not_plain_is_handed_over() -> None:
-    for handed in (["--help"], ["-qv", "Hi"], ["--agent"], ["-o", "temperature"], ["one", "two"], ["--json=yes"], ["--wait="]):
+    for handed in (
+        ["--help"],
+        ["-qv", "Hi"],
+        ["--agent"],
+        ["-o", "temperature"],
+        ["one", "two"],
+        ["--json=yes"],
+        ["--wait="],
+    ):
         assert parse("llm-call", handed) is None
     assert parse("budget quota left", ["--agent", "code"]) is not None
     assert parse("budget quota left", ["code"]) is None
