@@ -65,6 +65,29 @@ def test_an_outcome_is_shared_out_by_what_each_agent_spent_on_its_work_item(wort
     assert table(page.sections["no_outcome"], "work_item", "cost") == [("S-2", 500_000_000)]
 
 
+def test_an_output_counts_for_the_agent_that_spent_most_on_it_whatever_its_purposes(
+    worth: Callable[..., Board],
+) -> None:
+    """
+    2026-11-20T09:00Z agent=code purpose=fix   work_item=S-1 cost=3
+    2026-11-20T09:01Z agent=code purpose=write work_item=S-1 cost=3
+    2026-11-20T09:02Z agent=docs purpose=fix   work_item=S-1 cost=4
+    2026-11-20T09:03Z agent=aide purpose=write work_item=S-2 cost=1
+    2026-11-20T09:04Z agent=zeal purpose=fix   work_item=S-2 cost=1
+    """
+    page = worth([outcome("S-1", "0.000000001"), outcome("S-2", accepted=False)])
+    assert table(page.sections["agents"], "agent", "value", "outputs", "rejected", "cost_per_output") == [
+        ("code", 1, 1, 0, 6 * DOLLAR),
+        ("docs", 0, 0, 0, None),
+        ("aide", 0, 0, 1, None),
+        ("zeal", 0, 0, 0, None),
+    ]
+    assert table(page.sections["purposes"], "purpose", "value", "outputs", "rejected") == [
+        ("fix", 1, 1, 1),
+        ("write", 0, 0, 0),
+    ]
+
+
 def test_an_outcome_that_names_an_agent_is_all_its_own(worth: Callable[..., Board]) -> None:
     """
     2026-11-20T09:00Z agent=code purpose=fix    work_item=S-1 cost=3

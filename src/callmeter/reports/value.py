@@ -1,7 +1,8 @@
 """What the spend brought: outcomes against what their work items cost, by agent, purpose, customer and work item.
 
 An outcome's value goes to the calls of its work item: to those of the agent, purpose and customer that it names, shared
-out by what they cost, to the nano-dollar. Outcomes are whole: as an output, one counts where most of that cost is.
+out by what they cost, to the nano-dollar. Outcomes are whole: as an output, one counts where most of that cost is, in
+each table for itself.
 """
 
 from __future__ import annotations
@@ -102,19 +103,21 @@ class Credits:
         return summed(self.sums["agent"].values())  # of which there are few, unlike work items
 
     def _give(self, outcome: Outcome, worked: Mapping[_Key, Spent]) -> None:
-        """Credit those who `worked` on the outcome's work item."""
+        """Credit those who `worked` on the outcome's work item: each agent, purpose, … by all that it spent."""
         weights = _weights(outcome, worked)
-        parts = apportion(list(weights.values()), sum(weights.values()), outcome.worth)
-        most = max(weights, key=lambda key: weights[key])
-        for key, part in zip(weights, parts, strict=True):
-            for name, value in zip(_KEYS, key, strict=True):
-                credit = self.sums[name].setdefault(value, Credit())
-                credit.value += part
-                if key == most:
-                    credit.outcomes += 1
-                    credit.valued += outcome.value is not None
-                    credit.outputs += outcome.valuable
-                    credit.rejected += outcome.accepted is False
+        for place, name in enumerate(_KEYS):
+            # In order of their names, which decides between equals.
+            spent = dict.fromkeys(sorted({key[place] for key in weights}), 0)
+            for key, weight in weights.items():
+                spent[key[place]] += weight
+            parts = apportion(list(spent.values()), sum(spent.values()), outcome.worth)
+            for value, part in zip(spent, parts, strict=True):
+                self.sums[name].setdefault(value, Credit()).value += part
+            most = self.sums[name][max(spent, key=lambda value: spent[value])]
+            most.outcomes += 1
+            most.valued += outcome.value is not None
+            most.outputs += outcome.valuable
+            most.rejected += outcome.accepted is False
 
 
 def _weights(outcome: Outcome, worked: Mapping[_Key, Spent]) -> dict[_Key, int]:
