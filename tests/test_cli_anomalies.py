@@ -95,7 +95,7 @@ def test_a_finding_is_a_row_with_its_evidence_and_its_command_below(call: Call, 
     lines = call().stdout.splitlines()
     header = lines.index(next(line for line in lines if line.startswith("finding")))
     assert lines[header + 1].split()[:2] == ["spike", "agent:code"]
-    assert lines[header + 2].startswith("  ") and "× what was expected of the day" in lines[header + 2]
+    assert lines[header + 2].startswith("  ") and " times what was expected of the day" in lines[header + 2]
     assert any(line.startswith("  callmeter budget breakdown ") for line in lines)
 
 

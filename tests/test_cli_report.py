@@ -95,6 +95,26 @@ def path_with(mailed: Mailed) -> str:
 # On stdout
 
 
+def test_what_cron_mails_is_plain_ascii(home: Path, run_callmeter: Run) -> None:
+    """Cron says that its mail is in the locale's letters, which without one are those of ASCII."""
+    lines = []
+    for number in range(42):
+        dear = 10 if number == 37 else 1
+        tokens = {"in": 1000, "out": 100}
+        for hour in range(6 * dear):
+            at = MONDAY + (number - 35) * DAY + timedelta(hours=8, minutes=hour)
+            lines.append(call(at, tags={"agent": "code"}, tokens=tokens, cost=Decimal(1)))
+            price = Decimal(1 if number < 38 else 4)
+            lines.append(call(at, model="other", tags={"agent": "docs"}, tokens=tokens, cost=price))
+    agents = [{"agent": agent} for agent in "abcde"]
+    lines += [call(MONDAY + DAY, model="new", tags=each, cost=Decimal(2)) for each in agents]
+    write(home / "usage.jsonl", lines)
+    text = run_callmeter("budget", "report", *AS_OF).stdout
+    for finding in ("spike  ", "price change  ", "new model  "):
+        assert f"\n{finding}" in text
+    assert text.isascii(), [line for line in text.splitlines() if not line.isascii()]
+
+
 def test_text_is_plain_and_fits_a_mail(run_callmeter: Run, log: str) -> None:
     done = run_callmeter("budget", "report", "--weekly", *AS_OF)
     assert (done.returncode, done.stderr) == (0, "")

@@ -221,7 +221,7 @@ def test_a_shift_says_that_there_are_more_calls(quiet: MadeLog) -> None:
     assert shift.subject == "agent:code"
     # More of each day, though the week in which it is seen began before.
     assert shift.first == "2026-10-24"
-    assert re.match(r"[0-9.]+ × what was expected of the [2-7] days; \$[0-9.]+ from more calls", shift.evidence)
+    assert re.match(r"[0-9.]+ times what was expected of the [2-7] days; \$[0-9.]+ from more calls", shift.evidence)
     assert shift.excess > 3 * NANO
 
 
@@ -234,7 +234,7 @@ def test_a_shift_says_that_calls_are_larger(quiet: MadeLog) -> None:
     shift = one(found_in(log), "shift")
     assert shift.subject == "agent:docs"
     assert shift.first == "2026-10-24"
-    assert re.match(r"[0-9.]+ × what was expected of the [2-7] days; \$[0-9.]+ from larger calls", shift.evidence)
+    assert re.match(r"[0-9.]+ times what was expected of the [2-7] days; \$[0-9.]+ from larger calls", shift.evidence)
 
 
 def test_a_shift_says_that_models_are_dearer() -> None:
@@ -402,7 +402,7 @@ def dearer(since: int, factor: Decimal) -> MadeLog:
 
 def test_a_price_that_rose_many_times_over_is_told_as_such() -> None:
     change = one(found_in(dearer(45, Decimal(16))), "price change")
-    assert "the same tokens cost 16.0 × as much as in the days before" in change.evidence
+    assert "the same tokens cost 16.0 times as much as in the days before" in change.evidence
 
 
 def test_a_model_that_was_next_to_free_has_a_price_all_of_a_sudden() -> None:

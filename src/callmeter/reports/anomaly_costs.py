@@ -115,7 +115,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
     where = condition(seen.kind, seen.value)
     subject = subject_of(seen.kind, seen.value)
     span = "day" if event.days == 1 else f"{event.days} days"
-    evidence = [f"{times(event.actual, event.usual.mean)} × what was expected of the {span}"]
+    evidence = [f"{times(event.actual, event.usual.mean)} times what was expected of the {span}"]
     if event.last == scope.until:
         evidence[0] += ", and the day is not over"
     evidence += filter(None, [_why(usage, scope, event, where)])

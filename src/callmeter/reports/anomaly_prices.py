@@ -27,7 +27,7 @@ from callmeter.reports.anomaly_finding import (
 )
 from callmeter.reports.usage import Figures, Usage, summed
 from callmeter.words.money import shown
-from callmeter.words.wording import counted
+from callmeter.words.wording import counted, listed
 
 # A log that is younger than this has only new models.
 _LEAST_LOG = timedelta(7)
@@ -123,7 +123,7 @@ def _new_model(usage: Usage, scope: Scope, model: str, first: datetime, of_it: F
     period = days_period(earlier(scope.day(first), _FITTED), earlier(scope.day(first), 1), usage.zone)
     before = summed(figures for _, figures in usage.groups(period=period, where=scope.where))
     last = day if of_it.last is None else scope.day(datetime.fromisoformat(of_it.last)).isoformat()
-    names = ", ".join(agent for agent, _ in callers[:3]) + (", …" if len(callers) > 3 else "")
+    names = listed([agent for agent, _ in callers], 3)
     evidence = [f"first called on {day}, {counted(of_it.calls, 'call')} since by {names}"]
     if of_it.per_1k is not None and before.per_1k is not None:
         evidence.append(f"{shown(of_it.per_1k)} for 1,000 tokens, the others {shown(before.per_1k)} before")
@@ -191,9 +191,9 @@ def _told_on(run: _Run, floor: int) -> date:
 
 
 def _than_before(part: float) -> str:
-    """`12% more than`; what is more than double, `16.5 × as much as`."""
+    """`12% more than`; what is more than double, `16.5 times as much as`."""
     if part > 1:
-        return f"{times(1 + part, 1)} × as much as"
+        return f"{times(1 + part, 1)} times as much as"
     return f"{abs(part):.0%} {'more' if part > 0 else 'less'} than"
 
 
