@@ -323,6 +323,20 @@ def test_a_suggestion_names_both_figures_and_its_evidence(quota: Quota, home: Pa
     assert next(iter(rows)) == "total"
 
 
+@pytest.mark.parametrize("period", ["week", "month"])
+@pytest.mark.parametrize("last", [False, True])
+def test_each_whole_period_before_is_held_against_the_suggestion(
+    quota: Quota, home: Path, period: str, last: bool
+) -> None:
+    """A dear day at the beginning or at the end of a period is in that one."""
+    dear = {"week": ("2026-11-09", "2026-11-15"), "month": ("2026-10-01", "2026-10-31")}[period][last]
+    days = [date(2026, 9, 1) + timedelta(number) for number in range(81)]
+    spend(home, "\n".join(f"{day}T09:00Z agent=code cost={9000 if str(day) == dear else 1}" for day in days))
+    (row,) = found(quota("suggest", "agent:code", "--period", period, "--format", "json"))["rows"]
+    assert row["suggested"] < 9000
+    assert (row["periods"], row["above"]) == ({"week": 10, "month": 2}[period], 1)
+
+
 def test_a_few_days_suggest_the_larger_of_the_two_figures(quota: Quota, home: Path) -> None:
     spend(home, "\n".join(f"2026-11-{day:02}T09:00Z agent=code cost=1" for day in range(16, 21)))
     (row,) = found(quota("suggest", "agent:code", "--period", "month", "--format", "json"))["rows"]

@@ -65,6 +65,14 @@ def test_eleven_groups_stand_in_the_order_of_their_cost() -> None:
     assert costs == sorted(costs, reverse=True)  # type: ignore[type-var]
 
 
+def test_of_twelve_groups_the_two_cheapest_are_told_together() -> None:
+    week = [call(MONDAY, tags={"agent": f"a{n:02}"}, cost=Decimal(n + 1) / 10) for n in range(12)]
+    agents = of(week).sections["agents"]
+    assert cells(agents, "agent") == [*(f"a{n:02}" for n in range(11, 1, -1)), "other (2)"]
+    assert [row.rest for row in agents.rows] == [False] * 10 + [True]
+    assert agents.rows[-1].cells["cost"] == 300_000_000
+
+
 def test_work_items_that_are_over_do_not_hide_those_of_the_week() -> None:
     week = [call(MONDAY, tags={"work_item": f"now-{n}"}, cost=Decimal(n + 1) / 100) for n in range(20)]
     before = [call(MONDAY - 7 * DAY, tags={"work_item": f"gone-{n}"}, cost=Decimal(n + 9)) for n in range(20)]
