@@ -72,6 +72,7 @@ LIBRARIES = {
     "botocore": ("secrets.aws",),
     "keyring": ("secrets.keychain",),
     "secretstorage": ("secrets.keychain",),
+    "jeepney": ("secrets.keychain",),  # secretstorage's errors come from it
     "_sha2": ("words.digest",),  # the standard library of Python 3.12
 }
 

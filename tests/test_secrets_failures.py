@@ -389,6 +389,28 @@ def test_a_session_without_a_keyring_makes_none(session: dict[str, str], tmp_pat
     refusal(lambda: store.write(name, ONE), "store_down", "cannot be reached|is locked")
 
 
+def test_a_new_connection_asks_first_what_cannot_end_the_keychain(session: dict[str, str], tmp_path: Path) -> None:
+    """gnome-keyring may take a connection's first message before it knows the connection; one for a collection then
+    ends it, and its successor is locked. A collection's alias it may not find while others connect."""
+    store, name = Stores(str(tmp_path / "secrets"), {}).open("keychain:mine")
+    with keyring_daemon.empty_keychain(session) as asked:
+        assert store.read(name) is None and not store.delete(name)
+    first = {question.sender: question for question in reversed(asked)}
+    assert len(first) == 4, "a connection for each entry"
+    assert {question.path for question in first.values()} == {"/org/freedesktop/secrets"}
+    assert {question.member for question in first.values()} == {"Collections"}
+    assert not any("/aliases/" in question.path for question in asked)
+    assert "SearchItems" in {question.member for question in asked}
+
+
+def test_a_keychain_that_says_no_in_its_own_words_is_an_error_of_the_keychain(
+    session: dict[str, str], tmp_path: Path
+) -> None:
+    store, name = Stores(str(tmp_path / "secrets"), {}).open("keychain:mine")
+    with keyring_daemon.empty_keychain(session, refused="SearchItems"):
+        refusal(lambda: store.read(name), "store_down", "cannot be reached")
+
+
 # Helpers
 
 

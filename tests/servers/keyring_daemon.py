@@ -1,13 +1,15 @@
-"""A real gnome-keyring on a session bus of its own."""
+"""A real gnome-keyring on a session bus of its own; or a keychain that has no keys and keeps what it is asked."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 
 def missing() -> str:
@@ -73,28 +75,79 @@ def gnome_keyring(session: Mapping[str, str], password: str = "open sesame") -> 
         daemon.stdout.close() if daemon.stdout else None
 
 
-def is_open(session: Mapping[str, str]) -> bool:
-    """Whether the daemon is there and unlocked. Release 42.1 ends by itself now and then; the bus then starts another,
-    which nobody has unlocked."""
-    import secretstorage
-    from jeepney.io.blocking import open_dbus_connection
-
-    connection = open_dbus_connection(session["DBUS_SESSION_BUS_ADDRESS"])
-    try:
-        return not secretstorage.Collection(connection, "/org/freedesktop/secrets/aliases/default").is_locked()
-    except secretstorage.exceptions.SecretStorageException:
-        return False
-    finally:
-        connection.close()
-
-
 def lock(session: Mapping[str, str]) -> None:
     """Lock the default collection, as the desktop does when its user goes away."""
     import secretstorage
     from jeepney.io.blocking import open_dbus_connection
 
     connection = open_dbus_connection(session["DBUS_SESSION_BUS_ADDRESS"])
-    secretstorage.get_default_collection(connection).lock()
+    next(secretstorage.get_all_collections(connection))  # see secrets/keychain.py
+    secretstorage.get_collection_by_alias(connection, "default").lock()
+    connection.close()
+
+
+class Question(NamedTuple):
+    """A message that a keychain was sent: by which connection, for which object, and what."""
+
+    sender: str
+    path: str
+    member: str
+
+
+@contextmanager
+def empty_keychain(session: Mapping[str, str], refused: str = "") -> Iterator[list[Question]]:
+    """What a keychain without a key, unlocked, is asked on a bus, one after the other. To `refused` it says no."""
+    from jeepney import HeaderFields, new_error, new_method_return
+    from jeepney.bus_messages import message_bus
+    from jeepney.io.blocking import open_dbus_connection
+
+    collection = "/org/freedesktop/secrets/collection/mine"
+    answers: dict[str, tuple[str, Any]] = {
+        "Collections": ("v", (("ao", [collection]),)),
+        "Label": ("v", (("s", "Mine"),)),
+        "Locked": ("v", (("b", False),)),
+        "ReadAlias": ("o", (collection,)),
+        "SearchItems": ("ao", ([],)),
+    }
+    asked: list[Question] = []
+    connection = open_dbus_connection(session["DBUS_SESSION_BUS_ADDRESS"])
+    connection.send_and_get_reply(message_bus.RequestName("org.freedesktop.secrets"))
+
+    def answer() -> None:
+        while True:
+            message = connection.receive()
+            fields = message.header.fields
+            member = fields[HeaderFields.member]
+            if member == "Stop":
+                return
+            if fields[HeaderFields.path].startswith("/org/freedesktop/secrets"):
+                member = message.body[1] if member == "Get" else member
+                asked.append(Question(fields[HeaderFields.sender], fields[HeaderFields.path], member))
+                if member == refused:
+                    connection.send(new_error(message, "org.freedesktop.DBus.Error.LimitsExceeded", "s", ("no",)))
+                else:
+                    connection.send(new_method_return(message, *answers[member]))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        _stop(session)
+        thread.join()
+        connection.close()
+
+
+def _stop(session: Mapping[str, str]) -> None:
+    from jeepney import DBusAddress, MessageFlag, new_method_call
+    from jeepney.bus_messages import message_bus
+    from jeepney.io.blocking import open_dbus_connection
+
+    connection = open_dbus_connection(session["DBUS_SESSION_BUS_ADDRESS"])
+    message = new_method_call(DBusAddress("/", "org.freedesktop.secrets", "a.b"), "Stop")
+    message.header.flags = MessageFlag.no_reply_expected
+    connection.send(message)
+    connection.send_and_get_reply(message_bus.GetId())  # the bus has passed it on
     connection.close()
 
 

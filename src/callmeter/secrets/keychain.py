@@ -1,8 +1,8 @@
 """Keys in the desktop's keychain: `keychain:NAME`. GNOME Keyring or KWallet by the Secret Service, or macOS's Keychain.
 
 Each slot is an entry of the service `callmeter`. A keychain knows no compare-and-set: a lock beside the file store's
-keys keeps this installation's writers apart; and its readers, since gnome-keyring 42.1 takes an entry out before it
-puts the new one in: a reader at that moment finds nothing or, once in some hundred times, ends the daemon.
+keys keeps this installation's writers apart; and its readers, since gnome-keyring takes an entry out before it puts
+the new one in: a reader at that moment finds nothing.
 
 A locked keychain is an error; it is never asked to unlock itself, since that opens a window and waits, and cron and
 agents have nobody to type a password.
@@ -29,8 +29,11 @@ try:
         from keyring.backends.macOS import Keyring
     else:
         import secretstorage
-        from keyring.backends.SecretService import Keyring
-        from secretstorage.exceptions import SecretStorageException
+        from jeepney import DBusErrorResponse  # type: ignore[import-untyped]
+        from keyring.backends import SecretService
+        from secretstorage.exceptions import LockedException, SecretStorageException
+
+        _BROKEN = (SecretStorageException, DBusErrorResponse, OSError)
 except ImportError:
     raise library_missing("the keychain", "keychain") from None
 
@@ -82,10 +85,11 @@ class _Keychain:
         def ask() -> _Result:
             if sys.platform == "darwin":
                 return action()
-            _require_unlocked()
             try:
                 return action()
-            except (SecretStorageException, OSError) as error:
+            except LockedException:
+                raise _locked() from None
+            except _BROKEN as error:
                 raise _unreachable(error) from None
 
         try:
@@ -98,23 +102,37 @@ class _Keychain:
             ) from None
 
 
-def _require_unlocked() -> None:
-    """Raises Unavailable for a keychain that is locked, has no default collection, or is out of reach."""
-    try:
-        connection = secretstorage.dbus_init()
-        try:
-            # By its alias: `get_default_collection` makes a new one where there is none, and asks for a password.
-            locked = secretstorage.Collection(connection, "/org/freedesktop/secrets/aliases/default").is_locked()
-        finally:
-            connection.close()
-    except (SecretStorageException, OSError) as error:
-        raise _unreachable(error) from None
-    if locked:
-        raise Unavailable(
-            f"{_WHERE} is locked",
-            "unlock it (log in to the desktop), or keep keys of agents and cron in a `file:` or `vault:` store",
-            code="store_locked",
-        )
+if sys.platform != "darwin":
+
+    class Keyring(SecretService.Keyring):
+        """Keyring's own, but nothing is unlocked or made: both would open a window."""
+
+        def get_preferred_collection(self) -> secretstorage.Collection:
+            """The default collection, on a connection that whoever takes it closes. Raises LockedException."""
+            connection = secretstorage.dbus_init()
+            try:
+                # gnome-keyring, 42 to 50 at the least, has two races with a connection that has just been made. Its
+                # first message may be taken before the connection is known, and one for a collection then ends the
+                # daemon, whose successor is locked: the list of collections it gives to anybody. And a collection
+                # is now and then not found under /aliases/default: its path is asked for.
+                next(secretstorage.get_all_collections(connection), None)
+                collection = secretstorage.get_collection_by_alias(connection, "default")
+                collection.ensure_not_locked()
+            except BaseException:
+                connection.close()
+                raise
+            return collection
+
+        def unlock(self, item: object) -> None:
+            """Nothing: an item of an unlocked collection is not locked."""
+
+
+def _locked() -> Unavailable:
+    return Unavailable(
+        f"{_WHERE} is locked",
+        "unlock it (log in to the desktop), or keep keys of agents and cron in a `file:` or `vault:` store",
+        code="store_locked",
+    )
 
 
 def _unreachable(error: Exception) -> Unavailable:
