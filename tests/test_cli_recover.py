@@ -350,6 +350,26 @@ def test_what_is_sent_without_the_ledger_is_booked_when_it_is_back(
     assert list((home / "inflight").iterdir()) == []
 
 
+def test_a_report_does_not_keep_from_the_ledger_what_was_sent_without_it(
+    home: Path, model: CountingServer, far: Wire, run_llm_call: Run, run_callmeter: Run
+) -> None:
+    quota(home, 1, unreachable="fail_open")
+    env = {**KEY, "CALLMETER_LEDGER": far.address}
+    call = ("--base-url", model.base_url, *MODEL, "hello")
+    assert run_llm_call(*call, env=env).returncode == 0
+    far.cut_after(0)
+    assert run_llm_call(*call, env=env).returncode == 0
+    away = run_callmeter("budget", "breakdown", "--by-agent", "--format", "json", env=env)
+    assert (away.returncode, json.loads(away.stdout)["total"]["calls"]) == (0, 2)
+    assert "the calls of dead processes are not settled" in away.stderr
+    far.heal()
+    back = run_callmeter("budget", "breakdown", "--by-agent", "--format", "json", env=env)
+    assert (back.returncode, back.stderr, back.stdout) == (0, "", away.stdout)
+    assert run_llm_call(*call, env=env).returncode == 0
+    assert run_callmeter("budget", "recover", "--check", env=env).returncode == 0
+    assert list((home / "inflight").iterdir()) == []
+
+
 def test_a_ledger_that_goes_away_during_a_call_costs_no_answer_and_no_line(
     home: Path,
     model: CountingServer,

@@ -1,4 +1,5 @@
 """Recovery with a ledger: whatever a process leaves behind, log and ledger tell the same in the end, to the nano."""
+# ruff: noqa: F401, F811 - fixtures are imported, and then asked for by name
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,7 @@ from callmeter.flows.orphans import recover_all
 from callmeter.flows.owner import is_gone, owner_here
 from callmeter.flows.rebuild import check, drop_lost, ensure, rebuild
 from callmeter.flows.recovery import recover
+from callmeter.ledger.open_ledger import open_ledger
 from callmeter.ledger.protocol import Amount, Cap, Ledger, LedgerProblem, Reservation, Uncounted
 from callmeter.ledger.sqlite import SqliteLedger
 from callmeter.policy.document import Policy, parse_policy
@@ -30,7 +33,8 @@ from callmeter.store.log_identity import log_identity
 from callmeter.store.segments import close_log
 from callmeter.store.usage_append import append_usage
 from callmeter.words.usage import usage_line
-from kill_points import dies, every_kill
+from kill_points import dies, every_kill, killed_at
+from ledger_engines import new_database, server
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=10)
@@ -109,7 +113,6 @@ class Host:
         """A whole call, as flows/call.py makes it."""
         crumb = self.begin(id, **fields)
         assert self.reserve(id, **fields)
-        crumb.held()
         crumb.sent()
         self.settle(id, **fields)
         crumb.done()
@@ -174,7 +177,6 @@ def test_a_call_killed_after_it_was_sent_is_logged_and_settled_at_its_estimate(h
     def call() -> None:
         crumb = host.begin("c1")
         host.reserve("c1")
-        crumb.held()
         crumb.sent()
 
     dies(call)
@@ -189,7 +191,6 @@ def test_what_the_provider_had_said_is_what_is_settled(host: Host) -> None:
     def call() -> None:
         crumb = host.begin("c1")
         host.reserve("c1")
-        crumb.held()
         crumb.sent()
         crumb.usage({"in": 5, "out": 9}, Decimal("0.0123"))
 
@@ -206,7 +207,6 @@ def test_a_call_killed_anywhere_is_in_log_and_ledger_once_if_it_was_sent(tmp_pat
     def call() -> None:
         crumb = host.begin("c1")
         assert host.reserve("c1")
-        crumb.held()
         crumb.sent()
         os.mkdir(sent)  # stands for the request: mkdir is one step, and not one that kills
         crumb.usage({"in": 1, "out": 1}, Decimal("0.01"))
@@ -233,7 +233,6 @@ def test_a_recoverer_killed_anywhere_leaves_one_line_and_one_cost(host: Host) ->
     def call() -> None:
         crumb = host.begin("c1")
         host.reserve("c1")
-        crumb.held()
         crumb.sent()
 
     host.call("first")
@@ -260,7 +259,6 @@ def test_ten_recoverers_at_once_settle_each_dead_call_once(host: Host) -> None:
         for id in ids:
             crumb = host.begin(id)
             host.reserve(id)
-            crumb.held()
             crumb.sent()
 
     dies(calls)
@@ -279,11 +277,90 @@ def test_ten_recoverers_at_once_settle_each_dead_call_once(host: Host) -> None:
     host.agrees()
 
 
+def test_ten_recoverers_at_once_log_each_call_without_a_breadcrumb_once(host: Host) -> None:
+    ids = [f"c{number}" for number in range(12)]
+    dies(lambda: [host.reserve(id) for id in ids])
+    children = []
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            host.recover()
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+    assert Counter(line["id"] for line in host.lines()) == dict.fromkeys(ids, 1)
+    assert total(host) == Amount(12 * ESTIMATE, 0, 12)
+    host.agrees()
+
+
+def test_a_line_that_another_recoverer_wrote_before_it_was_killed_is_not_written_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one comes after the log was searched, and before the hold is settled."""
+    host.call("first")
+    dies(lambda: host.reserve("c1"))
+    search = orphans._lines
+
+    def searched(*arguments: Any) -> Any:
+        found = search(*arguments)
+        monkeypatch.undo()
+        line = host.record("c1", cost=Decimal("0.05"), cost_source="estimate")
+        append_usage(host.log, usage_line(line))
+        return found
+
+    monkeypatch.setattr(orphans, "_lines", searched)
+    host.recover()
+    assert Counter(line["id"] for line in host.lines()) == {"first": 1, "c1": 1}
+    assert total(host) == Amount(ESTIMATE + 10_000_000, 0, 2)
+    host.agrees()
+
+
+def test_a_call_taken_over_is_booked_once_though_a_killed_taker_had_its_line_counted(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = hosts
+    second.call("warm")
+    first.reserve("c1", owner="first 0000 1 7 99")
+    search = orphans._lines
+
+    def searched(*arguments: Any) -> Any:
+        found = search(*arguments)
+        monkeypatch.undo()
+        append_usage(second.log, usage_line(second.record("c1", cost=Decimal("0.05"), cost_source="estimate")))
+        rebuild(second.policy, second.ledger, second.log, NOW)
+        return found
+
+    monkeypatch.setattr(orphans, "_lines", searched)
+    second.recover(LATER)
+    second.agrees()
+    first.agrees()
+    assert total(second) == Amount(ESTIMATE + 10_000_000, 0, 2)
+
+
+def test_a_hold_that_goes_with_the_ledger_while_it_is_looked_for_leaves_no_line_that_nobody_counts(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.call("first")
+    dies(lambda: host.reserve("c1"))
+    settle = SqliteLedger.settle
+
+    def settled(*arguments: Any, **options: Any) -> bool:
+        monkeypatch.undo()
+        lose_ledger(host)
+        host.call("meanwhile")
+        return settle(*arguments, **options)
+
+    monkeypatch.setattr(SqliteLedger, "settle", settled)
+    host.recover()
+    assert {line["id"] for line in host.lines()} == {"first", "meanwhile"}
+    host.agrees()
+
+
 def test_the_bounded_recovery_of_a_call_settles_too(host: Host) -> None:
     def call() -> None:
         crumb = host.begin("c1")
         host.reserve("c1")
-        crumb.held()
         crumb.sent()
 
     dies(call)
@@ -507,7 +584,6 @@ def test_lines_are_written_while_the_ledger_is_away_and_booked_when_it_is_back(h
         for id in ("c1", "c2"):
             crumb = host.begin(id)
             host.reserve(id)
-            crumb.held()
             crumb.sent()
 
     dies(call)
@@ -551,7 +627,6 @@ def test_a_ledger_deleted_while_a_call_runs_is_counted_again(host: Host) -> None
     host.call("before")
     crumb = host.begin("c1")
     host.reserve("c1")
-    crumb.held()
     crumb.sent()
     os.unlink(host.directory / "ledger.db")
     host.call("meanwhile")
@@ -567,7 +642,6 @@ def test_a_ledger_deleted_before_a_dead_call_is_found_is_counted_again(host: Hos
     def call() -> None:
         crumb = host.begin("c1")
         host.reserve("c1")
-        crumb.held()
         crumb.sent()
 
     dies(call)
@@ -577,6 +651,123 @@ def test_a_ledger_deleted_before_a_dead_call_is_found_is_counted_again(host: Hos
     host.call("after")
     assert total(host) == Amount(20_000_000 + ESTIMATE, 0, 3)
     host.agrees()
+
+
+# What has become of the ledger when somebody looks for the dead. Who made another call meanwhile has counted the log.
+LEDGERS = {
+    "kept": lambda host: host.call("meanwhile"),
+    "lost": lambda host: lose_ledger(host),
+    "lost and counted anew": lambda host: (lose_ledger(host), host.call("meanwhile")),
+}
+
+
+def lose_ledger(host: Host) -> None:
+    """Somebody deletes it."""
+    for file in host.directory.glob("ledger.db*"):
+        file.unlink()
+
+
+def saved(host: Host) -> Callable[[], None]:
+    """What puts everything back to what it is now."""
+    copy = Path(tempfile.mkdtemp(dir=host.directory.parent))
+    shutil.copytree(host.directory, copy, dirs_exist_ok=True)
+
+    def restore() -> None:
+        shutil.rmtree(host.directory)
+        shutil.copytree(copy, host.directory)
+
+    return restore
+
+
+def one_line_and_one_cost(host: Host, *ids: str) -> None:
+    """Each call is in log and ledger once; what a caller after all this relies on is what the log adds up to."""
+    host.call("next")
+    assert Counter(line["id"] for line in host.lines()) == dict.fromkeys([*ids, "next"], 1)
+    host.agrees()
+    assert total(host) == Amount(sum(int(line["cost"] * 10**9) for line in host.lines()), 0, len(ids) + 1)
+
+
+@pytest.mark.parametrize("ledger", LEDGERS)
+def test_a_recoverer_killed_anywhere_once_and_twice_loses_and_doubles_nothing(host: Host, ledger: str) -> None:
+    """Whatever became of the ledger between the call's death and the recoverer's."""
+
+    def call() -> None:
+        crumb = host.begin("c1")
+        host.reserve("c1")
+        crumb.sent()
+
+    host.call("first")
+    dies(call)
+    LEDGERS[ledger](host)
+    ids = sorted({"c1", *(line["id"] for line in host.lines())})
+    at_first = saved(host)
+    points = 0
+    for point in range(1, 100):
+        if not killed_at(point, host.recover):
+            break
+        after_one = saved(host)
+        for again in range(100):
+            if again and not killed_at(again, host.recover):
+                break
+            points += 1
+            host.recover()
+            one_line_and_one_cost(host, *ids)
+            after_one()
+        at_first()
+    assert points > 50
+
+
+def test_a_recoverer_killed_anywhere_loses_nothing_with_another_database(tmp_path: Path, server: str) -> None:
+    """The ledger that held the call was in one database; that of now, in another one, has counted the log before."""
+
+    def call() -> None:
+        crumb = host.begin("c1")
+        host.reserve("c1")
+        crumb.sent()
+
+    def recover() -> None:
+        host.ledger = open_ledger(address)
+        host.recover()
+
+    points = 0
+    for point in range(1, 100):
+        host = Host(tmp_path / str(point), open_ledger(new_database(server)))
+        host.call("first")
+        dies(call)
+        address = new_database(server)
+        host.ledger = open_ledger(address)
+        host.call("meanwhile")
+        if not killed_at(point, recover):
+            break
+        points += 1
+        host.recover()
+        one_line_and_one_cost(host, "first", "meanwhile", "c1")
+    assert points > 5
+
+
+@pytest.mark.parametrize("ledger", ["lost", "lost and counted anew"])
+def test_a_call_killed_anywhere_after_it_lost_its_ledger_is_counted_once(host: Host, ledger: str) -> None:
+    host.call("first")
+    crumb = host.begin("c1")
+    assert host.reserve("c1")
+    crumb.sent()
+    LEDGERS[ledger](host)
+    ids = sorted({"c1", *(line["id"] for line in host.lines())})
+    crumb.leave()
+    restore = saved(host)
+
+    def end() -> None:
+        if not host.settle("c1"):
+            host.ledger.distrust(log_identity(host.log))
+        os.unlink(os.path.join(host.inflight, "c1.call"))
+
+    points = 0
+    for _ in every_kill(end):
+        points += 1
+        host.recover()
+        one_line_and_one_cost(host, *ids)
+        restore()
+    assert points > 5
 
 
 # --- counting
@@ -595,7 +786,6 @@ def test_a_new_quota_counts_what_was_spent_before_it(host: Host) -> None:
 def test_a_running_call_is_booked_under_the_policy_that_came_meanwhile(host: Host) -> None:
     crumb = host.begin("c1")
     host.reserve("c1")
-    crumb.held()
     host.policy = policy(quotas=[{"subject": "model:*", "limit": 5, "period": "year"}])
     host.call("c2")
     (window,) = windows_of(host.policy, host.record("x"))

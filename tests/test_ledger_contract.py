@@ -120,6 +120,18 @@ def test_a_call_is_settled_once(ledger: Ledger) -> None:
     assert usd(ledger) == (3, 0)
 
 
+def test_whoever_knows_a_call_by_its_hold_alone_writes_nothing_without_it(ledger: Ledger) -> None:
+    ledger.reserve(reservation(), [])
+    assert ledger.settle("c1", costing(3), only_held=True)
+    assert not ledger.settle("c1", lambda assumed: pytest.fail("it wrote"), only_held=True)
+    assert usd(ledger) == (3, 0)
+    ledger.reserve(reservation("c2"), [])
+    ledger.take_over("c2", OTHER.log, lambda _: Amount(4, 0, 1))
+    written = []
+    assert ledger.settle("c2", lambda assumed: written.append(assumed) or Amount(), only_held=True)
+    assert written == [Amount(4, 0, 1)], "what another host has booked is there to be corrected"
+
+
 def test_a_released_call_leaves_nothing(ledger: Ledger) -> None:
     ledger.reserve(reservation(), [])
     assert ledger.release("c1")
@@ -434,7 +446,7 @@ def test_a_take_over_whose_line_was_counted_meanwhile_has_the_log_counted_anew(l
     ledger.reserve(reservation(), [])
     shares = {TOTAL: Amount(CENT, 0, 1), AGENT: Amount(CENT, 0, 1)}
     ledger.recount(OTHER, NOW, count=lambda: shares, windows_of=stay)
-    ledger.take_over("c1", OTHER.log, lambda _: Amount(CENT, 0, 1), logged=True)
+    ledger.take_over("c1", OTHER.log, lambda _: Amount(CENT, 0, 1), logged=lambda: True)
     with pytest.raises(Uncounted):
         ledger.standings([TOTAL], OTHER)
     ledger.recount(OTHER, NOW, count=lambda: shares, windows_of=stay)

@@ -143,7 +143,7 @@ def test_everything_else_survives_it_too(address: str, work: str) -> None:
             assert sum(paper.sums.values()) - lines in (0, 3), "a line is written once"
             if sum(paper.sums.values()) > lines and work == "take_over":
                 # As recovery does, which finds the line in the log.
-                clear.take_over(call_id, OTHER.log, lambda _: Amount(3, 0, 0), logged=True)
+                clear.take_over(call_id, OTHER.log, lambda _: Amount(3, 0, 0), logged=lambda: True)
             paper.count(clear)
             clear.release(call_id)
             assert usd(clear) == (sum(paper.sums.values()), 0), (before, message)

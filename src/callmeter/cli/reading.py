@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from callmeter.cli.ledgers import ledger_of
 from callmeter.cli.waiting import told
 from callmeter.cli.world import World
 from callmeter.flows.recovery import recover
@@ -146,5 +148,6 @@ def require_no_directory(log: str | None) -> None:
 
 
 def _finish_dead_calls(world: World) -> None:
-    for problem in recover(world.paths.inflight, world.now(), recent=world.paths.recent).problems:
+    paths, ledger = world.paths, partial(ledger_of, world) if world.policy.quotas else None
+    for problem in recover(paths.inflight, world.now(), ledger=ledger, recent=paths.recent).problems:
         world.out.warn(problem)

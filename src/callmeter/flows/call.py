@@ -149,8 +149,6 @@ class _Run:
                 self._wait_for(refusal)
         self.outcome.warnings += admission.warnings
         self.held, self.unbooked = admission.held, admission.unbooked
-        if self.held:
-            self.crumb.held()
         if admission.pool:
             self.record["pool"] = admission.pool
         if admission.why:
@@ -241,8 +239,6 @@ class _Run:
             )
             return False
         if admission.held:
-            if not self.held:
-                self.crumb.held()
             self.held = True
             self.record.pop("pool", None)
             if admission.pool:

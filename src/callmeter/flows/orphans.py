@@ -16,12 +16,12 @@ from callmeter.flows.booking import is_of, write_owed
 from callmeter.flows.breaker import remember_cost
 from callmeter.flows.owner import is_gone
 from callmeter.flows.rebuild import by_index
-from callmeter.flows.recovery import Recovery, recover
+from callmeter.flows.recovery import Recovery, lines_since, recover
 from callmeter.ledger.protocol import Amount, Ledger, LedgerProblem, Reservation
 from callmeter.policy.document import Policy
 from callmeter.store.inflight import SUFFIX
 from callmeter.store.log_identity import log_identity
-from callmeter.store.usage_log import read_records
+from callmeter.store.usage_log import end_of_lines, opened, read_records
 from callmeter.words.errors import CallmeterError
 from callmeter.words.instant import text_of
 from callmeter.words.jsontext import loads
@@ -55,8 +55,9 @@ def recover_all(
             and is_gone(reservation.owner, reservation.deadline, now.timestamp())
         ]
         if gone:
+            since = _extent(log_path)
             lines = _lines(log_path, gone, policy, index, tell)
-            _finish(gone, lines, log, ledger, log_path, now, recovery, recent)
+            _finish(gone, lines, since, log, ledger, log_path, now, recovery, recent)
     except CallmeterError as problem:
         if not (recovery.unreachable and isinstance(problem, LedgerProblem)):
             recovery.problems.append(f"what dead processes hold cannot be settled: {problem.message}")
@@ -67,6 +68,7 @@ def recover_all(
 def _finish(
     gone: list[Reservation],
     lines: dict[str, list[dict[str, object]]],
+    since: tuple[int, int],
     log: str,
     ledger: Ledger,
     log_path: str,
@@ -76,39 +78,51 @@ def _finish(
 ) -> None:
     held = {reservation.call_id for reservation in ledger.open_reservations()}
     for reservation in gone:
-        found = lines.get(reservation.call_id, [])
-        owed = _Owed(reservation, found, log_path, now, recovery)
+        owed = _Owed(reservation, lines.get(reservation.call_id, []), since, log_path, now, recovery)
         if reservation.basis.log != log:
-            ledger.take_over(reservation.call_id, log, owed.write_for_another, logged=bool(found))
-        elif found or reservation.call_id in held:
-            ledger.settle(reservation.call_id, owed.write)
-            if recent is not None:
-                for line in found or [_record(reservation, now)]:
-                    remember_cost(recent, line, now)
+            ledger.take_over(reservation.call_id, log, owed.write_for_another, logged=owed.is_logged)
+            continue
+        if not owed.is_logged() and reservation.call_id not in held:
+            continue  # another host has booked it, and nothing was heard of it since
+        # Without its hold, somebody else was quicker, or this is another ledger, which knows nothing of it.
+        if ledger.settle(reservation.call_id, owed.write, only_held=True) and recent is not None:
+            for line in owed.lines or [_record(reservation, now)]:
+                remember_cost(recent, line, now)
 
 
 class _Owed:
-    """The line that a dead call owes, unless it is there already."""
+    """The line that a dead call owes, unless it is there already: in `lines`, which were read when the log was of the
+    extent `since`, or in what was appended meanwhile."""
 
     def __init__(
         self,
         reservation: Reservation,
         lines: list[dict[str, object]],
+        since: tuple[int, int],
         log_path: str,
         now: datetime,
         recovery: Recovery,
     ) -> None:
+        self.lines = lines
         self._reservation = reservation
-        self._lines = lines
+        self._since = since
         self._log_path = log_path
         self._now = now
         self._recovery = recovery
 
+    def is_logged(self) -> bool:
+        """Whether the log had lines of the call before this."""
+        return bool(self.lines)
+
     def write(self, assumed: Amount) -> Amount:
         """Append it, and give what it counts for."""
         record = _record(self._reservation, self._now)
-        amount = write_owed(self._log_path, self._lines, record, assumed, self._now)
-        if not self._lines:
+        # Whoever else looked for the dead may have written it and been killed: behind the gate nobody does any more.
+        known = {line.get("id") for line in self.lines}
+        later = lines_since(self._log_path, self._since, self._reservation.call_id, str(record["timestamp"])[:7])
+        self.lines = [*self.lines, *(line for line in later if line.get("id") not in known)]
+        amount = write_owed(self._log_path, self.lines, record, assumed, self._now)
+        if not self.lines:
             self._recovery.records.append(record)
         return amount
 
@@ -135,6 +149,15 @@ def _lines(
             if isinstance(fields, dict) and is_of(fields, call_id):
                 found.setdefault(call_id, []).append(fields)
     return found
+
+
+def _extent(log_path: str) -> tuple[int, int]:
+    """The size of the log in whole lines, and its inode; 0 when there is none."""
+    live = opened(log_path)
+    if live is None:
+        return 0, 0
+    with live:
+        return end_of_lines(live), os.fstat(live.fileno()).st_ino
 
 
 def _record(reservation: Reservation, now: datetime) -> dict[str, object]:

@@ -127,9 +127,11 @@ def _settle(trail: _Trail, now: datetime, recovery: Recovery, ledger: Callable[[
             if not ledger().release(trail.id):
                 ledger().settle(trail.id, write)
             return True
-        if ledger().settle(trail.id, write) or (lines and trail.held):
+        if ledger().settle(trail.id, write):
             return True
-        # No hold accounts for this line: its call was made without the ledger, or the ledger was lost since.
+        # No hold accounts for this line. Most likely it is booked, and its writer died before the breadcrumb was gone.
+        # But its call may have been made without the ledger, or this may be another ledger, counted before the line was
+        # written; nothing here tells which. The breadcrumb stays until the log is distrusted.
         if any(booked_line(line) for line in lines or [record or {}]):
             ledger().distrust(log_identity(trail.log))
     except LedgerProblem as problem:
@@ -157,7 +159,7 @@ class _Trail:
         lines = data.split(b"\n")[:-1]  # half a line at the end: its writer died before it went on
         self.begun = bool(lines)
         self.id = self.log = self.month = ""
-        self.sent = self.held = False
+        self.sent = False
         self.final: dict[str, object] | None = None
         self.spent: object = None
         if not lines:
@@ -185,8 +187,6 @@ class _Trail:
             self.spent = step["cost"]
             if step["tokens"] is not None:
                 self._record["tokens"] = step["tokens"]
-        elif "held" in step:
-            self.held = True
         elif "final" in step:
             self.final = _members(step["final"])
 
@@ -227,13 +227,18 @@ class _Trail:
 
 
 def _lines_of(trail: _Trail) -> list[dict[str, object]]:
-    """The lines of this call: in what was appended since it began, or, if the log was closed or replaced since,
-    anywhere. The live log is opened first: a line only ever moves from there into a segment."""
+    return lines_since(trail.log, trail.log_extent, trail.id, trail.month)
+
+
+def lines_since(log_path: str, extent: tuple[object, object], call_id: str, month: str) -> list[dict[str, object]]:
+    """The lines of a call of a month: in what was appended since the log was of this extent (size and inode), or, if
+    it was closed or replaced since, anywhere. The live log is opened first: a line only ever moves from there into a
+    segment. Raises FileProblem."""
     from callmeter.flows.booking import is_of
     from callmeter.store.files import open_to_read
     from callmeter.store.usage_log import Damaged, month_of, segments_of, split_lines, unpacked
 
-    needle = b'"%b"' % trail.id.encode("ascii")
+    needle = b'"%b"' % call_id.encode("ascii")
     found: dict[object, dict[str, object]] = {}
 
     def look_in(path: str, descriptor: int | None, start: int = 0) -> None:
@@ -244,21 +249,21 @@ def _lines_of(trail: _Trail) -> list[dict[str, object]]:
             try:
                 for line, _ in split_lines(unpacked(path, file)):
                     parsed = _parsed(line) if line is not None and needle in line else None
-                    if parsed is not None and is_of(parsed, trail.id):
+                    if parsed is not None and is_of(parsed, call_id):
                         found.setdefault(parsed.get("id"), parsed)
             except Damaged as error:
                 raise FileProblem(f"{path} is damaged: {error}") from None
 
-    descriptor = open_to_read(trail.log)
-    size, inode = trail.log_extent
+    descriptor = open_to_read(log_path)
+    size, inode = extent
     if descriptor is not None:
-        extent = os.fstat(descriptor)
-        if isinstance(size, int) and extent.st_ino == inode and extent.st_size >= size:
-            look_in(trail.log, descriptor, size)
+        now = os.fstat(descriptor)
+        if isinstance(size, int) and now.st_ino == inode and now.st_size >= size:
+            look_in(log_path, descriptor, size)
             return list(found.values())
-    look_in(trail.log, descriptor)
-    for segment in segments_of(trail.log):
-        if month_of(segment) in (None, trail.month):
+    look_in(log_path, descriptor)
+    for segment in segments_of(log_path):
+        if month_of(segment) in (None, month):
             look_in(segment, open_to_read(segment))
     return list(found.values())
 

@@ -117,7 +117,7 @@ class PostgresLedger:
             self._database.let_go()
         return outcome == "held"
 
-    def settle(self, call_id: str, write: Callable[[Amount], Amount]) -> bool:
+    def settle(self, call_id: str, write: Callable[[Amount], Amount], *, only_held: bool = False) -> bool:
         """Turn the hold into what `write` gives; it runs while the reservation is locked."""
         written: list[Amount] = []
         reserved = False
@@ -129,6 +129,8 @@ class PostgresLedger:
                 return reserved  # the connection broke when it was done
             reserved = found is not None and found[0] in (sql.HELD, sql.ASSUMED)
             assumed = found[1].hold if found is not None and found[0] == sql.ASSUMED else Amount()
+            if only_held and not reserved:
+                return False
             if not written:
                 written.append(write(assumed))
             if found is None or not reserved:
@@ -170,7 +172,12 @@ class PostgresLedger:
             self._database.let_go()
 
     def take_over(
-        self, call_id: str, log: str, write: Callable[[Reservation], Amount], *, logged: bool = False
+        self,
+        call_id: str,
+        log: str,
+        write: Callable[[Reservation], Amount],
+        *,
+        logged: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Book a call whose host is gone. Cut off while it writes, it leaves the other log's share distrusted."""
         token = f"taking over {os.urandom(8).hex()}"
@@ -190,7 +197,7 @@ class PostgresLedger:
             reservation = found[1]
             if not written:
                 written.append(write(reservation))
-            if kept and kept[0][0] == token and marks and not logged:
+            if kept and kept[0][0] == token and marks and not logged():
                 sql.keep(transaction, sql.counted(log), marks[0])
             sql.end(transaction, reservation, written[0], reservation.hold, log, assumed=True)
             return True

@@ -214,25 +214,30 @@ class Ledger(Protocol):
         LedgerProblem when another host took the call over, or when a capped window of a later period is in use: then
         the clock went back."""
 
-    def settle(self, call_id: str, write: Callable[[Amount], Amount]) -> bool:
+    def settle(self, call_id: str, write: Callable[[Amount], Amount], *, only_held: bool = False) -> bool:
         """Take the hold back and book, in the same windows, what `write` gives: it writes the usage line, and runs
         in the same step, so that at every instant ledger and log tell the same. It is given what another host has
         already booked for this call, which is nothing unless that host took it over; then its line is a correction,
         and this log must be counted anew. False when there is no such reservation (any more); `write` runs all the
-        same, and nothing is booked."""
+        same, unless `only_held`, and nothing is booked."""
 
     def release(self, call_id: str) -> bool:
         """Take the hold back: certainly nothing was sent, and nothing will be."""
 
     def take_over(
-        self, call_id: str, log: str, write: Callable[[Reservation], Amount], *, logged: bool = False
+        self,
+        call_id: str,
+        log: str,
+        write: Callable[[Reservation], Amount],
+        *,
+        logged: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Book a call whose host is gone, in the share of another log: `write` writes the line there and gives what
         it says. Should the call's own host come back, its `settle` is told. False when there is no such reservation
         any more; then `write` does not run.
 
-        `logged` when the log has the line already: whoever wrote it died before it was booked, and the share may have
-        been counted with it since, so it is distrusted."""
+        `logged`, asked after `write`, when the log had the line already: whoever wrote it died before it was booked,
+        and the share may have been counted with it since, so it is distrusted."""
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
         """Book a correction in those windows that exist: `write` writes its line and gives the difference, which may

@@ -102,7 +102,7 @@ class SqliteLedger:
             return False
         return True
 
-    def settle(self, call_id: str, write: Callable[[Amount], Amount]) -> bool:
+    def settle(self, call_id: str, write: Callable[[Amount], Amount], *, only_held: bool = False) -> bool:
         """Turn the hold into what `write` gives; it runs behind the gate."""
         with Writing(self.path) as connection:
             assumed = _take(connection, call_id, _ASSUMED)
@@ -111,6 +111,8 @@ class SqliteLedger:
                 _keep(connection, _counted(assumed.basis.log), "")
                 return True
             reservation = _take(connection, call_id)
+            if reservation is None and only_held:
+                return False
             cost = write(Amount())
             if reservation is None:
                 return False
@@ -129,7 +131,12 @@ class SqliteLedger:
         return True
 
     def take_over(
-        self, call_id: str, log: str, write: Callable[[Reservation], Amount], *, logged: bool = False
+        self,
+        call_id: str,
+        log: str,
+        write: Callable[[Reservation], Amount],
+        *,
+        logged: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Book a call whose host is gone. Killed while it writes, it leaves the other log's share distrusted."""
         with Writing(self.path) as connection:
@@ -144,7 +151,7 @@ class SqliteLedger:
                 _book(connection, window, log, cost)
             reservation.hold = cost
             _put(connection, reservation, _ASSUMED)
-            _keep(connection, _counted(log), "" if logged else mark)
+            _keep(connection, _counted(log), "" if logged() else mark)
         return True
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:

@@ -62,10 +62,6 @@ class Breadcrumb:
         """
         self._held.append(_line({"sent": changes or {}}))
 
-    def held(self) -> None:
-        """The ledger holds the call's worst case. Without this, recovery has the ledger count the call's line anew."""
-        self._held.append(_line({"held": True}))
-
     def generation(self, generation_id: str) -> None:
         """The provider's name for this call, as soon as the headers tell it."""
         self._hint({"generation_id": generation_id})
