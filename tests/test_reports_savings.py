@@ -97,6 +97,22 @@ def test_a_month_is_the_period_stretched_and_parts_add_up(save: Callable[..., Re
     assert sum(row.cells["month"] for row in report.rows) == 219_000_000  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("later", "days", "month"), [(30, 10, 219_000_000), (0, 10, 219_000_000), (-5, 5, 438_000_000)]
+)
+def test_a_month_is_made_of_the_days_of_the_period_that_are_over(
+    save: Callable[..., Report], later: int, days: int, month: int
+) -> None:
+    """
+    2026-11-11T00:00Z agent=a purpose=triage model=big   provider=p cost=0.04 in=1000 out=1000
+    2026-11-12T00:00Z agent=a purpose=review model=big   provider=p cost=0.04 in=1000 out=1000
+    2026-11-12T00:00Z agent=b purpose=other  model=small provider=p cost=0.001 in=1000 out=0
+    """
+    report = save(now=NOW + timedelta(days=later))
+    assert report.total is not None
+    assert (report.facts["days"], report.total["month"]) == (days, month)
+
+
 def test_only_models_that_the_policys_lists_permit_are_thought_of(save: Callable[..., Report]) -> None:
     """
     2026-11-12T00:00Z agent=a purpose=triage model=big   provider=p cost=0.04 in=500 out=400
