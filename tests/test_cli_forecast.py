@@ -296,6 +296,36 @@ def test_fail_if_over_is_for_cron(desk: Desk) -> None:
     assert desk.run("--fail-if-over").exit_code == 0
 
 
+def test_of_several_quotas_that_will_not_last_the_first_is_named_and_the_others_counted(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    desk.policy({"subject": "total", "limit": 24}, {"subject": "agent:code", "limit": 25})
+    stderr = " ".join(desk.run("--fail-if-over").stderr.split())
+    assert "error: a quota is likely to be exceeded (and 1 more): " in stderr
+    desk.policy({"subject": "total", "limit": 24}, {"subject": "agent:code", "limit": 100})
+    assert "error: a quota is likely to be exceeded: total per month" in " ".join(
+        desk.run("--fail-if-over").stderr.split()
+    )
+
+
+def test_quotas_in_dollars_tokens_and_calls_have_tables_of_their_own(desk: Desk) -> None:
+    desk.spend([1.0] * 40)
+    desk.policy(
+        {"subject": "total", "limit": 24},
+        {"subject": "total", "limit": 2000, "unit": "tokens"},
+        {"subject": "agent:code", "limit": 45, "unit": "calls"},
+    )
+    sections = desk.found()["sections"]
+    told = {
+        name: [(row["subject"], row["limit"]) for row in sections[name]["rows"]]
+        for name in ("quotas", "quotas_tokens", "quotas_calls")
+    }
+    assert told == {
+        "quotas": [("total", 24)],
+        "quotas_tokens": [("total", 2000)],
+        "quotas_calls": [("agent:code", 45)],
+    }
+
+
 def test_fail_if_over_an_amount_needs_no_quota(desk: Desk) -> None:
     desk.spend([1.0] * 40)
     assert desk.run("--fail-if-over=20").exit_code == 0
