@@ -69,6 +69,21 @@ def test_the_dearest_bar_is_the_highest_and_the_last_one_is_now() -> None:
     assert [mark.text for mark in chart.values] == ["$1.00", "$3.00", "$2.00"]
 
 
+@pytest.mark.parametrize("count", [2, 8, 9, 31])
+def test_bars_have_their_amount_above_their_middle_and_at_most_eight_have_labels(count: int) -> None:
+    chart = chart_of("course", course([10**9 * (n + 1) for n in range(count)]), "", "")
+    assert chart is not None
+    middles = [bar.x + bar.width / 2 for bar in chart.bars]
+    every = -(-count // 8)
+    assert [mark.text for mark in chart.labels] == [f"W{10 + n}" for n in range(0, count, every)]
+    assert [mark.x for mark in chart.labels] == pytest.approx(middles[::every], abs=0.2)
+    if count > 8:
+        assert list(chart.values) == []
+        return
+    assert [mark.x for mark in chart.values] == pytest.approx(middles, abs=0.2)
+    assert all(0 < bar.y - mark.y < 12 for mark, bar in zip(chart.values, chart.bars, strict=True))
+
+
 class Reader(HTMLParser):
     """Elements and texts of a page, as a browser finds them."""
 
@@ -112,7 +127,7 @@ def test_tables_have_headers_and_charts_have_names() -> None:
     reader = read(Board("Review", {"course": course([1, 2])}, facts=FACTS))
     heads = [attributes for tag, attributes in reader.tags if tag == "th"]
     assert {each["scope"] for each in heads} == {"col", "row"}
-    assert all(attributes.get("aria-label") for tag, attributes in reader.tags if tag == "table")
+    assert [attributes.get("aria-label") for tag, attributes in reader.tags if tag == "table"] == ["The last weeks"]
     charts = [attributes for tag, attributes in reader.tags if tag == "svg" and attributes.get("role") == "img"]
     ids = {attributes.get("id") for _, attributes in reader.tags}
     assert charts
