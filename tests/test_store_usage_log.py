@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import os
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callmeter.store.files import FileProblem, Lock
+from callmeter.store.index import UsageIndex
 from callmeter.store.seen_ids import SeenIds
 from callmeter.store.usage_append import append_usage, lock_of
 from callmeter.store.usage_log import BadLine, LogReader, read_records, split_lines
@@ -233,7 +236,9 @@ def test_a_damaged_segment_is_reported_and_the_rest_of_the_log_is_read(
     tmp_path: Path, damage: Callable[[Path], None], suffix: str
 ) -> None:
     segment = tmp_path / f"usage-2026-10.jsonl.{suffix}"
-    data = b"".join(calls(2000, OCTOBER, timedelta(minutes=1)))
+    # Ids that do not shrink, and the same ones each time: what a spoiled byte unpacks to hangs on all of them.
+    ids = [hashlib.sha256(b"%d" % number).hexdigest()[:32] for number in range(2000)]
+    data = b"".join(call(OCTOBER + timedelta(minutes=number), id=id) for number, id in enumerate(ids))
     segment.write_bytes(
         zstandard.ZstdCompressor(write_checksum=True).compress(data) if suffix == "zst" else gzip.compress(data)
     )
@@ -242,8 +247,74 @@ def test_a_damaged_segment_is_reported_and_the_rest_of_the_log_is_read(
     reader = read_records(log)
     found = [record.id for record in reader]
     assert found[-1] == "good" and len(found) < 2001
-    assert reader.bad_count >= 1 and "damaged" in reader.bad[-1].reason
-    assert reader.bad[-1].file == str(segment)
+    assert [bad.file for bad in reader.bad if "damaged from here on" in bad.reason] == [str(segment)]
+
+
+def ends_in_the_middle(path: Path, text: bytes) -> None:
+    """A packed file of which all that holds `text` is there, and no more; without text, half of its first block."""
+    if not text:
+        path.write_bytes((gzip.compress if path.suffix == ".gz" else zstandard.ZstdCompressor().compress)(GOOD)[:50])
+    elif path.suffix == ".gz":
+        gz = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+        path.write_bytes(gz.compress(text) + gz.flush(zlib.Z_SYNC_FLUSH))
+    else:
+        zst = zstandard.ZstdCompressor(write_checksum=True).compressobj()
+        path.write_bytes(zst.compress(text) + zst.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+
+
+THREE = b"".join(call(OCTOBER, id=id) for id in "abc")
+DAMAGED, TOO_LONG = "damaged from here on: compressed file ended", "longer than 65536 bytes"
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (b"", [(1, DAMAGED)]),
+        (THREE, [(4, DAMAGED)]),
+        (THREE + GOOD[:-9], [(4, DAMAGED)]),
+        (THREE + GOOD[:-1], [(4, DAMAGED)]),
+        (THREE + b"x" * 65_000, [(4, DAMAGED)]),
+        (THREE + b"x" * 70_000, [(4, DAMAGED), (5, TOO_LONG)]),
+        (THREE + b"x" * 3_000_000, [(4, DAMAGED), (5, TOO_LONG)]),
+        (THREE + b"x" * 70_000 + b"\n" + b"y" * 70_000, [(4, TOO_LONG), (5, DAMAGED), (6, TOO_LONG)]),
+    ],
+    ids=[
+        "first block",
+        "end of a line",
+        "in a line",
+        "newline",
+        "in garbage",
+        "too long",
+        "megabytes",
+        "twice too long",
+    ],
+)
+@pytest.mark.parametrize("suffix", ["zst", "gz"])
+def test_damage_is_told_once_with_its_line_wherever_it_is(
+    tmp_path: Path, suffix: str, text: bytes, faults: list[tuple[int, str]]
+) -> None:
+    segment = tmp_path / f"usage-2026-10.jsonl.{suffix}"
+    ends_in_the_middle(segment, text)
+    log = write(tmp_path / "usage.jsonl", [call(id="after")])
+    reader = read(log)
+    assert [(bad.file, bad.line) for bad in reader.bad] == [(str(segment), line) for line, _ in faults]
+    assert all(bad.reason.startswith(reason) for bad, (_, reason) in zip(reader.bad, faults, strict=True))
+    assert reader.bad_count == len(faults)
+    assert reader.records == len(text and "abc") + (text.endswith(GOOD[:-1])) + 1
+    index = UsageIndex([log], str(tmp_path / "index"), UTC)
+    assert index.reading.bad == [(bad.file, bad.line, bad.reason) for bad in reader.bad]
+    assert sum(group.calls for _, group in index.groups()) == reader.records
+
+
+@pytest.mark.parametrize("suffix", ["zst", "gz"])
+def test_damage_is_listed_after_any_number_of_bad_lines(tmp_path: Path, suffix: str) -> None:
+    segment = tmp_path / f"usage-2026-10.jsonl.{suffix}"
+    ends_in_the_middle(segment, b"x\n" * 2500)
+    log = write(tmp_path / "usage.jsonl", [b"y\n" * 10])
+    reader = read(log)
+    assert reader.bad_count == 2511 and [bad.line for bad in reader.bad[:1000]] == list(range(1, 1001))
+    (damage,) = reader.bad[1000:]
+    assert (damage.file, damage.line) == (str(segment), 2501) and damage.reason.startswith(DAMAGED)
 
 
 def test_of_a_gzipped_log_that_was_cut_off_everything_up_to_there_is_read(tmp_path: Path) -> None:

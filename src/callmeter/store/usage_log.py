@@ -10,6 +10,7 @@ import fnmatch
 import glob
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,9 +46,9 @@ class BadLine:
 class LogReader:
     """The records of one or more logs. Iterating reads the files anew; the counts are those of the last reading.
 
-    `lines` and `bytes` are what was read; `bad` lists the first thousand of `bad_count` lines; `duplicates` counts
-    lines whose id was seen before and which were left out, `repeats` lists them likewise; `torn` names files that end
-    in half a line.
+    `lines` and `bytes` are what was read; `bad` lists the first thousand of `bad_count` lines, and always where a file
+    is damaged; `duplicates` counts lines whose id was seen before and which were left out, `repeats` lists the first
+    thousand; `torn` names files that end in half a line.
     """
 
     def __init__(self, paths: Sequence[str], period: Period = EVER) -> None:
@@ -144,13 +145,14 @@ class LogReader:
                 self.bytes += len(chunk)
                 yield chunk
         except Damaged as error:
-            # The lines before this were read; whoever asks is told that there were more.
+            # The lines before this were read; whoever asks is told that there were more, however many of them are bad:
+            # what was unpacked just before is often garbage.
             self._line += 1
-            self._fault(path, f"damaged from here on: {error}")
+            self._fault(path, f"damaged from here on: {error}", most=sys.maxsize)
 
-    def _fault(self, path: str, reason: str) -> None:
+    def _fault(self, path: str, reason: str, most: int = _MAX_LISTED) -> None:
         self.bad_count += 1
-        if len(self.bad) < _MAX_LISTED:
+        if len(self.bad) < most:
             self.bad.append(BadLine(path, self._line, reason))
 
 
