@@ -84,6 +84,26 @@ def test_bars_have_their_amount_above_their_middle_and_at_most_eight_have_labels
     assert all(0 < bar.y - mark.y < 12 for mark, bar in zip(chart.values, chart.bars, strict=True))
 
 
+def test_days_stand_beside_those_before_and_each_bar_says_which_it_is() -> None:
+    columns = [Column("day", "day", Kind.TEXT), Column("cost", "cost", Kind.MONEY), Column("before", "", Kind.MONEY)]
+    days = [("2026-11-09 Mon", 10**9, 2 * 10**9), ("2026-11-10 Tue", 3 * 10**9, 0)]
+    rows = [Row({"day": day, "cost": cost, "before": before}) for day, cost, before in days]
+    chart = chart_of("parts", Report("By day", columns, rows), "week 46", "week 45")
+    assert chart is not None
+    assert [bar.title for bar in chart.bars] == [
+        "2026-11-09 Mon, before: $2.00",
+        "2026-11-10 Tue, before: $0.00",
+        "2026-11-09 Mon: $1.00",
+        "2026-11-10 Tue: $3.00",
+    ]
+    assert chart.legend == [("now", "week 46"), ("before", "week 45")]
+    assert chart.description == "2026-11-09 Mon: $1.00, 2026-11-10 Tue: $3.00"
+    before, _, now, _ = chart.bars
+    assert before.x + before.width == pytest.approx(now.x, abs=0.2)
+    alone = chart_of("parts", Report("By day", columns[:2], [Row({"day": day, "cost": 5}) for day, *_ in days]), "", "")
+    assert alone is not None and [bar.kind for bar in alone.bars] == ["now", "now"] and not alone.legend
+
+
 class Reader(HTMLParser):
     """Elements and texts of a page, as a browser finds them."""
 
