@@ -285,6 +285,15 @@ def test_a_shared_pool_has_a_chance_and_a_day_and_an_allocation_before_it_stops_
     assert "What comes to a shared pool is what agents are expected to spend beyond" in result.stdout
 
 
+@pytest.mark.parametrize("at", [(), ("--as-of", "2026-11-20")])
+def test_of_a_role_that_has_a_shared_pool_alone_the_pool_is_foreseen(desk: Desk, at: tuple[str, ...]) -> None:
+    desk.spend([1.0] * 40)
+    roles = {"dev": {"agents": ["code"], "shared_pool": 50}}
+    policy = {"enforcement": "hard", "allocation_strategy": "role_based", "roles": roles}
+    (desk.home / "budget.json").write_text(json.dumps(policy))
+    assert [row["subject"] for row in desk.found(*at)["sections"]["quotas"]["rows"]] == ["pool:dev"]
+
+
 def test_fail_if_over_is_for_cron(desk: Desk) -> None:
     desk.spend([1.0] * 40)
     desk.policy({"subject": "total", "limit": 24})
