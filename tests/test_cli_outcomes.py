@@ -95,6 +95,8 @@ def test_a_correction_is_a_new_line(call: Call, home: Path) -> None:
     ("arguments", "said"),
     [
         (("--value", "1"), "there is no work item"),
+        (("--work-item", "(none)", "--value", "1"), "(none) is no work_item: reports call calls so that have none"),
+        (("--work-item", "S-1", "--agent", "(none)", "--value", "1"), "(none) is no agent"),
         (("--work-item", "S-1"), "nothing is said about what came of it"),
         (("--work-item", "S-1", "--value", "-1"), "the value -1 is below 0"),
         (("--work-item", "S-1", "--value", "NaN"), "not an amount of money: NaN"),

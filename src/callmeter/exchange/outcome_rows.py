@@ -19,6 +19,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import BinaryIO
 
+from callmeter.reports.grouping import NONE
 from callmeter.words.errors import CallmeterError, Malformed, UsageError
 from callmeter.words.instant import parse_instant
 from callmeter.words.jsontext import dumps, loads
@@ -82,6 +83,10 @@ class Reader:
         if unknown:
             raise UsageError(_unknown(unknown[0]))
         texts = {name: _text(name, given[name]) for name in ("work_item", *TAGS) if name in given}
+        for name, text in texts.items():
+            # As a work item it would share the value out among all work that has none.
+            if text == NONE:
+                raise UsageError(f"{NONE} is no {name}: reports call calls so that have none", f"name the `{name}`, or leave the row out")
         value, accepted = _value(given.get("value")), _verdict(given.get("accepted"))
         corrects, note = _id("corrects", given.get("corrects", "")), _note(given.get("note", ""))
         if not corrects and "work_item" not in texts:
