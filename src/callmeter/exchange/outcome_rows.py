@@ -86,7 +86,10 @@ class Reader:
         for name, text in texts.items():
             # As a work item it would share the value out among all work that has none.
             if text == NONE:
-                raise UsageError(f"{NONE} is no {name}: reports call calls so that have none", f"name the `{name}`, or leave the row out")
+                raise UsageError(
+                    f"{NONE} is no {name}: reports call calls so that have none",
+                    f"name the `{name}`, or leave the row out",
+                )
         value, accepted = _value(given.get("value")), _verdict(given.get("accepted"))
         corrects, note = _id("corrects", given.get("corrects", "")), _note(given.get("note", ""))
         if not corrects and "work_item" not in texts:
