@@ -202,6 +202,16 @@ def test_a_past_spike_does_not_hide_the_next(quiet: MadeLog) -> None:
     assert [each.first for each in spikes] == ["2026-10-16", "2026-11-03"]
 
 
+def test_a_past_spike_is_not_what_the_next_is_explained_by(quiet: MadeLog) -> None:
+    log = copy(quiet)
+    for number, size in ((40, (60_000, 6_000)), (50, (6_000, 600))):
+        for at in log.times(number, 400):
+            log.call(at, "code", f"s-{number}-{at.minute}", sizes=size)
+    found = [each for each in found_in(log) if each.kind == "spike"]
+    assert [each.first for each in found] == ["2026-10-24", "2026-11-03"]
+    assert all("from more calls" in each.evidence and "less from" not in each.evidence for each in found)
+
+
 def test_spikes_on_adjacent_days_are_one_event(quiet: MadeLog) -> None:
     log = copy(quiet)
     for number in (50, 51):

@@ -66,6 +66,7 @@ class Judged:
 def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Finding], Judged]:
     """Spikes and shifts, and how many subjects were judged. `tables` are the days from 366 before the period on."""
     seen: list[Seen[Event]] = []
+    spiky: dict[tuple[str, str], list[Event]] = {}
     judged = short = 0
     every = all_days(next(iter(tables.values()), {}))
     whole = {"total": {"": every}} if every else {}
@@ -78,7 +79,7 @@ def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Find
                 continue
             judged += 1
             floor = scope.floors.of(kind, value)
-            spiked = spikes(first, spent, floor, running)
+            spiked = spiky[kind, value] = spikes(first, spent, floor, running)
             spiked, shifted = told_once(spiked, shifts(first, spent, floor, spiked))
             for name, events in ((SPIKE, spiked), (SHIFT, shifted)):
                 for event in events:
@@ -86,7 +87,7 @@ def cost_findings(usage: Usage, scope: Scope, tables: Tables) -> tuple[list[Find
                     if scope.touches(*span):
                         seen.append(Seen(name, kind, value, *span, event.excess, event))
     kept = folded(seen, partial(_joint, Overlaps(usage, scope, seen, "day", _BEFORE), {**tables, **whole}))
-    return [_finding(usage, scope, each, tables) for each in kept], Judged(judged, short)
+    return [_finding(usage, scope, each, tables, spiky[each.kind, each.value]) for each in kept], Judged(judged, short)
 
 
 def _joint(overlaps: Overlaps[Event], tables: Tables, one: Seen[Event], other: Seen[Event]) -> int:
@@ -109,7 +110,7 @@ def _beyond(days: Mapping[str, Day], seen: Seen[Event]) -> int:
     return during - before * seen.what.days // _BEFORE
 
 
-def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> Finding:
+def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables, spiked: Sequence[Event]) -> Finding:
     event = seen.what
     first, last = seen.first, seen.last
     where = condition(seen.kind, seen.value)
@@ -118,7 +119,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
     evidence = [f"{times(event.actual, event.usual.mean)} times what was expected of the {span}"]
     if event.last == scope.until:
         evidence[0] += ", and the day is not over"
-    evidence += filter(None, [_why(usage, scope, event, where)])
+    evidence += filter(None, [_why(usage, scope, event, where, spiked)])
     name, figures = _largest_session(usage, scope, seen)
     session = name[1]
     alone = figures if figures is not None and figures.nano * 100 >= _OWN_SHARE * event.actual else None
@@ -151,18 +152,22 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables) -> F
     )
 
 
-def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str]) -> str:
-    """What made the difference to as many of the days before, the largest causes first."""
+def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str], spiked: Sequence[Event]) -> str:
+    """What made the difference to as many of the days before, those that `spiked` left out; the largest causes first."""
     names, conditions = ("provider", "model", "status"), scope.narrowed(where)
-    period = days_period(earlier(event.first, _BEFORE), earlier(event.first, 1), usage.zone)
+    days = [earlier(event.first, number) for number in range(1, _BEFORE + 1)]
+    usual = {day.isoformat() for day in days if not any(each.first <= day <= each.last for each in spiked)}
+    if not usual:
+        return ""
+    groups = usage.groups((*names, "day"), period=days_period(days[-1], days[0], usage.zone), where=conditions)
     # Whole numbers: so many times the one period against so many times the other.
-    before = _scaled(usage.groups(names, period=period, where=conditions), event.days)
+    before = _scaled(((path[:-1], figures) for path, figures in groups if path[-1] in usual), event.days)
     period = days_period(event.first, event.last, usage.zone)
-    after = _scaled(usage.groups(names, period=period, where=conditions), _BEFORE)
+    after = _scaled(usage.groups(names, period=period, where=conditions), len(usual))
     found = change(before, after, lambda provider, model: scope.rates(provider, model, scope.now) or USUAL_RATES)
     parts = sorted(found.parts.items(), key=lambda part: -abs(part[1]))
     told = [
-        f"{shown(abs(part) // _BEFORE)} {'from' if part > 0 else 'less from'} {_CAUSES[cause][part < 0]}"
+        f"{shown(abs(part) // len(usual))} {'from' if part > 0 else 'less from'} {_CAUSES[cause][part < 0]}"
         for cause, part in parts
         if part and abs(part) * 100 >= _WORTH_TELLING * abs(found.total)
     ]
