@@ -153,7 +153,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables, spik
 
 
 def _why(usage: Usage, scope: Scope, event: Event, where: Sequence[str], spiked: Sequence[Event]) -> str:
-    """What made the difference to as many of the days before, those that `spiked` left out; the largest causes first."""
+    """What made the difference to as many of the days before, but for those that `spiked`; the largest causes first."""
     names, conditions = ("provider", "model", "status"), scope.narrowed(where)
     days = [earlier(event.first, number) for number in range(1, _BEFORE + 1)]
     usual = {day.isoformat() for day in days if not any(each.first <= day <= each.last for each in spiked)}
