@@ -206,7 +206,7 @@ def test_a_provider_that_rounds_limits_does_not_look_like_a_person(house: House)
 
 
 def test_a_mint_that_takes_effect_after_the_rotation_was_taken_back_is_swept_all_the_same(house: House) -> None:
-    house.timeout, house.router.late_seconds = 0.2, 1.0
+    house.timeout, house.router.late_seconds = 1.5, 60.0
     house.router.fault("POST", "/keys", "late", times=3)
     with pytest.raises(Unavailable, match="did not answer"):
         house.rotate()
@@ -220,7 +220,7 @@ def test_a_mint_that_takes_effect_after_the_rotation_was_taken_back_is_swept_all
 
 
 def test_a_late_mint_of_one_rotation_is_waited_for_by_the_next(house: House) -> None:
-    house.timeout, house.router.late_seconds = 0.2, 1.5
+    house.timeout, house.router.late_seconds = 1.5, 60.0
     house.router.fault("POST", "/keys", "late")
     hasty = Wishes(at_once=True, delete_after=timedelta(0))
     assert house.rotate(hasty).state == "deleted"

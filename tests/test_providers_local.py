@@ -47,7 +47,7 @@ def test_serving_prints_one_line_the_base_url_and_keeps_quiet(
     url = process.stdout.readline().decode()
     _chat(running(str(home)), "Say hello", max_tokens=2)
     process.terminate()
-    rest, errors = process.communicate(timeout=20)
+    rest, errors = process.communicate(timeout=60)
     assert url.startswith("http://127.0.0.1:")
     assert url.endswith("/v1\n")
     assert rest == b""
@@ -62,7 +62,7 @@ def test_a_signal_ends_the_server_at_once_and_leaves_nothing_to_be_found(
     process.stdout.readline()
     stream = _open_stream(running(str(home)))  # a call that would take a minute
     process.send_signal(number)
-    assert process.wait(timeout=10) == -number, name
+    assert process.wait(timeout=30) == -number, name
     stream.close()
     assert running(str(home)) is None
     assert not (home / "local.json").exists()

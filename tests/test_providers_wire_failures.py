@@ -40,12 +40,15 @@ def test_the_deadline_ends_every_wait(
     make: Make, server: MisbehavingServer, secure: MisbehavingServer, name: str, tls: bool
 ) -> None:
     running = secure if tls else server
-    began = time.monotonic()
-    error = failure(
-        make(running.cafile or None), running.url(name), LARGE if name == "never-reads" else b"{}", seconds=0.25
-    )
-    assert (error.kind, error.sent) == ("timeout", True)
-    assert 0.25 <= time.monotonic() - began < 10
+    body = LARGE if name == "never-reads" else b"{}"
+    for seconds in (0.25, 1.0, 4.0):  # a busy machine may take longer to connect than the first ones
+        began = time.monotonic()
+        error = failure(make(running.cafile or None), running.url(name), body, seconds=seconds)
+        assert error.kind == "timeout"
+        assert seconds <= time.monotonic() - began < seconds + 10
+        if error.sent:
+            break
+    assert error.sent
 
 
 def test_a_deadline_that_has_passed_sends_nothing(wire: Transport, server: MisbehavingServer) -> None:
@@ -177,13 +180,13 @@ def test_closing_stops_the_server(wire: Transport, server: MisbehavingServer) ->
     next(iter(response.chunks()))
     response.close()
     response.close()
-    assert server.requests[-1].cancelled.wait(10)
+    assert server.requests[-1].cancelled.wait(60)
 
 
 def test_leaving_the_chunks_early_closes_the_connection(wire: Transport, server: MisbehavingServer) -> None:
     for _ in send(wire, server.url("endless-tokens")).chunks():
         break
-    assert server.requests[-1].cancelled.wait(10)
+    assert server.requests[-1].cancelled.wait(60)
 
 
 @pytest.mark.parametrize("name", ["stall-mid-stream", "stall-unframed"])
@@ -202,8 +205,8 @@ def test_another_thread_can_end_a_read_that_waits(
         next(chunks)
     closer.join()
     assert caught.value.kind == "reset"
-    assert time.monotonic() - began < 5
-    assert running.requests[-1].cancelled.wait(10)
+    assert time.monotonic() - began < 15, "not the deadline"
+    assert running.requests[-1].cancelled.wait(60)
 
 
 def test_no_file_stays_open(wire: Transport, server: MisbehavingServer) -> None:

@@ -215,9 +215,9 @@ def test_an_answer_that_trickles_for_ever_is_cut_off() -> None:
     stop = threading.Event()
     began = time.monotonic()
     with pytest.raises(Unavailable, match="the store has not answered in 0 s"):
-        deadline.in_time("the store", stop.wait, 0.05)
+        deadline.in_time("the store", lambda: stop.wait(60), 0.05)
     stop.set()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_token_is_not_taken_along_to_where_a_redirect_leads() -> None:
@@ -441,15 +441,18 @@ def helper(tmp_path: Path, **scripts: str) -> Stores:
 
 
 def test_a_helper_that_hangs_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callmeter.secrets.command.SECONDS", 0.5)
-    store, name = helper(tmp_path, read=f"sleep 1000 & echo $! >{tmp_path}/pid; wait").open("command:mine/a")
-    refusal(lambda: store.read(name), "store_failed", "was not done in")
-    child = int((tmp_path / "pid").read_text())
-    for _ in range(1000):
-        if not os.path.exists(f"/proc/{child}") or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
-            return
+    pid = tmp_path / "pid"
+    store, name = helper(tmp_path, read=f"sleep 1000 & echo $! >{pid}; wait").open("command:mine/a")
+    for seconds in (0.5, 2, 8):  # a busy machine may take longer to start it than the first ones
+        monkeypatch.setattr("callmeter.secrets.command.SECONDS", seconds)
+        refusal(lambda: store.read(name), "store_failed", "was not done in")
+        if pid.exists() and pid.read_text():
+            break
+    child = int(pid.read_text())
+    until = time.monotonic() + 60
+    while os.path.exists(f"/proc/{child}") and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        assert time.monotonic() < until, "the helper's child lives on"
         time.sleep(0.01)
-    raise AssertionError("the helper's child lives on")
 
 
 def test_a_helper_has_no_terminal_no_input_and_none_of_our_keys(tmp_path: Path) -> None:

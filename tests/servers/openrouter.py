@@ -93,6 +93,7 @@ class OpenRouter:
         self._random = random.Random(seed)
         self._lock = threading.RLock()
         self._serving = 0
+        self._is_late_enough = False
         self._quiet = threading.Condition()
         router = self
 
@@ -169,9 +170,12 @@ class OpenRouter:
         self._faults += [(method, path, kind)] * times
 
     def wait_until_quiet(self) -> None:
-        """Until every request that came has had its effect, the late ones too."""
+        """Until every request that came has had its effect, the late ones too: what is late comes now."""
         with self._quiet:
+            self._is_late_enough = True
+            self._quiet.notify_all()
             assert self._quiet.wait_for(lambda: self._serving == 0, 30)
+            self._is_late_enough = False
 
     @property
     def faults_left(self) -> int:
@@ -194,7 +198,8 @@ class OpenRouter:
         kind = self._fault_for(method, route)
         try:
             if kind == "late":
-                time.sleep(self.late_seconds)
+                with self._quiet:
+                    self._quiet.wait_for(lambda: self._is_late_enough, self.late_seconds)
             if kind == "lost before":
                 handler.close_connection = True
                 handler.connection.close()

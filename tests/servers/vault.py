@@ -102,7 +102,8 @@ def openbao() -> Iterator[Bao]:
 
 
 def _until_healthy(address: str) -> None:
-    for _ in range(200):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         try:
             with urllib.request.urlopen(f"{address}/v1/sys/health", timeout=5) as answer:
                 if answer.status == 200:
