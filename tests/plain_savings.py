@@ -54,6 +54,7 @@ def savings(
     repeats = _repeats(calls, agent, session)
     sums: dict[tuple[Saving, int | None, tuple[str, str] | None, str, bool], list[int]] = {}
     alone = dict.fromkeys(Saving, 0)
+    unfit: dict[int, int] = {}
     for call in calls:
         cost = paid(call)
         if call.status in ("refused", "cancelled") or cost <= 0:
@@ -63,6 +64,8 @@ def savings(
         first, last = question.zombies.get(name, (1, 0))
         repeat = repeats.get(call.id, (0, 0, False))
         found = _saves(call, cost, question.works[number], question.tariffs, repeat)
+        if _is_unfit(call, question.works[number], question.tariffs):
+            unfit[number] = unfit.get(number, 0) + 1
         found[Saving.ZOMBIE] = cost if first <= _ms(call) <= last else 0
         found = {
             kind: min(found.get(kind, 0), cost) if kind == Saving.MODEL else max(0, min(found.get(kind, 0), cost))
@@ -87,7 +90,7 @@ def savings(
         each = sums.setdefault(place, [0, 0, 0, 0])
         for at, more in enumerate((1, cost, found[largest], repeat[0] if is_cache else 0)):
             each[at] += more
-    return Answer([Saved(*place, *each) for place, each in sums.items()], alone)
+    return Answer([Saved(*place, *each) for place, each in sums.items()], alone, unfit)
 
 
 def _saves(
@@ -119,6 +122,14 @@ def _saves(
             dearer = max(rates.write - rates.in_, 0)
             found[Saving.CACHE] = (read * (rates.in_ - rates.cached) - written * dearer) // rates.unit
     return found
+
+
+def _is_unfit(call: UsageRecord, work: Work, tariffs: Sequence[Sequence[Charge]]) -> bool:
+    tokens = call.tokens
+    if call.status != "ok" or tokens is None or tokens.in_ + tokens.out == 0 or work.other is None:
+        return False
+    other = _charge(tariffs[work.other], call, tokens)
+    return other is not None and not _takes(other, tokens)
 
 
 def _charge(tariff: Sequence[Charge], call: UsageRecord, tokens: Tokens) -> Charge | None:

@@ -156,7 +156,8 @@ def test_a_call_that_does_not_fit_a_models_context_is_left_where_it_is(save: Cal
     2026-11-12T00:00Z agent=a purpose=triage model=big provider=p cost=0.03 in=600 out=400
     2026-11-12T00:00Z agent=a purpose=triage model=big provider=p cost=0.03 in=600 out=401
     """
-    assert table(save(only=["tiny"]), "calls", "saved") == [(1, 29_820_000)]
+    ((calls, saved, evidence),) = table(save(only=["tiny"]), "calls", "saved", "evidence")
+    assert (calls, saved, evidence) == (1, 29_820_000, "never used here; 1 more call does not fit it")
 
 
 def test_a_model_that_fails_clearly_more_often_is_no_saving() -> None:

@@ -24,6 +24,7 @@ from callmeter.reports.sums import apportion
 from callmeter.reports.usage import Usage
 from callmeter.words.money import shown, usd
 from callmeter.words.period import Period
+from callmeter.words.wording import counted
 
 TOP = 10
 _MONTH = timedelta(days=365) / 12
@@ -147,6 +148,8 @@ def _words(place: Place, found: Found, calls: Calls, zombies: Zombies, end: date
     match place.kind:
         case Saving.MODEL:
             what, evidence = f"{place.what} to {place.to}", place.why
+            if found.unfit:
+                evidence += f"; {counted(found.unfit, 'more call')} {'does' if found.unfit == 1 else 'do'} not fit it"
             act = _command("llm-call --model", place.to, *purpose)
         case Saving.CACHE:
             evidence = (

@@ -36,12 +36,14 @@ class Place(NamedTuple):
 
 @dataclass
 class Found:
-    """What a row adds up to, in nano-dollars; `tokens` that a cache would have had; calls by how they `ended`."""
+    """What a row adds up to, in nano-dollars; `tokens` that a cache would have had; calls by how they `ended`; and how
+    many more do not fit the other model (`unfit`)."""
 
     calls: int = 0
     cost: int = 0
     saved: int = 0
     tokens: int = 0
+    unfit: int = 0
     ended: Counter[str] = field(default_factory=Counter)
 
 
@@ -79,6 +81,11 @@ def calls_of(usage: Usage, cheaper: Cheaper, tariffs: Tariffs, period: Period, z
         found.saved += saved.saved
         found.tokens += saved.tokens
         found.ended[saved.ended] += saved.calls
+    for number, count in answer.unfit.items():
+        names, target = question.works[number].names, cheaper.targets[question.works[number].names]
+        place = None if target is None else Place(Saving.MODEL, names[0], names[2], target.model, target.evidence)
+        if place in rows:
+            rows[place].unfit += count
     untried = sum(
         saved.saved
         for saved in answer.saved

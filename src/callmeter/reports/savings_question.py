@@ -92,10 +92,12 @@ class Saved(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """In no order; and what each kind would save by itself."""
+    """In no order; what each kind would save by itself; and by the number of their work, how many answered calls do not
+    fit the model to change to."""
 
     saved: list[Saved]
     alone: dict[Saving, int]
+    unfit: dict[int, int]
 
 
 class AnswerSizes(NamedTuple):

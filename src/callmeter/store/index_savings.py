@@ -6,6 +6,7 @@ takes room for each of them to tell who follows whom. Whatever a user wrote is a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import add
 from typing import Any, NamedTuple
@@ -108,22 +109,27 @@ class Savings:
         sessions = list(question.zombies)
         sums: dict[tuple[Any, ...], list[int]] = {}
         alone = [0] * len(_KINDS)
+        unfit: Counter[int] = Counter()
         for begin, end in stretches:
             repeats = self._find_repeats(begin, end, sketches=used["sketches"] > 0)
             rates = self._make_rates(question, pieces, money, begin, end)
             query = self._query()
             query.conditions.append(f"ms >= {begin} AND ms < {end}")
             found = self._largest(query, question, money, rates, _counts(used), repeats=repeats)
-            for *group, calls, cost, saved, tokens, by_itself in found:
+            for kind, number, work, *group, calls, cost, saved, tokens, by_itself in found:
+                if work is not None:
+                    unfit[work] += calls
+                if kind is None:
+                    continue
                 alone = list(map(add, alone, map(int, by_itself)))
-                before = sums.setdefault(tuple(group), [0] * 4)
+                before = sums.setdefault((kind, number, *group), [0] * 4)
                 before[:] = map(add, before, map(int, (calls, cost, saved, tokens)))
         answers = []
         for (kind, number, ended, grown), four in sums.items():
             is_zombie = _KINDS[kind] == Saving.ZOMBIE
             name = sessions[number] if is_zombie else None
             answers.append(Saved(_KINDS[kind], None if is_zombie else number, name, ended, grown, *four))
-        return Answer(answers, dict(zip(_KINDS, alone, strict=True)))
+        return Answer(answers, dict(zip(_KINDS, alone, strict=True)), dict(unfit))
 
     def _query(self) -> Query:
         return self._relation.query(self._asked)
@@ -251,8 +257,9 @@ class Savings:
         *,
         repeats: bool,
     ) -> list[tuple[Any, ...]]:
-        """The calls of a stretch by their largest saving: its kind, the number of the work or the zombie, how failed
-        calls ended and prompts repeat; how many there are, cost, saving, tokens for a cache, each kind's saving."""
+        """The calls of a stretch by their largest saving: its kind, if any, the number of the work or the zombie, that
+        of the work if they do not fit its other model, how failed calls ended and prompts repeat; how many there are,
+        cost, saving, tokens for a cache, each kind's saving."""
         query.needs_fixed = self._has_corrections()
         paid = f"coalesce(cost, 0) + coalesce(fixed.change, 0)::{money}" if query.needs_fixed else "coalesce(cost, 0)"
         names = self._named(query, question.by)
@@ -288,8 +295,9 @@ class Savings:
                     sized AND rows.status = 'ok' AND tokens_in + tokens_out > 0 AS whole,
                     kind & {ERROR} > 0 AS failed, kind & {RETRIED} > 0 AS retried, tokens_out, tried, ceiling,
                     {_price("own", counts, rates)} AS own,
-                    if(tokens_in + tokens_out <= takes AND tokens_out <= gives,
-                        {_price("other", counts, rates)}, NULL) AS other,
+                    tokens_in + tokens_out <= takes AND tokens_out <= gives AS fits,
+                    if(fits, {_price("other", counts, rates)}, NULL) AS other,
+                    if(whole AND rates.other_unit IS NOT NULL AND NOT fits, work, NULL) AS unfit,
                     own_in_, own_out, own_cached, own_write, {_unit("own", rates)} AS own_unit, {repeated}
                 {self._source(query)}
             ),
@@ -301,12 +309,12 @@ class Savings:
                     CASE WHEN most = 0 THEN if(saves{model} <> 0, {model}, NULL) {kinds} END AS saving
                 FROM best
             )
-            SELECT saving, if(saving = {zombie}, zombie, if(saving >= 0, work, NULL)) AS number,
+            SELECT saving, if(saving = {zombie}, zombie, if(saving >= 0, work, NULL)) AS number, unfit,
                 if(saving = {failed}, status, '') AS ended,
                 saving = {cache} AND grown AS how, count(*), sum(paid), sum(most),
                 coalesce(sum(read) FILTER (saving = {cache}), 0), [{", ".join(f"sum({name})" for name in saves)}]
             FROM largest
-            GROUP BY saving, number, ended, how HAVING saving IS NOT NULL
+            GROUP BY saving, number, unfit, ended, how HAVING saving IS NOT NULL OR unfit IS NOT NULL
             """,
             query.given,
         )
