@@ -68,6 +68,19 @@ def test_each_call_is_one_line_that_fits_the_terminal(shell: Shell) -> None:
     ]
 
 
+@pytest.mark.parametrize("log", ["", "nowhere.jsonl", "nowhere/*.jsonl", "."])
+@pytest.mark.parametrize("command", ["log show", "log show --follow", "log verify", "audit verify", "breakdown"])
+def test_a_log_that_is_not_there_is_never_in_order(shell: Shell, command: str, log: str) -> None:
+    write(shell.log, calls(3, NOW))
+    assert shell(*command.split(), "--log", log, status=2) == ""
+
+
+def test_a_glob_that_the_shell_made_several_words_of_is_explained(run_callmeter: Run) -> None:
+    done = run_callmeter("budget", "breakdown", "--log", "a.jsonl", "b.jsonl", "--by-agent", "c.jsonl")
+    assert done.returncode == 2
+    assert "callmeter: hint: put a glob of logs in quotes: `--log 'hosts/*/usage*.jsonl*'`" in done.stderr
+
+
 def test_a_log_line_cannot_drive_a_terminal(shell: Shell) -> None:
     evil = "\x1b]0;owned\x07\u202e\x9b31m"
     write(shell.log, [call(tags={"agent": evil}, model=evil, error=evil, status="error")])

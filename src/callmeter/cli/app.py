@@ -250,7 +250,11 @@ def _elsewhere(arguments: list[str]) -> str:
 
 
 def _joined(options: Sequence[Any], arguments: Sequence[str], message: str) -> str:
-    """What to write where a value stands beside an option that takes one only with `=`; "" if it is not that."""
+    """What to write where a value stands beside an option that takes one only with `=`, and where the shell has made
+    several words of a glob; "" if it is not that."""
+    extra = message.partition("unexpected extra argument(s) (")[2].rstrip(")").split(" ")
+    if any(option == "--log" and after in extra for option, after in zip(arguments, arguments[2:], strict=False)):
+        return "put a glob of logs in quotes: `--log 'hosts/*/usage*.jsonl*'`"
     for option, value in pairwise(arguments):
         if f"unexpected extra argument(s) ({value})" in message and any(
             option in each.opts and (each.metavar or "").startswith("[=") for each in options

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from callmeter.cli.call_lines import call_line
 from callmeter.cli.look import look_of
-from callmeter.cli.reading import Clock, is_indexed, no_log, open_log, open_usage
+from callmeter.cli.reading import Clock, is_indexed, open_log, open_usage, require_log
 from callmeter.cli.world import World
 from callmeter.reports.call_list import call_list
 from callmeter.reports.grouping import condition_of, within
@@ -44,8 +42,6 @@ class CallStream:
     def show(self, count: int | None) -> None:
         """The calls that are there; the last `count` if it is given. Raises UsageError when `--log` names no file."""
         out = self._world.out
-        if self._log is not None and not os.path.exists(self._log) and not glob.glob(self._log):
-            raise no_log(self._log)
         reader = open_log(self._world, self._log, self._period, self._clock)
         usage = self._usage() if count is None else None
         if count is not None:
@@ -70,10 +66,11 @@ class CallStream:
 
     def follow(self, count: int) -> None:
         """The last `count` calls, then each as its line is written, until the process is stopped or stdout's reader
-        goes away. Raises UsageError for a format that has an end."""
+        goes away. Raises UsageError for a format that has an end, and when `--log` names no file."""
         out, world = self._world.out, self._world
         if out.format not in _STREAMED:
             raise UsageError(f"--follow has no end, and --format {out.format} wants one", "use `--format jsonl`")
+        require_log(self._log)
         follower = Follower(self._log or world.paths.log)  # before the last lines are read: none is missed between
         shown = set()
         for entry in self._latest(count):

@@ -17,7 +17,7 @@ from callmeter.flows.recovery import recover
 from callmeter.reports.report import Board, Report, with_reading
 from callmeter.reports.usage import Usage
 from callmeter.store.log_size import text_size
-from callmeter.store.usage_log import LogReader, read_records
+from callmeter.store.usage_log import LogReader, files_of, read_records, segments_of
 from callmeter.words.errors import UsageError
 from callmeter.words.period import Period, as_of, chosen_period, zone_named
 
@@ -69,7 +69,7 @@ def open_log(world: World, log: str | None, period: Period, clock: Clock) -> Log
 
     Calls whose processes died are finished first, so that their cost is in the report.
     """
-    require_no_directory(log)
+    require_log(log)
     if log is None and clock.as_of is None:
         _finish_dead_calls(world)
     end = period.end
@@ -84,7 +84,7 @@ def open_usage(world: World, log: str | None, clock: Clock) -> UsageIndex:
 
     Calls whose processes died are finished first, so that their cost is in the report.
     """
-    require_no_directory(log)
+    require_log(log)
     if log is None and clock.as_of is None:
         _finish_dead_calls(world)
     from callmeter.store.index import UsageIndex
@@ -140,11 +140,18 @@ def no_log(log: str) -> UsageError:
     return UsageError(f"there is no usage log {log}", "name a file, or a glob of files in quotes", code="no_log")
 
 
-def require_no_directory(log: str | None) -> None:
-    """Raises UsageError for a directory, with the glob that names the logs in it."""
-    if log is not None and os.path.isdir(log):
+def require_log(log: str | None) -> None:
+    """Raises UsageError for a `--log` that names nothing to be read: for a directory, with the glob that names the logs
+    in it, and for no name at all, since a variable that is not set does not mean one's own log."""
+    if log is None:
+        return
+    if not log:
+        raise UsageError("--log names no file", "name a file, or leave out `--log` to read your own log", code="no_log")
+    if os.path.isdir(log):
         glob = shlex.quote(os.path.join(log, "usage*.jsonl*"))
         raise UsageError(f"--log {log} is a directory", f"name the logs in it: `--log {glob}`", code="no_log")
+    if not os.path.lexists(log) and not files_of(log) and not segments_of(log):
+        raise no_log(log)
 
 
 def _finish_dead_calls(world: World) -> None:

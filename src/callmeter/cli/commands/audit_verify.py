@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from callmeter.cli import options as opt
+from callmeter.cli.reading import require_log
 from callmeter.cli.world import World
 from callmeter.flows.audit_anchors import anchors_in
 from callmeter.reports.audit_list import chain_report
@@ -39,6 +40,7 @@ def audit_verify(
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
     path = world.paths.audit
+    require_log(log)
     given = [parse_anchor(text, "--anchor") for text in anchor or ()]
     logged = list(anchors_in([log or world.paths.log]))
     found = verify(path, [*given, *logged])

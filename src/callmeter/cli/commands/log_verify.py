@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from callmeter.cli import options as opt
+from callmeter.cli.reading import require_log
 from callmeter.cli.world import World
 from callmeter.flows.log_check import check_log
 from callmeter.reports.log_faults import log_faults
@@ -31,6 +32,7 @@ def log_verify(
     """
     world: World = ctx.obj
     world.out.shape(format, quiet=quiet, verbose=verbose)
+    require_log(log)
     path = log or world.paths.log
     checked = check_log(path)
     world.out.report(log_faults(checked))

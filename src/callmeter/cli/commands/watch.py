@@ -32,12 +32,12 @@ def watch(
     `--agent` and `--where` choose calls; quotas, requests and freezes are always all. With `--log` only that log is
     shown, without quotas and running calls.
     """
-    from callmeter.cli.reading import require_no_directory
+    from callmeter.cli.reading import require_log
     from callmeter.cli.screen import require_screen
     from callmeter.cli.watch_loop import follow
 
     world: World = ctx.obj
     hint = "run `callmeter budget status` for one page, or `callmeter budget log show --follow` for a line a call"
     require_screen(world, "budget watch", hint)
-    require_no_directory(log)
+    require_log(log)
     follow(world, log, [*(f"agent={name}" for name in agent or ()), *(where or ())], interval)
