@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from callmeter.reports.grouping import NONE, key_name, matcher_of, patterns_of, reader_of, time_text, within
@@ -25,6 +26,7 @@ _ORDERS: dict[str, Callable[[Figures], tuple[int, ...]]] = {
     "latency": lambda each: (-each.latency.get(95, 0),),
     "name": lambda each: (),
 }
+_DECIDING = ("nano", "calls", "tokens_in", "tokens_out", "errors")
 
 
 class PlainUsage:
@@ -114,6 +116,21 @@ class PlainUsage:
                     rest = self.rest(by, outer, names, period=period, where=where, latency=latency, costs=costs)
                     others[outer] = len(inner) - most, rest
         return Top(kept, others)
+
+    def walk(
+        self,
+        by: Sequence[str],
+        order: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
+        only: Collection[str] = SUMS,
+    ) -> PlainWalk:
+        """See `Usage.walk`."""
+        levels = self.levels(by, period=period, where=where, latency=latency, costs=costs)
+        return PlainWalk(levels, order, {*only, *_DECIDING})
 
     def spent(
         self,
@@ -287,6 +304,41 @@ class PlainUsage:
         time = time_text(record)
         figures.first = min(filter(None, (figures.first, time)))
         figures.last = max(filter(None, (figures.last, time)))
+
+
+class PlainWalk:
+    """See `Walk`: of all groups, held in memory."""
+
+    def __init__(self, levels: Mapping[tuple[str, ...], Figures], order: str, only: Collection[str]) -> None:
+        self.total = levels[()]
+        self.count = len(levels) - 1
+        self._levels = levels
+        self._order = order
+        self._lacking = {*SUMS, "first", "last"}.difference(only) | {"first", "last"}
+
+    def named(self, depth: int) -> bool:
+        """See `Walk.named`."""
+        return any(path[-1] != NONE for path in self._level(depth))
+
+    def costs(self, depth: int) -> Iterator[int]:
+        """See `Walk.costs`."""
+        return (self._levels[path].nano for path in self._level(depth))
+
+    def groups(self, depth: int) -> Iterator[tuple[str, Figures, int]]:
+        """See `Walk.groups`."""
+        for path in self._level(depth):
+            figures = replace(self._levels[path])
+            for name in self._lacking:
+                setattr(figures, name, getattr(Figures(), name))
+            yield path[-1], figures, sum(other[:-1] == path for other in self._levels if other)
+
+    def _level(self, depth: int) -> list[tuple[str, ...]]:
+        outers = self._level(depth - 1) if depth else [()]
+        found = []
+        for outer in outers:
+            inner = [path for path in self._levels if path and path[:-1] == outer]
+            found += sorted(inner, key=lambda path: (_ORDERS[self._order](self._levels[path]), path))
+        return found
 
 
 def _milliseconds(text: str | None) -> int | None:

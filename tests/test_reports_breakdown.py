@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from random import Random
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from callmeter.cli.breakdown_options import Sort
 from callmeter.reports import breakdown as breakdown_module
+from callmeter.reports import breakdown_tree
 from callmeter.reports.breakdown import Question, breakdown
 from callmeter.reports.report import Report, Row, with_reading
 from callmeter.reports.sums import apportion
@@ -531,3 +534,24 @@ def test_rows_of_very_many_groups_are_made_as_they_are_read_and_are_the_same(mon
     assert not isinstance(made.rows, list)
     assert list(made.rows) == list(made.rows) == held.rows
     assert (len(made.rows), made.rows[3], made.rows[-2:], bool(made.rows)) == (43, held.rows[3], held.rows[-2:], True)
+
+
+@pytest.mark.parametrize("sort", ["", "calls", "tokens", "name", "errors", "latency"])
+@pytest.mark.parametrize("by", [("session",), ("agent", "session"), ("session", "model", "work_item")])
+def test_groups_that_are_read_one_after_the_other_make_the_rows_of_those_held_in_memory(
+    sort: str, by: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = Random(sort)
+    lines = (
+        f"2026-11-21T09:{n % 60:02}Z agent=a{random.randrange(3)} session={random.choice(['s1', 's2', 's3', '(none)'])}"
+        f" model=m{random.randrange(2)} cost={random.randrange(9)} in={random.randrange(4)}"
+        f" status={random.choice(['ok', 'error', 'refused'])} ms={random.randrange(900)}"
+        for n in range(80)
+    )
+    usage = PlainUsage(log_records("\n".join(lines)))
+    question = Question(by=by, sort=sort, percentiles=True)
+    walked = breakdown(usage, question)
+    monkeypatch.setattr(breakdown_tree, "_CHOSEN", ())
+    held = breakdown(usage, question)
+    assert list(walked.rows) == list(held.rows)
+    assert replace(walked, rows=()) == replace(held, rows=())

@@ -12,7 +12,23 @@ from callmeter.reports.usage import Figures, difference, growth
 P95 = (95,)
 PERCENTILES = (50, 90, 95, 99)
 NEW, GONE = "new", "gone"
-_FIGURES = (
+# The sums that rows are made of.
+FIGURES = (
+    "calls",
+    "refused",
+    "errors",
+    "unknown",
+    "nano",
+    "priced",
+    "priced_nano",
+    "priced_tokens",
+    "tokens_in",
+    "tokens_out",
+    "tokens_cached",
+    "answers",
+    "answers_ms",
+)
+_COLUMNS = (
     Column("cost", "cost", Kind.MONEY),
     Column("unknown", "unknown", Kind.COUNT, optional=1, quiet=True),
     Column("share", "share", Kind.SHARE, optional=2),
@@ -72,7 +88,7 @@ def columns(
     own[:0] = [Column(f"{unit}_before", "against", Kind.TEXT, optional=2)] if unit else []
     drawn = (Column("chart", f"by {chart}", Kind.MARKS, optional=1, asked=True),) if chart else ()
     shown = {column.name for column in own}
-    first, *others = (column for column in _FIGURES if column.name not in shown)
+    first, *others = (column for column in _COLUMNS if column.name not in shown)
     if own or drawn:
         # What was asked for stays longest on a narrow terminal.
         others = [replace(column, optional=column.optional + (10 if column.optional > 1 else 2)) for column in others]

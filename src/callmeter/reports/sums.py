@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from heapq import nsmallest
 
 # Calls that brought no whole answer, though nobody asked for their end. `unknown` is a process that died.
 FAILED = frozenset(("error", "timeout", "truncated", "unknown"))
@@ -19,7 +20,8 @@ def apportion(parts: Sequence[int], total: int, units: int) -> list[int]:
         parts, total = [-part for part in parts], -total
     shares = [part * units // total for part in parts]
     remainders = [part * units - share * total for part, share in zip(parts, shares, strict=True)]
-    for index in sorted(range(len(parts)), key=lambda index: -remainders[index])[: units - sum(shares)]:
+    # There may be hundreds of thousands of parts, and never more than a thousand units.
+    for index in nsmallest(units - sum(shares), range(len(parts)), key=lambda index: -remainders[index]):
         shares[index] += 1
     return shares
 

@@ -149,6 +149,23 @@ class Top(NamedTuple):
     others: dict[tuple[str, ...], tuple[int, Figures]]
 
 
+class Walk(Protocol):
+    """All groups of a tree, level by level, `depth` 0 being the first: those of one group stand together, in the order
+    of their own groups above; so a tree is read from the levels side by side, however many groups it has."""
+
+    total: Figures
+    count: int  # of all groups
+
+    def named(self, depth: int) -> bool:
+        """Whether any group of a level has a name."""
+
+    def costs(self, depth: int) -> Iterator[int]:
+        """The nano-dollars of each group of a level."""
+
+    def groups(self, depth: int) -> Iterator[tuple[str, Figures, int]]:
+        """Each group of a level: its name, its figures, and how many groups of the next level are its own."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the log was read: `files` that hold lines of it, lines in all, lines that are no usage records, and lines
@@ -225,6 +242,22 @@ class Usage(Protocol):
         percentile), the largest first, or by `name`: with a million groups in the log, far cheaper than `levels`. Of
         equal costs the group with more calls comes first, of equal calls that with more cost, of equal errors that with
         more calls; then names decide."""
+
+    def walk(
+        self,
+        by: Sequence[str],
+        order: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
+        only: Collection[str] = SUMS,
+    ) -> Walk:
+        """The groups of `levels` one after the other, each level in one of the orders of `top`: a million of them do
+        not fit into memory. `by` is not empty, `latency` has the 95th percentile if that is the order. Groups have
+        `only` these sums and those of the order, but neither `first` nor `last`; the total has all. The next walk ends
+        this one."""
 
     def spent(
         self,

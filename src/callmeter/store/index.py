@@ -13,7 +13,7 @@ from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
-from callmeter.reports.usage import SUMS, Figures, Group, Reading, Spent, Top
+from callmeter.reports.usage import SUMS, Figures, Group, Reading, Spent, Top, Walk
 from callmeter.store.files import FileProblem, Lock, file_problem, make_directory
 from callmeter.store.index_answers import Answers
 from callmeter.store.index_build import Builder, LogFile, is_current, log_files
@@ -113,6 +113,20 @@ class UsageIndex:
     ) -> Top:
         """See `Usage.top`."""
         return self._answer(lambda answers: answers.top(by, most, order, period, where, latency, costs))
+
+    def walk(
+        self,
+        by: Sequence[str],
+        order: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+        latency: Sequence[int] = (),
+        costs: Sequence[int] = (),
+        only: Collection[str] = SUMS,
+    ) -> Walk:
+        """See `Usage.walk`."""
+        return self._answer(lambda answers: answers.walk(by, order, period, where, latency, costs, only))
 
     def spent(
         self,

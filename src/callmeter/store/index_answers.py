@@ -29,6 +29,7 @@ from callmeter.store.index_relation import Asked, Relation, Rest
 from callmeter.store.index_savings import Savings
 from callmeter.store.index_sums import Summed
 from callmeter.store.index_top import Chosen
+from callmeter.store.index_walk import Walked
 from callmeter.words.period import Period
 from callmeter.words.record import UsageRecord
 from callmeter.words.tags import BUILT_IN
@@ -112,6 +113,20 @@ class Answers:
         asked = Asked(period, where)
         chosen = Chosen(self._relation, names, asked, most, order)
         return chosen.top(self._levels(names, asked._replace(kept=names), latency, costs))
+
+    def walk(
+        self,
+        by: Sequence[str],
+        order: str,
+        period: Period,
+        where: Sequence[str],
+        latency: Sequence[int],
+        costs: Sequence[int],
+        only: Collection[str],
+    ) -> Walked:
+        """See `Usage.walk`."""
+        asked = Asked(period, where)
+        return Walked(self._relation, self._summing, self._relation.names(by), asked, order, latency, costs, only)
 
     def _levels(
         self, names: Sequence[str], asked: Asked, latency: Sequence[int], costs: Sequence[int]

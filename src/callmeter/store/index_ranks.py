@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,17 +38,30 @@ def add_ranks(
     if sum(at) > _AT_ONCE and (asked.kept or len(at) <= MANY_GROUPS):
         _add_by_size(relation, found, names, percentiles, asked, values, place)
         return
-    for part in in_parts(sum(at) if names and not asked.kept else 0):
+    for sql, given in rank_questions(relation, sum(at), names, percentiles, asked, values):
+        for *path, ranks in relation.all(sql, given):
+            if ranks:
+                setattr(found[tuple(path)], place, dict(zip(percentiles, ranks, strict=True)))
+
+
+def rank_questions(
+    relation: Relation,
+    lines: int,
+    names: Sequence[str],
+    percentiles: Sequence[int],
+    asked: Asked,
+    values: tuple[str, str],
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """SQL for the groups by these names, which have so many lines, with the list of their percentiles of `values`, and
+    its parameters; so many questions that the values of one are not too many at once."""
+    for part in in_parts(lines if names and not asked.kept else 0):
         query = relation.query(asked)
         columns = _shown(query, names, asked)
         query.needs_fixed = query.needs_fixed or values is WHOLE_COST
         if names:
             part(query, names[-1])
         by = "GROUP BY ALL" if names else ""
-        sql = f"SELECT {columns} {quantiles(*values, percentiles)} {relation.source(query)} {by}"
-        for *path, ranks in relation.all(sql, query.given):
-            if ranks:
-                setattr(found[tuple(path)], place, dict(zip(percentiles, ranks, strict=True)))
+        yield f"SELECT {columns} {quantiles(*values, percentiles)} {relation.source(query)} {by}", query.given
 
 
 def in_parts(lines: int) -> list[Callable[[Query, str], None]]:

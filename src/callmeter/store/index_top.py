@@ -26,7 +26,8 @@ _KEYS = {
     "tokens": (_TOKENS, _TOKENS),
     "errors": (ERRORS, ERRORS_OF_SUMS),
 }
-_ORDERS = {
+# By what groups are ordered.
+ORDERS = {
     "cost": ("nano", "calls"),
     "calls": ("calls", "nano"),
     "tokens": ("tokens",),
@@ -46,7 +47,7 @@ class Chosen:
         self._paths: dict[str, Path] = {}
         self._counts: dict[Path, int] = {}
         for depth in range(len(names)):
-            self._keep(depth, self._rank(depth, names, asked, most, _ORDERS[order]))
+            self._keep(depth, self._rank(depth, names, asked, most, ORDERS[order]))
 
     def top(self, found: Mapping[Path, Figures]) -> Top:
         """From the figures by codes."""
@@ -66,7 +67,7 @@ class Chosen:
     def _rank(self, depth: int, names: Sequence[str], asked: Asked, most: int, order: Sequence[str]) -> list[Path]:
         """What to keep of each group that is kept at the level above."""
         asked = asked._replace(kept=names[:depth])
-        sums = self._latencies if order == _ORDERS["latency"] else self._sums
+        sums = self._latencies if order == ORDERS["latency"] else self._sums
         groups, given = sums(depth, names, asked, order)
         ranked = ", ".join([*(f"{key} DESC" for key in order), "name"])
         sql = f"""
