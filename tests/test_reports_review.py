@@ -83,6 +83,14 @@ def test_work_items_that_are_over_do_not_hide_those_of_the_week() -> None:
     assert names == ["now-1", "now-0", *(f"gone-{n}" for n in range(19, 11, -1)), "other (12)"]
 
 
+def test_months_of_unequal_length_are_named_with_their_days() -> None:
+    lines = [call(datetime(2026, month, 5, tzinfo=UTC), cost=Decimal(1)) for month in (8, 9, 10)]
+    board = of(lines, last_span(NOW, "month", ZoneInfo("UTC")))
+    assert "October 2026 has 31 days, September 2026 30: part of the change is that." in board.notes
+    september = last_span(datetime(2026, 9, 2, tzinfo=UTC), "month", ZoneInfo("UTC"))
+    assert not any("part of the change" in note for note in of(lines, september).notes)
+
+
 def test_causes_that_are_larger_than_what_was_spent_are_no_headline() -> None:
     cheap = [call(MONDAY - 7 * DAY + timedelta(hours=n), cost=Decimal("0.01")) for n in range(10)]
     board = of([*cheap, call(MONDAY, cost=Decimal("0.12"))])
@@ -425,6 +433,23 @@ def test_the_commonest_errors_come_first_and_the_others_are_counted() -> None:
     assert cells(board.sections["trouble"], "before") == [1, 0], "failed, stopped by the caller"
 
 
+def test_errors_are_those_of_calls_that_failed_or_were_refused() -> None:
+    lines = [
+        call(MONDAY, status="refused", error="quota", cost=Decimal(0), attempts=0),
+        call(MONDAY, status="refused", error="quota", cost=Decimal(0), attempts=0),
+        call(MONDAY, status="timeout", error="deadline", cost=Decimal(2)),
+        call(MONDAY, status="ok", error="odd", cost=Decimal(3)),
+        call(MONDAY, status="error", cost=Decimal(4)),
+    ]
+    errors = of(lines).sections["errors"]
+    assert [
+        (each["error"], each["kind"], each["calls"], each["cost"]) for each in (row.cells for row in errors.rows)
+    ] == [
+        ("quota", "refused", 2, 0),
+        ("deadline", "failed", 1, 2 * NANO),
+    ]
+
+
 def test_billed_computed_estimated_and_unknown_are_told_apart() -> None:
     board = of(
         [
@@ -489,6 +514,31 @@ def test_a_daily_quota_shows_its_fullest_day_and_how_often_it_was_passed() -> No
         2,
     )
     assert "Over the limit: agent:code per day (250%)." in board.lead
+
+
+def test_only_limits_that_are_passed_or_will_be_within_a_week_are_told_first() -> None:
+    tags = {"agent": "code", "purpose": "p", "team": "t", "customer": "c"}
+    lines = [call(MONDAY + number * DAY, tags=tags, cost=Decimal(1)) for number in range(-7, 9)]
+    limits: list[dict[str, object]] = [
+        {"subject": "total", "limit": 21},
+        {"subject": "agent:code", "limit": 16},
+        {"subject": "purpose:p", "limit": 22},
+        {"subject": "team:t", "limit": 13},
+        {"subject": "customer:c", "limit": 3, "enforcement": "showback"},
+    ]
+    lead = of(lines, quotas=quotas(*limits)).lead
+    assert [said for said in lead if "limit" in said or "pace" in said] == [
+        "Over the limit: team:t per month (108%).",
+        "Used up within a week at this pace: agent:code per month (2.0 d), total per month (7.0 d).",
+    ]
+
+
+def test_of_many_quotas_the_fullest_are_shown_and_the_others_counted() -> None:
+    lines = [call(MONDAY, tags={"agent": f"a{n:02}"}, cost=Decimal(n + 1)) for n in range(12)]
+    limits = [{"subject": f"agent:a{n:02}", "limit": 100, "period": "week"} for n in range(12)]
+    report = of(lines, quotas=quotas(*limits)).sections["quotas"]
+    assert cells(report, "subject") == [f"agent:a{n:02}" for n in range(11, 1, -1)]
+    assert report.notes == ["2 more, each at 2% or below."]
 
 
 @pytest.mark.parametrize("period", ["day", "month", "life"])
@@ -611,6 +661,7 @@ def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:
         "nobody knows how old it is",
     ]
     assert cells(board.sections["keys"], "age_days") == [None, 1, 31, 91, None]
+    assert cells(board.sections["keys"], "used") == ["no", "no", "yes", "yes", "no"]
     assert cells(board.sections["keys"], "expires_in_days") == [-1, 13, None, None, None]
 
 
