@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -37,6 +37,10 @@ TIMEOUT = 600
 
 
 REMOVE = HeldFile.remove
+
+# Hypothesis puts numbers of 100 and more that it finds in the source into its draws. With smaller ones alone, and with
+# a seed, an edit of any text leaves the walk as it is.
+TENS = st.integers(2, 20).map(lambda tens: 10 * tens)
 
 # Thousands of ledgers are made and thrown away; nobody needs to wait for a disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -75,6 +79,8 @@ class Call:
             "attempts": 1,
         }
         self.alive, self.sent, self.over = True, False, False
+        # It goes ahead without the ledger, which is out of reach.
+        self.unbooked = False
         # Another host has booked it; its breadcrumb is lost; its own process, or the provider, said what it cost.
         self.assumed, self.lost, self.settled = False, False, False
         self.crumb: Breadcrumb | None = None
@@ -136,29 +142,32 @@ class Life(RuleBasedStateMachine):
     @rule(
         host=st.integers(0, 1),
         worst=st.integers(1, 50),
-        share=st.integers(0, 100),
-        limit=st.integers(20, 200),
+        share=st.integers(0, 99),
+        limit=TENS,
         agent=st.sampled_from("ab"),
-        dies=st.booleans(),
+        how=st.sampled_from(["", "", "", "dies", "unbooked"]),
     )
-    def begin(self, host: int, worst: int, share: int, limit: int, agent: str, dies: bool) -> None:
-        """A call is admitted, or refused, or its process dies as soon as it holds something."""
+    def begin(self, host: int, worst: int, share: int, limit: int, agent: str, how: str) -> None:
+        """A call is admitted, or refused, or its process dies as soon as it holds something, or the ledger is out of
+        reach and the policy says `fail_open`."""
         self.number += 1
         call = Call(f"c{self.number}", self.hosts[host], worst, worst * share // 100, agent, self.now)
         call.crumb = Breadcrumb.begin(call.host.inflight, call.record, call.host.log, self._deadline(call))
         self.calls[call.id] = call
-        if self._reserve(call, limit):
-            if dies:
+        if how == "unbooked":
+            call.unbooked = True
+        elif self._reserve(call, limit):
+            if how == "dies":
                 self._die(call)
         else:
             call.crumb.done()
             call.alive, call.over = False, True
 
-    @rule(which=st.integers(0, 7), worst=st.integers(1, 80), limit=st.integers(20, 200))
+    @rule(which=st.integers(0, 7), worst=st.integers(1, 80), limit=TENS)
     def retry(self, which: int, worst: int, limit: int) -> None:
         """Another attempt of a call that runs needs another hold."""
         call = self._running(which)
-        if call is None or call.sent:
+        if call is None or call.sent or call.unbooked:
             return
         before, call.worst = call.worst, worst
         call.record["estimate"] = usd(worst)
@@ -184,16 +193,16 @@ class Life(RuleBasedStateMachine):
             call.crumb.generation(f"gen-{call.id}")
             call.sent = True
 
-    @rule(which=st.integers(0, 7), crash=st.sampled_from(["", "", "before", "after", "torn", "left"]))
+    @rule(which=st.integers(0, 7), crash=st.sampled_from(["", "", "before", "after", "torn", "left", "away"]))
     def settle(self, which: int, crash: str) -> None:
         """A call ends; its process may die before its line, amid it, between line and ledger, or with its breadcrumb
-        left."""
+        left; or the ledger is out of reach."""
         call = self._running(which)
         if call is None:
             return
         cost = call.cost if call.sent else 0
         record = {**call.record, "cost": usd(cost), "cost_source": "provider", "status": "ok"}
-        call.settled = crash in ("", "after", "left")
+        call.settled = crash in ("", "after", "left", "away")
         if not call.sent:
             record.update(attempts=0, status="refused")
 
@@ -210,7 +219,10 @@ class Life(RuleBasedStateMachine):
             return amount
 
         try:
-            if not self.ledger.settle(call.id, write):
+            if crash == "away" or call.unbooked:
+                write(Amount())
+                crash = "left"
+            elif not self.ledger.settle(call.id, write):
                 self.ledger.distrust(log_identity(call.host.log))
         except Crash:
             self._die(call)
@@ -227,14 +239,27 @@ class Life(RuleBasedStateMachine):
         worst=st.integers(2, 20),
         agent=st.sampled_from("ab"),
         end=st.sampled_from(
-            ["", "before", "after", "torn", "left", "killed", "ledger lost", "correction killed", "taker killed"]
+            [
+                "",
+                "before",
+                "after",
+                "torn",
+                "left",
+                "away",
+                "killed",
+                "ledger lost",
+                "correction killed",
+                "taker killed",
+                "recoverer killed",
+            ]
         ),
+        how=st.sampled_from(["", "", "unbooked"]),
         recovered=st.booleans(),
     )
-    def live(self, host: int, worst: int, agent: str, end: str, recovered: bool) -> None:
+    def live(self, host: int, worst: int, agent: str, end: str, how: str, recovered: bool) -> None:
         """A whole life in one step. Chance alone puts the same steps together too seldom to find what is wrong only
         after all of them."""
-        self.begin(host, worst, 50, 10**6, agent, False)
+        self.begin(host, worst, 50, 10**6, agent, how)
         last = min(len(self.calls), 8) - 1
         self.send(last)
         if end == "ledger lost":
@@ -243,6 +268,9 @@ class Life(RuleBasedStateMachine):
             self.die(last)
         else:
             self.settle(last, "" if end == "ledger lost" else end)
+        if end == "recoverer killed":
+            self.recover(host, "after")
+            self.lose_breadcrumb(last)
         if end == "taker killed":
             self.wait(1)
             self.recover(1 - host, "after")
@@ -269,13 +297,16 @@ class Life(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 7))
     def lose_breadcrumb(self, which: int) -> None:
-        """A power failure: what was not synced is gone. Of such a call nothing is known but its hold."""
+        """A power failure: what was not synced is gone. Of such a call nothing is known but its hold; where it has
+        none, its line, which is younger than the breadcrumb, does not outlive that."""
         call = self._call(which)
         if call is not None and not call.alive and not call.over:
             path = os.path.join(call.host.inflight, f"{call.id}.call")
             if os.path.exists(path) and not call.settled and not call.assumed:
-                os.unlink(path)
                 holds, logged = self._holds(call), call.id in self._logged()
+                if logged and not holds:
+                    return
+                os.unlink(path)
                 call.lost = holds and not logged
                 call.sent = holds or (call.sent and logged)  # nobody knows better
                 call.over = not holds
@@ -373,14 +404,14 @@ class Life(RuleBasedStateMachine):
         certainly not sent has none that costs anything."""
         seen: set[str] = set()
         for host in self.hosts:
-            lines = [record for record in read_records(host.log) if record.corrects is None]
-            ids = {record.id for record in lines}
+            lines = [line for line in _read(host.log) if "corrects" not in line]
+            ids = {line["id"] for line in lines}
             assert len(ids) == len(lines)
             assert all(self.calls[id].assumed for id in ids & seen)
             seen |= ids
-            for record in lines:
-                call = self.calls[record.id]
-                assert call.sent or call.assumed or not record.cost
+            for line in lines:
+                call = self.calls[line["id"]]
+                assert call.sent or call.assumed or not line["cost"]
 
     def _come_to_an_end(self) -> None:
         """Everybody dies, everything is recovered: then each call that was sent has its one line, nothing is held,
@@ -523,18 +554,33 @@ class Life(RuleBasedStateMachine):
         return any(record.corrects for host in self.hosts for record in read_records(host.log))
 
 
+def _read(log: str) -> list[dict[str, Any]]:
+    """All lines, read naively: the log's own reader leaves out those whose id was there before."""
+    found = []
+    for line in Path(log).read_bytes().split(b"\n") if os.path.exists(log) else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            pass  # torn
+    return found
+
+
 STEPS = settings(
     max_examples=120,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
-    derandomize=True,
 )
 
 
+def walk(first: int, **changes: Any) -> None:
+    """A walk that begins with this number: the same one each time."""
+    run_state_machine_as_test(seed(first)(type("Walk", (Life,), {})), settings=settings(STEPS, **changes))
+
+
 def test_whatever_happens_log_and_ledger_tell_the_same() -> None:
-    run_state_machine_as_test(Life, settings=STEPS)
+    walk(1)
 
 
 # --- the same walk must find what is wrong
@@ -558,6 +604,17 @@ def released(trail: Any, now: object, recovery: object, ledger: Any) -> bool:
     return True
 
 
+def believed(trail: Any, now: Any, found: Any, ledger: Any) -> bool:
+    """`_settle` of the recovery that takes a line without a hold for one that is booked."""
+    real = ledger()
+    if recovery._lines_of(trail):
+        real.distrust = lambda log: None
+    try:
+        return SETTLE(trail, now, found, ledger)
+    finally:
+        real.__dict__.pop("distrust", None)
+
+
 def trusted(connection: Any, log: str) -> str:
     """`_distrusted` that commits nothing before the line is written."""
     return sqlite._kept(connection, sqlite._counted(log))
@@ -570,19 +627,19 @@ DEFECTS: dict[str, tuple[object, str, object]] = {
     "a line is forgotten": (usage_append, "append_usage", lambda log, line: 0),
     "a torn tail is not sealed": (usage_append, "append_line", unsealed),
     "the money of the dead is given back": (recovery, "_settle", released),
+    "a line without a hold is taken for booked": (recovery, "_settle", believed),
     "recovery does not look for a line that is there": (recovery, "_lines_of", lambda trail: []),
     "nor for those of calls without a breadcrumb": (orphans, "_lines", lambda *_: {}),
     "running calls stay where an older policy put them": (sqlite, "_move", lambda *_: None),
     "a correction that was cut off is trusted": (sqlite, "_distrusted", trusted),
     "a lost ledger is not noticed": (SqliteLedger, "distrust", lambda self, log: None),
 }
-HOLD = sqlite._hold
+HOLD, SETTLE = sqlite._hold, recovery._settle
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_the_walk_finds_each_defect(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*DEFECTS[defect])
-    search = settings(STEPS, max_examples=4000, phases=[Phase.generate], report_multiple_bugs=False)
     with pytest.raises(Exception) as caught:  # an assertion, or what the ledger itself notices
-        run_state_machine_as_test(Life, settings=search)
+        walk(1, max_examples=4000, phases=[Phase.generate], report_multiple_bugs=False)
     assert not isinstance(caught.value, pytest.fail.Exception)
