@@ -229,6 +229,7 @@ def test_lines_that_are_no_outcomes_stop_nobody(call: Call, home: Path) -> None:
     result = call("outcome", "list")
     assert result.exit_code == 0
     assert "5 lines are no outcomes and left out" in " ".join(result.stdout.split())
+    assert ", line 1, 2, 4, 5, 6: " in " ".join(result.stdout.split())
     assert call("outcome", "record", "--work-item", "S-2", "--value", "1").exit_code == 0
     assert [each[0] for each in listed(call, "work_item")] == ["S-1", "S-2"]
 
@@ -286,6 +287,29 @@ def test_a_name_that_no_policy_can_hold_keeps_nobody_else_from_a_share(call: Cal
     assert {row["agent"]: row["merit"] for row in merit["rows"]} == {"code": 75, "docs": 25, name: 0}
     assert any(name in note and "without a share" in note for note in merit["notes"])
     assert call("quota", "allocate", "--merit", "value", "--apply", "--yes", "-q").exit_code == 0
+
+
+def test_merit_by_outputs_counts_them_whatever_they_are_worth(call: Call, home: Path) -> None:
+    (home / "budget.json").write_text(json.dumps(MERIT))
+    call("outcome", "record", "--work-item", "S-1", "--value", "800", "--at", "2026-11-21")
+    call("outcome", "record", "--work-item", "S-2", "--accepted", "--at", "2026-11-21")
+    page = call("quota", "allocate", "--merit", "outputs", "--last", "7d", "--format", "json")
+    assert page.exit_code == 0, page.output
+    merit = json.loads(page.stdout, parse_float=Decimal)["sections"]["merit"]
+    rows = {row["agent"]: (row["outputs"], row["share"], row["merit"]) for row in merit["rows"]}
+    assert rows == {"code": (1, Decimal("0.5"), 50), "docs": (1, Decimal("0.5"), 50)}
+    assert merit["notes"][0].startswith("The merit pool of $100.00 is shared out by outputs;")
+
+
+def test_what_was_rejected_is_worth_nothing_and_a_note_says_so(call: Call) -> None:
+    call("outcome", "record", "--work-item", "S-1", "--value", "2")
+    call("outcome", "record", "--work-item", "S-2", "--value", "5", "--accepted")
+    note = "What was rejected is worth nothing in the total."
+    accepted = json.loads(call("outcome", "list", "--format", "json").stdout)
+    assert (accepted["total"]["value"], accepted["notes"]) == (7, [])
+    call("outcome", "record", "--work-item", "S-3", "--value", "9", "--rejected")
+    found = json.loads(call("outcome", "list", "--format", "json").stdout)
+    assert (found["total"]["value"], found["notes"]) == (7, [note])
 
 
 def test_applied_merit_is_in_the_policy_and_audited(call: Call, home: Path) -> None:

@@ -164,6 +164,17 @@ def test_the_ranges_of_a_row_are_those_of_its_sum() -> None:
     assert [row.cells[name] for name in names] == [running.total.sum.quantile(each) for each in quantiles]
 
 
+def test_the_ranges_of_a_day_are_those_of_that_day() -> None:
+    now = known(*daily(40, a="4"))
+    week = forecast(next_week(TODAY), histories(now.usage, (), now), now)
+    days = forecast_page([week], (), [], now).sections["next_week_days"]
+    names = ("low_95", "low_80", "median", "high_80", "high_95")
+    assert len(days.rows) == 7
+    assert cells(days, *names) == [
+        tuple(day.range.quantile(each) for each in (0.025, 0.1, 0.5, 0.9, 0.975)) for day in week.days
+    ]
+
+
 def test_the_notes_say_what_the_forecast_rests_on() -> None:
     board = page(known(*daily(40, a="4")), stopped=3)
     assert board.notes == [

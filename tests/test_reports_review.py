@@ -649,6 +649,7 @@ def test_keys_are_due_when_they_expire_soon_or_are_old() -> None:
         KeyAge("soon", "c", NOW - DAY, NOW + 13 * DAY, 90 * DAY, False),
         KeyAge("over", "d", None, NOW - DAY, 90 * DAY, False),
         KeyAge("odd", "d", None, None, 90 * DAY, False),
+        KeyAge("later", "e", NOW - DAY, NOW + 15 * DAY, 90 * DAY, True),
     ]
     board = of([], keys=keys)
     assert cells(board.sections["keys"], "key") == ["over", "soon", "often", "old", "odd"]

@@ -111,6 +111,7 @@ def test_a_month_is_made_of_the_days_of_the_period_that_are_over(
     report = save(now=NOW + timedelta(days=later))
     assert report.total is not None
     assert (report.facts["days"], report.total["month"]) == (days, month)
+    assert ("A month is guessed from 5 days." in report.notes) == (days == 5)
 
 
 def test_only_models_that_the_policys_lists_permit_are_thought_of(save: Callable[..., Report]) -> None:
