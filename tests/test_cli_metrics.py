@@ -227,6 +227,8 @@ def test_no_directory_is_made_for_a_file_that_others_read(call: Callable[..., Re
     result = call("--out", str(home / "collector" / "callmeter.prom"))
     assert (result.exit_code, result.stdout) == (2, "")
     assert "is in no directory that exists" in result.stderr
+    result = call("--out", "")
+    assert (result.exit_code, "--out names no file" in result.stderr) == (2, True)
     assert not (home / "collector").exists()
 
 

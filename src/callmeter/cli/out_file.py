@@ -9,6 +9,8 @@ from callmeter.words.errors import UsageError
 
 def require_place(out: str) -> None:
     """Raises UsageError unless a file could be there: other programs read it, so no directory is made for it."""
+    if not out:
+        raise UsageError("--out names no file", "leave out `--out` to print it", code="no_file")
     if os.path.isdir(out):
         what = "is a directory"
     elif not os.path.isdir(os.path.dirname(out) or "."):
