@@ -83,6 +83,28 @@ def test_work_items_that_are_over_do_not_hide_those_of_the_week() -> None:
     assert names == ["now-1", "now-0", *(f"gone-{n}" for n in range(19, 11, -1)), "other (12)"]
 
 
+@pytest.mark.parametrize(
+    ("costs", "told"),
+    [
+        ({"a": (1, 3), "b": (1, 2)}, ["Largest rise: agent a, +$2.00 (+200%)."]),
+        ({"a": (3, 1), "b": (2, 1)}, ["Largest fall: agent a, -$2.00 (-67%)."]),
+        (
+            {"a": (1, 41), "b": (5, 2)},
+            ["Largest rise: agent a, +$40.00 (+4,000%).", "Largest fall: agent b, -$3.00 (-60%)."],
+        ),
+        ({"a": (1, 41), "b": (5, 3)}, ["Largest rise: agent a, +$40.00 (+4,000%)."]),
+        ({"a": (1, 3)}, []),
+    ],
+)
+def test_who_rose_and_fell_most_is_told_where_it_matters(costs: dict[str, tuple[int, int]], told: list[str]) -> None:
+    lines = [
+        call(at, tags={"agent": agent}, cost=Decimal(cost))
+        for agent, pair in costs.items()
+        for at, cost in zip((MONDAY - 7 * DAY, MONDAY), pair, strict=True)
+    ]
+    assert [said for said in of(lines).lead if said.startswith("Largest")] == told
+
+
 def test_months_of_unequal_length_are_named_with_their_days() -> None:
     lines = [call(datetime(2026, month, 5, tzinfo=UTC), cost=Decimal(1)) for month in (8, 9, 10)]
     board = of(lines, last_span(NOW, "month", ZoneInfo("UTC")))
