@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 from callmeter.store.index_corrections import find_corrections
@@ -96,14 +97,17 @@ def _allow_many_files() -> None:
 
 def matched(manifest: Manifest, files: Sequence[LogFile]) -> list[Source | None]:
     """The source that each file is, as far as it was read; None for one that was not, or that is not what was read."""
-    sources = list(manifest.sources)
+    left = {source.number: source for source in manifest.sources}
+    # Nearly every file is found by its inode at once; there may be thousands.
+    by_inode: defaultdict[tuple[int, int], list[Source]] = defaultdict(list)
+    for source in manifest.sources:
+        by_inode[source.device, source.inode].append(source)
     found: list[Source | None] = []
     for file in files:
-        inode = (file.found.st_dev, file.found.st_ino)
-        candidates = sorted(sources, key=lambda source: (source.device, source.inode) != inode)
-        match = next((source for source in candidates if _is_same(source, file)), None)
+        same = (source for source in by_inode[file.found.st_dev, file.found.st_ino] if source.number in left)
+        match = next((source for source in chain(same, left.values()) if _is_same(source, file)), None)
         if match is not None:
-            sources.remove(match)
+            del left[match.number]
         found.append(match)
     return found
 
