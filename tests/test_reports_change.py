@@ -66,6 +66,8 @@ def test_failed_calls_whose_tokens_cost_nothing_are_no_lower_price() -> None:
         (figures(10, 1000, 100), figures(10, 1500, 220), "tokens"),
         (figures(10, 1000, 100), figures(10, 1000, 100, cached=600), "cache"),
         (figures(10, 1000, 100), figures(10, 1000, 100, nano=70_000_000), "price"),
+        (figures(1, 1000, 100), figures(2, 1000, 100), "volume"),
+        (figures(1, 1000, 100), figures(1, 1500, 220), "tokens"),
     ],
 )
 def test_what_alone_changed_is_the_only_cause(before: Figures, after: Figures, cause: str) -> None:
