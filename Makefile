@@ -42,7 +42,7 @@ clean:  ## Remove everything that was built or installed here
 
 # Each stamp says that its part is installed as its sources have it.
 
-$(VENV)/package.done: pyproject.toml
+$(VENV)/package.done: pyproject.toml $(wildcard src/callmeter/store/native/*.[ch]) tools/compile_reader.py
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: callmeter needs Python 3.11 or newer; name it with \`make PYTHON=/path/to/python3 $(MAKECMDGOALS)\`" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \

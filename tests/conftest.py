@@ -171,8 +171,9 @@ def lacking(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def logs_of_any_length_are_read_in_sql() -> Iterator[None]:
-    """Tests with a few lines meet what a long log meets. Child processes read theirs one by one, as users do."""
+def logs_of_any_length_are_read_at_once() -> Iterator[None]:
+    """Tests with a few lines meet what a long log meets where there is no compiled code. Child processes read theirs
+    one by one then, as users do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("callmeter.store.index_rows._FEW", 0)
         yield
@@ -186,6 +187,19 @@ def need() -> Callable[[str], str]:
         return shutil.which(program) or lacking(f"{program} is not installed")
 
     return path_of
+
+
+@pytest.fixture(params=["compiled", "sql"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Lines of a log become rows of its index by compiled code, and in SQL where that is lacking."""
+    from callmeter.store.index_native import native
+
+    if request.param == "sql":
+        monkeypatch.setattr("callmeter.store.index_rows.native", lambda: None)
+        monkeypatch.setattr("callmeter.store.index_text.native", lambda: None)
+    elif native() is None:
+        lacking("callmeter was installed without a C compiler")
+    return str(request.param)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from test_store_index import ODD_PARTS, OWN
 
 Row = dict[str, object]
 
+pytestmark = pytest.mark.usefixtures("reader")
+
 SKETCHES = ["0123456789abcdef", "ffffffffffffffff", "0123456789ABCDEF", "123456789abcdef", "0x23456789abcdef",
             "0123456789abcdeg", "+123456789abcdef", "0_23456789abcdef", "", "ü123456789abcdef"]  # fmt: skip
 
@@ -29,12 +32,13 @@ def written(directory: Path, lines: list[str]) -> tuple[list[Row], int]:
     found: list[Row] = []
     with duckdb.connect() as connection:
         rows = write_rows(connection, piece, 7, str(directory / "rows"))
-        for path, count in rows.files:
-            every = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM read_parquet([$path])", {"path": path})
-            found += [dict(zip(COLUMNS, row, strict=True)) for row in every.fetchall()]
-            assert len(found) >= count
+        for part in rows.parts:
+            given = {"path": str(directory / part.file)}
+            every = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM read_parquet([$path])", given)
+            found += [_meant(dict(zip(COLUMNS, row, strict=True))) for row in every.fetchall()]
+            assert len(found) >= part.rows
     piece.close()
-    short = sum(count for path, count in rows.files if "odd" not in path)
+    short = sum(part.rows for part in rows.parts if "odd" not in part.file)
     return sorted(found, key=lambda row: str(row["line"]).zfill(9)), short
 
 
@@ -47,9 +51,13 @@ def expected(lines: list[str]) -> list[Row]:
         except ValueError:
             row = None
         if row is not None:
-            found.append({name: _as_column(name, row.get(name)) for name in COLUMNS})
+            found.append(_meant({name: _as_column(name, row.get(name)) for name in COLUMNS}))
         start += len(data) + 1
     return found
+
+
+def _meant(row: Row) -> Row:
+    return {**row, "more": None if row["more"] is None else json.loads(str(row["more"]))}
 
 
 def _as_column(name: str, value: object) -> object:
@@ -143,14 +151,14 @@ def test_tags_in_any_order_take_the_short_way(tmp_path: Path) -> None:
     assert short == len(lines)
 
 
-def test_tags_that_a_sample_does_not_show_are_read_all_the_same(tmp_path: Path) -> None:
+def test_tags_that_a_sample_does_not_show_are_read_all_the_same(tmp_path: Path, reader: str) -> None:
     lines = [OWN.replace("ID", f"{number:012x}") for number in range(4000)]
     for number in range(0, 4000, 40):  # too many names, most of them where nobody looks for names
         name = ("Team", "a b", "é")[number // 40] if number < 120 else f"name{number}"
         lines[number] = lines[number].replace('"team":"t"', f'"{name}":"t","team":"{number}"')
     rows, short = written(tmp_path, lines)
     assert rows == expected(lines)
-    assert 3900 < short < 4000
+    assert short == 4000 if reader == "compiled" else 3900 < short < 4000
 
 
 def test_what_is_no_text_never_stands_for_one(tmp_path: Path) -> None:
@@ -168,7 +176,7 @@ def test_what_is_no_text_never_stands_for_one(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_not_as_the_sample_are_read_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
 ) -> None:
     monkeypatch.setattr(index_usual, "_PLACES", 1)
     plain = OWN.replace("ID", f"{1:012x}")
@@ -186,4 +194,5 @@ def test_lines_that_are_not_as_the_sample_are_read_all_the_same(
         lines[1500 + number] = line
     rows, short = written(tmp_path, lines)
     assert rows == expected(lines)
-    assert short == 4001 - len(rare)  # any line may have no cost
+    # In SQL any line may have no cost.
+    assert short == (3999 if reader == "compiled" else 4001 - len(rare))

@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_the_index_that_was_there(log: str, file_system: Call
 
 
 def test_if_there_is_no_room_anywhere_the_error_says_so(log: str, file_system: Callable[[int], Path]) -> None:
-    disk = file_system(64)
+    disk = file_system(16)
     script = (
         "import sys; from datetime import UTC; from callmeter.store.index import UsageIndex;"
         "UsageIndex([sys.argv[1]], sys.argv[2], UTC)"

@@ -72,13 +72,13 @@ def home(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:
     """What is read of which file to be indexed: path, and the place from which."""
     found: list[tuple[str, int]] = []
-    real = index_build.undamaged
+    real = index_build.LogFile.fill
 
-    def undamaged(file: index_build.LogFile, start: int, damage: list[str]) -> Iterator[bytes]:
+    def fill(file: index_build.LogFile, start: int) -> index_text.Fill:
         found.append((os.path.basename(file.path), start))
-        return real(file, start, damage)
+        return real(file, start)
 
-    monkeypatch.setattr(index_build, "undamaged", undamaged)
+    monkeypatch.setattr(index_build.LogFile, "fill", fill)
     yield found
 
 
@@ -441,7 +441,7 @@ def test_a_report_that_is_killed_while_it_builds_can_be_made_again(home: Home) -
 
 def test_long_texts_are_read_in_pieces_without_losing_a_line(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_text, "_PIECE", 3000)
-    monkeypatch.setattr(index_build, "_CHUNK", 1000)
+    monkeypatch.setattr(index_text, "CHUNK", 1000)
     odd = [b"\n", b"x" * 100_000 + b"\n", b"\xef\xbb\xbf\n", b"\r\n", b"\xff\n", b"{}\n"]
     lines = [each for number in range(60) for each in (call(OCTOBER + timedelta(hours=number)), odd[number % len(odd)])]
     write(home.log, lines)
@@ -496,3 +496,22 @@ def test_where_a_segment_is_cut_off_is_listed_before_the_broken_line_that_it_lef
     index = UsageIndex([str(tmp_path / "usage.jsonl")], str(tmp_path / "index"), UTC)
     assert [(line, reason) for _, line, reason in index.reading.bad] == [(bad.line, bad.reason) for bad in reader.bad]
     assert [bad.line for bad in reader.bad] == [1, 2]
+
+
+def test_few_rows_in_many_files_are_summed_and_those_of_a_new_file_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_sums, "_FRESH_FILES", 3)
+    home = Home(tmp_path)
+    logs = [str(tmp_path / f"host{number}.jsonl") for number in range(5)]
+    for number, log in enumerate(logs):
+        write(log, calls(number + 1, NOVEMBER))
+    home.look(*logs[:3])
+    assert not list(home.index.glob("*.sums"))
+    home.look(*logs)
+    (made,) = home.index.glob("*.sums")
+    before = made.stat().st_mtime_ns
+    home.look(*logs)
+    assert [path.stat().st_mtime_ns for path in home.index.glob("*.sums")] == [before]
+    write(logs[0], calls(9, NOVEMBER))
+    home.look(*logs)

@@ -54,9 +54,10 @@ def test_what_all_lines_have_and_what_only_some_have_is_told_apart() -> None:
     assert "host" in found.every_field
 
 
+@pytest.mark.parametrize("reader", ["sql"], indirect=True)
 @pytest.mark.parametrize("short", [False, True], ids=["by line", "in SQL"])
 def test_what_one_piece_had_beside_the_usual_is_looked_for_in_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, short: bool
 ) -> None:
     monkeypatch.setattr(index_usual, "_PLACES", 1)
     lines = [LINE] * 6000
@@ -68,4 +69,4 @@ def test_what_one_piece_had_beside_the_usual_is_looked_for_in_the_next(
             piece = piece_of(lines)
             rows = write_rows(connection, piece, 7, str(tmp_path / f"rows{turn}"), habits)
             piece.close()
-    assert [count for _, count in rows.files] == ([6000] if short else [5900, 100])
+    assert [part.rows for part in rows.parts] == ([6000] if short else [5900, 100])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from callmeter.store.index_corrections import find_corrections
 from callmeter.store.index_manifest import BLOCK, LISTED, Manifest, Part, Source, block_digest, part_of
 from callmeter.store.index_rows import FORMAT, Rows, write_rows
-from callmeter.store.index_text import Piece, pieces
+from callmeter.store.index_text import CHUNK, Fill, Piece, given, pieces
 from callmeter.store.index_twins import find_twins
 from callmeter.store.index_usual import Habits
 from callmeter.store.memory import is_scarce
@@ -28,7 +28,6 @@ from callmeter.store.usage_log import Damaged, open_logs, opened, unpacked
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_CHUNK = 1 << 21
 _PACKED = (".zst", ".gz")
 # Each needs some 120 MB of what the connection may take.
 _WORKERS = 3
@@ -51,6 +50,19 @@ class LogFile:
         # Lines may be read from it for as long as anybody has it.
         self.file.close()
 
+    def fill(self, start: int) -> Fill:
+        """What reads the text from a place on, as `text` does."""
+        if self.packed:
+            return given(self.text(start))
+
+        def fill(room: memoryview) -> int:
+            nonlocal start
+            size = os.preadv(self.file.fileno(), [room[: max(0, self.size - start)]], start)
+            start += size
+            return size
+
+        return fill
+
     def text(self, start: int = 0) -> Iterator[bytes]:
         """The text from a place on, up to `size`. Raises Damaged for what cannot be unpacked."""
         if self.packed:
@@ -58,7 +70,7 @@ class LogFile:
             yield from unpacked(self.path, self.file)
             return
         while start < self.size:
-            chunk = os.pread(self.file.fileno(), min(_CHUNK, self.size - start), start)
+            chunk = os.pread(self.file.fileno(), min(CHUNK, self.size - start), start)
             if not chunk:
                 return
             start += len(chunk)
@@ -163,6 +175,7 @@ class Builder:
         )
         connection = self._connection()
         try:
+            connection.execute(f"SET threads = {_workers()}")  # which nobody else needs any more
             if added:
                 every = result.parts()
                 paths = {part.file: os.path.join(self._directory, part.file) for part in result.files()}
@@ -186,12 +199,12 @@ class Builder:
     def tail(self, source: Source, file: LogFile) -> tuple[int, list[tuple[str, int, str]], list[Part]]:
         """What stands after the last newline of a live file: lines (one or none), faults, parts."""
         lines, faults, parts = 0, [], []
-        for piece in pieces(file.text(source.read), source.read, source.lines):
+        for piece in pieces(file.fill(source.read), source.read, source.lines):
             if piece.unfinished:
                 rows = self._write(self._connection().cursor(), piece, source.number)
                 lines += piece.lines
                 faults += [(file.path, line, reason) for line, reason in rows.faults]
-                parts += [part_of(self._connection(), path, count) for path, count in rows.files]
+                parts += rows.parts
             piece.close()
         self.close()
         return lines, faults, parts
@@ -218,7 +231,7 @@ class Builder:
         found: list[tuple[Piece, Future[Rows]]] = []
         added: list[Part] = []
         damage: list[str] = []
-        for piece in pieces(undamaged(file, source.read, damage), source.read, source.lines):
+        for piece in pieces(_undamaged(file.fill(source.read), damage), source.read, source.lines):
             if (piece.unfinished and not file.packed) or not piece.lines:
                 piece.close()
                 continue
@@ -255,7 +268,7 @@ class Builder:
         for line, reason in rows.faults:
             _blame(source, line, reason)
         piece.close()
-        return [part_of(self._connection(), path, count) for path, count in rows.files]
+        return rows.parts
 
     def _merged(self, connection: DuckDBPyConnection, parts: list[Part], order: str = "") -> list[Part]:
         """The parts, many small ones as one."""
@@ -278,7 +291,7 @@ def _appended(source: Source, file: LogFile) -> bool:
     """Whether a file holds whole lines that were not read."""
     start = source.read
     while start < file.size:
-        chunk = os.pread(file.file.fileno(), min(_CHUNK, file.size - start), start)
+        chunk = os.pread(file.file.fileno(), min(CHUNK, file.size - start), start)
         if b"\n" in chunk or not chunk:
             return bool(chunk)
         start += len(chunk)
@@ -292,12 +305,17 @@ def _unread(source: Source, file: LogFile) -> int:
     return file.size - source.read
 
 
-def undamaged(file: LogFile, start: int, damage: list[str]) -> Iterator[bytes]:
-    """A file's text from a place on, as far as it can be unpacked; why not further is added to `damage`."""
-    try:
-        yield from file.text(start)
-    except Damaged as error:
-        damage.append(str(error))
+def _undamaged(fill: Fill, damage: list[str]) -> Fill:
+    """The text as far as it can be unpacked; why not further is added to `damage`."""
+
+    def filled(room: memoryview) -> int:
+        try:
+            return fill(room)
+        except Damaged as error:
+            damage.append(str(error))
+            return 0
+
+    return filled
 
 
 def _new_source(number: int, file: LogFile) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,8 @@ _MICROSECOND = timedelta(microseconds=1)
 # bits, `rank` 64 of them that sort by time where ids do; `id` and `corrects` are None where `ident` and `target` say
 # it all. Times count from 1970: `ms` in milliseconds, `recorded` in microseconds. Money is in nano-dollars. `kind` is
 # made of the bits below; `pace` grows with the duration of an answer, by one for every three per cent.
-# `tokens_cache_write` has both kinds in it. `prompt_sketch` is None where `sketch` says it all.
+# `tokens_cache_write` has both kinds in it. `prompt_sketch` is None where `sketch` says it all. `more` is a JSON object
+# of the tags that have no column: as a map, it would take several times as long to read.
 COLUMNS: Mapping[str, str] = {
     "source": "INTEGER",
     "line": "BIGINT",
@@ -56,7 +58,7 @@ COLUMNS: Mapping[str, str] = {
     "prompt_sketch": "VARCHAR",
     **dict.fromkeys(TEXTS, "VARCHAR"),
     **{f"tag_{name}": "VARCHAR" for name in BUILT_IN},
-    "more": "MAP(VARCHAR, VARCHAR)",
+    "more": "VARCHAR",
 }
 
 
@@ -87,7 +89,7 @@ def row_of(record: UsageRecord, source: int, line: int, start: int, size: int) -
         "attempts": record.attempts,
         **{name: getattr(record, name) for name in TEXTS},
         **{f"tag_{name}": record.tags.get(name) for name in BUILT_IN},
-        "more": {name: value for name, value in record.tags.items() if name not in BUILT_IN} or None,
+        "more": json.dumps(more) if (more := {k: v for k, v in record.tags.items() if k not in BUILT_IN}) else None,
     }
     row["kind"] = _kind(record)
     if record.status == "ok" and record.duration_ms is not None and record.corrects is None:

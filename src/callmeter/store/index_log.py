@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from callmeter.store.index_build import LogFile
 from callmeter.store.index_columns import CORRECTION, SENT, instant_at
 from callmeter.store.index_manifest import Manifest, Part
-from callmeter.store.index_query import first_ms
+from callmeter.store.index_query import first_ms, pointer
 from callmeter.store.index_rows import meanings
 from callmeter.store.index_steps import Indexed, brought_up, connected
 from callmeter.store.memory import require_address_space
@@ -236,8 +236,8 @@ class IndexedLog:
         elif kind in BUILT_IN:
             value = f"rows.tag_{kind}"
         else:
-            given["kind"] = kind
-            value = "rows.more[$kind]"
+            given["kind"] = pointer(kind)
+            value = "json_extract_string(rows.more, $kind)"
         paid = "coalesce(rows.pool, '') <> ''" if pools else "false"
         cost = "if(cost > $most, $most, if(cost < -$most, -$most, cost))"
         dropped = "ANTI JOIN dropped ON rows.source = dropped.source AND rows.line = dropped.line"

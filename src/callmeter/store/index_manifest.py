@@ -24,7 +24,8 @@ _KEPT = 600
 
 
 class Part(msgspec.Struct):
-    """A Parquet file; `size` and `mtime` tell whether it is the one that was written. Its ids rank `low` to `high`."""
+    """A Parquet file; `size` and `mtime` tell whether it is the one that was written. Its ids rank `low` to `high`, and
+    all differently if they are known to be `distinct`."""
 
     file: str
     rows: int
@@ -32,6 +33,7 @@ class Part(msgspec.Struct):
     mtime: int
     low: int
     high: int
+    distinct: bool = False
 
 
 class Source(msgspec.Struct):
@@ -82,7 +84,7 @@ class Manifest(msgspec.Struct):
 
 def version() -> str:
     """Changes with the shape of the index."""
-    return "6-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
+    return "7-" + hex_digest(repr(sorted(COLUMNS.items())).encode("ascii"))[:12]
 
 
 def read_manifest(directory: str) -> Manifest:
@@ -126,8 +128,13 @@ def part_of(connection: DuckDBPyConnection, path: str, rows: int) -> Part:
         "SELECT coalesce(min(rank), 0), coalesce(max(rank), 0) FROM read_parquet([$path], hive_partitioning = false)",
         {"path": path},
     ).fetchall()[0]
+    return part_at(path, rows, low, high)
+
+
+def part_at(path: str, rows: int, low: int, high: int, *, distinct: bool = False) -> Part:
+    """A file of rows whose ids rank so, as the manifest names it."""
     found = os.stat(path)
-    return Part(os.path.basename(path), rows, found.st_size, found.st_mtime_ns, low, high)
+    return Part(os.path.basename(path), rows, found.st_size, found.st_mtime_ns, low, high, distinct)
 
 
 def block_digest(file: BinaryIO, start: int, stop: int) -> str:

@@ -262,18 +262,11 @@ class _Plain:
         }
 
     def _more(self, names: Sequence[str]) -> str:
-        """The map of tags that have no column."""
+        """The object of tags that have no column."""
         if not names:
             return "NULL"
-        values = [self.tag(name) for name in names]
-        every = " AND ".join(f"{value} IS NOT NULL" for value in values)
-        whole = f"map({list(names)}, [{', '.join(values)}])"
-        if len(names) == 1:
-            return f"CASE WHEN {every} THEN {whole} END"
-        some = " OR ".join(f"{value} IS NOT NULL" for value in values)
-        entries = ", ".join(f"{{'k': '{name}', 'v': {value}}}" for name, value in zip(names, values, strict=True))
-        part = f"map_from_entries(list_filter([{entries}], lambda each: each.v IS NOT NULL))"
-        return f"CASE WHEN {every} THEN {whole} WHEN {some} THEN {part} END"
+        pairs = ", ".join(f"""'"{name}":"' || {self.tag(name)} || '"'""" for name in names)
+        return f"'{{' || nullif(concat_ws(',', {pairs}), '') || '}}'"
 
 
 def _one_of(value: str, words: Iterable[str]) -> str:

@@ -164,7 +164,7 @@ class Query:
         elif name in BUILT_IN:
             value = f"tag_{name}"
         else:
-            value = f"more[{self.bind(name)}]"
+            value = f"json_extract_string(more, {self.bind(pointer(name))})"
         return f"coalesce(nullif({value}, ''), '{NONE}')"
 
     def raw(self, name: str) -> str:
@@ -205,7 +205,8 @@ class Query:
         columns = [f"tag_{name}" if name in compared else f"if(tag_{name} IS NULL, NULL, '')" for name in BUILT_IN]
         others = self.bind([name for name in compared if name not in BUILT_IN])
         value = f"if(list_contains({others}::VARCHAR[], each.key), each.value, '')"
-        more = f"map_from_entries(list_transform(map_entries(more), lambda each: {{'k': each.key, 'v': {value}}}))"
+        entries = "map_entries(more::JSON::MAP(VARCHAR, VARCHAR))"
+        more = f"map_from_entries(list_transform({entries}, lambda each: {{'k': each.key, 'v': {value}}}))"
         return [*columns, f"if(more IS NULL, NULL, {more})"]
 
     def source(self, rows: str = "rows") -> str:
@@ -214,6 +215,11 @@ class Query:
         joins = [*self.joins, *fixed, *self.last_joins]
         where = f"WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
         return f"FROM {rows} AS rows {' '.join(joins)} {where}"
+
+
+def pointer(name: str) -> str:
+    """A member of a JSON object: https://www.rfc-editor.org/rfc/rfc6901."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def slots_of(connection: DuckDBPyConnection, rows: str, given: Mapping[str, object]) -> list[int]:

@@ -1,13 +1,16 @@
-"""Rows for the usage index from pieces of a log's text: plain lines at once, in SQL, all others one by one."""
+"""Rows for the usage index from pieces of a log's text: plain lines at once, by compiled code or in SQL, all others one
+by one."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from callmeter.store.index_columns import COLUMNS, json_columns, row_of
+from callmeter.store.index_manifest import Part, part_at, part_of
+from callmeter.store.index_native import Gap, native
 from callmeter.store.index_plain import plain_rows
 from callmeter.store.index_text import BOM, LONGEST, Piece, memory_file
 from callmeter.store.index_usual import Habits, Usual, usual_lines
@@ -48,10 +51,10 @@ _GAPS = """
 
 
 class Rows:
-    """What a piece came to: files of rows that were written, how many, and the faults (line number, reason)."""
+    """What a piece came to: files of rows that were written, and the faults (line number, reason)."""
 
     def __init__(self) -> None:
-        self.files: list[tuple[str, int]] = []
+        self.parts: list[Part] = []
         self.faults: list[tuple[int, str]] = []
 
 
@@ -63,20 +66,31 @@ def write_rows(
     `habits` of the source, which are learned here, save time.
     """
     rows = Rows()
-    habits = habits or Habits()
     if piece.skipped:
         rows.faults.append((piece.line + 1, _TOO_LONG))
         return rows
+    habits = habits or Habits()
+    gaps = [Gap(piece.start, piece.line, piece.stop)]
     path = f"{name}.parquet"
-    plain = 0
-    if piece.lines >= _FEW and not piece.unfinished:
+    compiled = native()
+    if piece.unfinished:
+        pass
+    elif compiled:
+        written = compiled.write(
+            piece.text, piece.size, piece.lines, path, source=source, line=piece.line, start=piece.start
+        )
+        gaps = written.gaps
+        if written.rows:
+            rows.parts.append(part_at(path, written.rows, written.low, written.high, distinct=written.distinct))
+    elif piece.lines >= _FEW:
         plain = _write_most(connection, piece, source, path, habits)
-    if plain:
-        rows.files.append((path, plain))
-    elif os.path.exists(path):
-        os.unlink(path)
-    if plain < piece.lines:
-        _write_others(connection, piece, source, f"{name}-odd.parquet", path if plain else None, rows, habits)
+        if plain:
+            rows.parts.append(part_of(connection, path, plain))
+            gaps = _gaps(connection, piece, path) if plain < piece.lines else []
+        elif os.path.exists(path):
+            os.unlink(path)
+    if gaps:
+        _write_others(connection, piece, source, f"{name}-odd.parquet", gaps, rows, habits)
     return rows
 
 
@@ -85,23 +99,23 @@ def _write_most(connection: DuckDBPyConnection, piece: Piece, source: int, path:
     import duckdb
 
     usual = usual_lines(piece, habits.others)
+    is_plain = piece.is_plain()
     for careful in (False, True) if habits.all_json else (True,):
         try:
-            plain = _write_plain(connection, piece, source, path, usual, careful=careful)
+            plain = _write_plain(connection, piece, source, path, usual, is_plain=is_plain, careful=careful)
         except duckdb.IOException:
             raise  # no fault of the text, perhaps a full disk
         except duckdb.Error:
             habits.all_json = False
             continue
-        if not piece.plain or plain == piece.lines or not piece.has_empty_lines():
+        if not is_plain or plain == piece.lines or not piece.has_empty_lines():
             return plain
         break  # the reader passes over empty lines, and then counts wrongly
-    if not piece.plain:
+    if not is_plain:
         return 0
     # Bytes that are no text, or an overlong line: DuckDB gives up the whole file.
-    piece.plain = False
     try:
-        return _write_plain(connection, piece, source, path, usual, careful=True)
+        return _write_plain(connection, piece, source, path, usual, is_plain=False, careful=True)
     except duckdb.Error:
         return 0
 
@@ -127,15 +141,18 @@ def meanings(line: bytes, number: int, finished: bool) -> Iterator[UsageRecord |
 
 
 def _write_plain(
-    connection: DuckDBPyConnection, piece: Piece, source: int, path: str, usual: Usual, *, careful: bool
+    connection: DuckDBPyConnection,
+    piece: Piece,
+    source: int,
+    path: str,
+    usual: Usual,
+    *,
+    is_plain: bool,
+    careful: bool,
 ) -> int:
-    lines = _COUNTED
-    text = piece.path()
-    descriptor = -1
-    if not piece.plain:
-        lines = _NUMBERED
-        descriptor = _numbered(piece)
-        text = f"/dev/fd/{descriptor}"
+    lines = _COUNTED if is_plain else _NUMBERED
+    descriptor = -1 if is_plain else _numbered(piece)
+    text = piece.path() if is_plain else f"/dev/fd/{descriptor}"
     try:
         query = f"COPY ({plain_rows(*lines, usual, careful=careful)}) TO $file {FORMAT}"
         given = {"path": text, "file": path, "source": source, "line": piece.line, "start": piece.start}
@@ -144,6 +161,18 @@ def _write_plain(
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _gaps(connection: DuckDBPyConnection, piece: Piece, plain: str) -> list[Gap]:
+    """The lines that are not in the file `plain`."""
+    given = {
+        "path": plain,
+        "line": piece.line,
+        "lines": piece.line + piece.lines,
+        "start": piece.start,
+        "stop": piece.stop,
+    }
+    return [Gap(*gap) for gap in connection.execute(_GAPS, given).fetchall()]
 
 
 def _numbered(piece: Piece) -> int:
@@ -176,19 +205,15 @@ def _is_odd(line: bytes) -> bool:
 
 
 def _write_others(
-    connection: DuckDBPyConnection, piece: Piece, source: int, path: str, plain: str | None, rows: Rows, habits: Habits
+    connection: DuckDBPyConnection,
+    piece: Piece,
+    source: int,
+    path: str,
+    gaps: Sequence[Gap],
+    rows: Rows,
+    habits: Habits,
 ) -> None:
-    """Write the rows of the lines that are not in the file `plain`."""
-    gaps = [(piece.start, piece.line, piece.stop)]
-    if plain is not None:
-        given = {
-            "path": plain,
-            "line": piece.line,
-            "lines": piece.line + piece.lines,
-            "start": piece.start,
-            "stop": piece.stop,
-        }
-        gaps = connection.execute(_GAPS, given).fetchall()
+    """Write the rows of the lines in these gaps."""
     descriptor = memory_file()
     count = 0
     try:
@@ -212,6 +237,6 @@ def _write_others(
                     columns = {json_columns()}, maximum_object_size = {1 << 24})) TO $file {FORMAT}
             """
             connection.execute(query, {"path": f"/dev/fd/{descriptor}", "file": path})
-            rows.files.append((path, count))
+            rows.parts.append(part_of(connection, path, count))
     finally:
         os.close(descriptor)

@@ -7,9 +7,9 @@ where ids do, so a new file's ids are compared only with those files whose ranks
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from callmeter.store.index_manifest import Part, part_of
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 # Ranks that are compared at once, so that the memory for it is bounded.
 _AT_ONCE = 2_000_000
-_READ = "read_parquet({}, hive_partitioning = false)"
+_WITHIN = """
+    FROM read_parquet(list_distinct($paths), hive_partitioning = false, filename = true) AS rows
+    JOIN (SELECT unnest($paths) AS path, unnest($lows::UBIGINT[]) AS low, unnest($highs::UBIGINT[]) AS high) AS cuts
+    ON rows.filename = cuts.path WHERE rank BETWEEN cuts.low AND cuts.high
+"""
 
 
 def find_twins(
@@ -31,25 +35,22 @@ def find_twins(
     """Files of the rows whose id is in one of the `added` parts and again in that or another of all parts; `files`
     says where the parts are."""
     found: list[Part] = []
-    for low, high, parts in _stretches(added, every):
-        paths = [files[part.file] for part in parts]
-        path = f"{name()}.parquet"
-        given = {"paths": paths, "low": low, "high": high}
+    for cuts in _cuts(added, every):
+        given = {
+            "paths": [files[cut.file] for cut in cuts],
+            "lows": [cut.low for cut in cuts],
+            "highs": [cut.high for cut in cuts],
+        }
         (twins,) = connection.execute(
-            f"""
-            CREATE OR REPLACE TEMP TABLE twins AS
-                SELECT rank FROM {_READ.format("$paths")} WHERE rank BETWEEN $low AND $high
-                GROUP BY rank HAVING count(*) > 1
-            """,
-            given,
+            f"CREATE OR REPLACE TEMP TABLE twins AS SELECT rank {_WITHIN} GROUP BY rank HAVING count(*) > 1", given
         ).fetchall()[0]
         if not twins:
             continue
+        path = f"{name()}.parquet"
         (rows,) = connection.execute(
             f"""
             COPY (
-                SELECT ident, source, line, rank FROM {_READ.format("$paths")}
-                WHERE rank BETWEEN $low AND $high AND rank IN (FROM twins)
+                SELECT ident, source, line, rank {_WITHIN} AND rank IN (FROM twins)
                 QUALIFY count(*) OVER (PARTITION BY ident) > 1
             ) TO $file (FORMAT parquet)
             """,
@@ -62,29 +63,41 @@ def find_twins(
     return found
 
 
-def _stretches(added: Sequence[Part], every: Sequence[Part]) -> list[tuple[int, int, list[Part]]]:
-    """Ranges of ranks, and the parts that reach into them, in which a new id can be there twice; as few as there can be
-    of so many rows."""
+class _Cut(NamedTuple):
+    """The rows of a file whose rank is between two, both included."""
+
+    file: str
+    low: int
+    high: int
+
+
+def _cuts(added: Sequence[Part], every: Sequence[Part]) -> Iterator[list[_Cut]]:
+    """The rows among which a new id can be there twice, as many at once as memory is for, as far as one can tell: ranks
+    are taken to lie evenly in a file."""
     edges = sorted({edge for part in added for edge in (part.low, part.high + 1)})
-    found: list[tuple[int, int, list[Part]]] = []
-    together: set[str] = set()  # the last one's parts, and how many rows they have
-    size = 0
+    cuts: list[_Cut] = []
+    places: dict[str, int] = {}  # of a file's last cut
+    size = 0.0
     for low, stop in pairwise(edges):
         parts = [part for part in every if part.low < stop and part.high >= low]
-        if not any(part.low < stop and part.high >= low for part in added):
+        is_new = any(part.low < stop and part.high >= low for part in added)
+        if not is_new or (len(parts) == 1 and parts[0].distinct):
             continue
-        fresh = [part for part in parts if part.file not in together]
-        size += sum(part.rows for part in fresh)
-        if found and size <= _AT_ONCE:
-            first, _, before = found[-1]
-            found[-1] = first, stop - 1, before + fresh
-            together.update(part.file for part in fresh)
-            continue
-        rows = size = sum(part.rows for part in parts)
-        together = {part.file for part in parts}
-        pieces = max(1, -(-rows // _AT_ONCE)) if rows else 1
-        step = -(-(stop - low) // pieces)
+        dense = sum(part.rows / (part.high - part.low + 1) for part in parts)  # rows for each rank
+        step = max(1, int(_AT_ONCE / dense))
         while low < stop:
-            found.append((low, min(low + step, stop) - 1, parts))
-            low += step
-    return found
+            end = min(low + step, stop)
+            if cuts and size + dense * (end - low) > _AT_ONCE:
+                yield cuts
+                cuts, places, size = [], {}, 0.0
+            for part in parts:
+                place = places.get(part.file)
+                if place is not None and cuts[place].high + 1 == low:
+                    cuts[place] = cuts[place]._replace(high=end - 1)
+                else:
+                    places[part.file] = len(cuts)
+                    cuts.append(_Cut(part.file, low, end - 1))
+            size += dense * (end - low)
+            low = end
+    if cuts:
+        yield cuts
