@@ -67,6 +67,8 @@ def test_the_dearest_bar_is_the_highest_and_the_last_one_is_now() -> None:
     assert heights[2] == pytest.approx(2 * heights[0], abs=0.2)
     assert [bar.kind for bar in chart.bars] == ["past", "past", "now"]
     assert [mark.text for mark in chart.values] == ["$1.00", "$3.00", "$2.00"]
+    assert [mark.text for mark in chart.ticks] == ["$0", "$1", "$2", "$3"]
+    assert chart.ticks[0].y == pytest.approx(chart.bars[0].y + chart.bars[0].height, abs=0.2)
 
 
 @pytest.mark.parametrize("count", [2, 8, 9, 31])

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from callmeter.cli.cells import shown_column
 from callmeter.cli.rendering import pieces, render
 from callmeter.reports.breakdown import Question, breakdown
-from callmeter.reports.report import Board, Column, Kind, Report, Row
+from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
 from callmeter.words.jsontext import loads
 from callmeter.words.period import Period
 from log_text import at, log_records
@@ -392,15 +393,32 @@ def test_amounts_of_a_column_have_the_same_places(amounts: list[int | None], sho
     assert [line.split()[-1] for line in text(report).splitlines()[3:]] == shown
 
 
-def test_kinds_read_well() -> None:
-    kinds = [Kind.COUNT, Kind.SHARE, Kind.CHANGE, Kind.MILLISECONDS, Kind.MILLISECONDS, Kind.INSTANT, Kind.RATE]
-    cells = [1234567, Decimal("0.5"), Decimal("-0.125"), 999, 83_100, "2026-11-21T09:30:01.123+01:00", None]
-    columns = [Column(f"c{number}", "", kind) for number, kind in enumerate(kinds)]
-    row = Row({column.name: cell for column, cell in zip(columns, cells, strict=True)})
-    report = Report("Kinds", [Column("name", "name", Kind.TEXT), *columns], [row])
-    output = text(report)
-    for wanted in ("1,234,567", "50.0%", "-12%", "999 ms", "83.1 s", "2026-11-21 09:30:01+01:00"):
-        assert wanted in output
+@pytest.mark.parametrize(
+    ("kind", "cell", "shown"),
+    [
+        (Kind.COUNT, 1234567, "1,234,567"),
+        (Kind.SHARE, Decimal("0.5"), "50.0%"),
+        (Kind.FILL, Decimal("1.2"), "120.0%"),
+        (Kind.PART, Decimal("0.95"), "95%"),
+        (Kind.CHANGE, Decimal("-0.125"), "-12%"),
+        (Kind.DAYS, Decimal("2.0"), "2.0 d"),
+        (Kind.RATIO, Decimal("9.994"), "9.99x"),
+        (Kind.RATIO, Decimal("17.94"), "17.9x"),
+        (Kind.RATIO, Decimal("1370.2"), "1,370x"),
+        (Kind.MILLISECONDS, 999, "999 ms"),
+        (Kind.MILLISECONDS, 1000, "1.00 s"),
+        (Kind.MILLISECONDS, 9_990, "9.99 s"),
+        (Kind.MILLISECONDS, 10_000, "10.0 s"),
+        (Kind.MILLISECONDS, 83_100, "83.1 s"),
+        (Kind.INSTANT, "2026-11-21T09:30:01.123+01:00", "2026-11-21 09:30:01+01:00"),
+        (Kind.MONEY, None, "unknown"),
+        (Kind.RATE, None, ""),
+        (Kind.PRICE, 150_000_000, "$0.15"),
+        (Kind.PRICE, None, "unknown"),
+    ],
+)
+def test_kinds_read_well(kind: Kind, cell: Cell, shown: str) -> None:
+    assert shown_column(Column("c", "", kind), [cell]) == [shown]
 
 
 def test_a_board_is_one_object_one_page_or_one_table() -> None:

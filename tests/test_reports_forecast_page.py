@@ -155,6 +155,12 @@ def test_the_parts_beyond_the_dearest_are_one_row_without_a_range() -> None:
     assert cells(spent, "spent") == [(140 * NANO,), (80 * NANO,), (60 * NANO,)]
 
 
+@pytest.mark.parametrize(("chance", "likely"), [(None, False), (0.5, False), (0.51, True)])
+def test_a_quota_is_likely_to_be_passed_when_that_is_likelier_than_not(chance: float | None, likely: bool) -> None:
+    assert Exhaustion(LIMIT, None, chance).likely is likely
+    assert not Exhaustion(replace(LIMIT, pools=("shared",)), None, chance).likely, "the pool pays then"
+
+
 def test_the_ranges_of_a_row_are_those_of_its_sum() -> None:
     now = known(*daily(40, a="4"))
     running = forecast(to_end(TODAY, "month"), histories(now.usage, (), now), now)
