@@ -277,6 +277,23 @@ def test_a_new_quota_counts_what_was_spent_before_it_was_set(
     assert run_llm_call(*call, env=KEY).returncode == 3
 
 
+def test_what_was_spent_while_there_was_no_quota_is_counted_when_the_same_one_is_back(
+    home: Path, model: CountingServer, run_llm_call: Run, run_callmeter: Run
+) -> None:
+    call = ("--base-url", model.base_url, *MODEL, "hello")
+    setting = ("budget", "quota", "set", "total", "1", "--hard")
+    assert run_callmeter(*setting).returncode == 0
+    assert not (home / "ledger.db").exists(), "the first quota opens no ledger"
+    assert run_llm_call(*call, env=KEY).returncode == 0
+    assert run_callmeter("budget", "quota", "unset", "total").returncode == 0
+    assert run_llm_call(*call, env=KEY).returncode == 0
+    assert run_callmeter(*setting).returncode == 0
+    assert run_llm_call(*call, env=KEY).returncode == 0
+    assert len(lines(home)) == 3
+    checked = run_callmeter("budget", "recover", "--check")
+    assert checked.returncode == 0, checked.stdout
+
+
 def test_two_ways_to_recover_at_once_are_a_wrong_command_line(run_callmeter: Run) -> None:
     assert run_callmeter("budget", "recover", "--check", "--rebuild").returncode == 2
 

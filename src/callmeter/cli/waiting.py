@@ -16,9 +16,13 @@ _SCRIPT = 10.0
 
 def make_ready(world: World, policy: Policy) -> None:
     """Read a long log while it is a person who waits, before a policy is put in place under which each call would have
-    to wait for that."""
+    to wait for that. Raises LedgerProblem, FileProblem, Busy."""
     from callmeter.flows import rebuild
 
+    if policy.quotas and not world.policy.quotas:
+        from callmeter.cli.ledgers import ledger_of
+
+        rebuild.resume(lambda: ledger_of(world), world.paths.log)
     rebuild.make_ready(policy, world.paths.log, world.now(), index=world.paths.index, tell=told(world))
 
 

@@ -18,7 +18,7 @@ from callmeter.flows.counting_turn import COUNTING, Turn
 from callmeter.ledger.protocol import BACKWARDS, MOST, Basis, Difference, Ledger, Reservation, Window
 from callmeter.policy.document import Policy
 from callmeter.store.files import FileProblem
-from callmeter.store.log_identity import log_identity
+from callmeter.store.log_identity import is_identified, log_identity
 from callmeter.store.log_size import text_size
 from callmeter.words.errors import CallmeterError
 from callmeter.words.jsontext import loads
@@ -78,6 +78,15 @@ def make_ready(policy: Policy, log_path: str, now: datetime, *, index: str, tell
             far = _far(tell)
             with suppress(IndexTrouble), IndexedLog(log_path, index, tally.period, MOST, fresh=False, tell=far):
                 pass
+
+
+def resume(ledger: Callable[[], Ledger], log_path: str) -> None:
+    """Have the log counted anew before quotas are put in place where there were none: no call touched the ledger
+    meanwhile, and it may know these very quotas from before. Raises LedgerProblem, FileProblem, Busy."""
+    if is_identified(log_path):
+        log = log_identity(log_path)
+        if ledger().counted(log):
+            ledger().distrust(log)
 
 
 def rebuild(

@@ -28,6 +28,11 @@ def log_identity(log_path: str) -> str:
     return found
 
 
+def is_identified(log_path: str) -> bool:
+    """Whether anybody asked for it yet."""
+    return os.path.exists(log_path + ".id")
+
+
 def _read(path: str) -> str:
     data = read_file(path, 100)
     if data is None:
