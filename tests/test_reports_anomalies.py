@@ -247,6 +247,21 @@ def test_a_shift_says_that_calls_are_larger(quiet: MadeLog) -> None:
     assert re.match(r"[0-9.]+ times what was expected of the [2-7] days; \$[0-9.]+ from larger calls", shift.evidence)
 
 
+def test_a_shift_that_goes_on_says_what_came_since(quiet: MadeLog) -> None:
+    def shift_of(last: int) -> Finding:
+        log = copy(quiet)
+        for number in range(42, last):
+            for at in log.times(number, 120):
+                log.call(at, "code", f"s-{number}-{at.hour}")
+        return one(found_in(log, replace(SCOPE, floors=Floors(NANO // 5))), "shift")
+
+    lasting, over = shift_of(DAYS), shift_of(48)
+    assert re.search(r"from more calls; it goes on: \$[0-9.]+ in the 10 days since; shows", lasting.evidence)
+    assert lasting.command.endswith(" --since 2026-10-26 --until 2026-11-09")
+    assert "it goes on" not in over.evidence and over.command.endswith(" --since 2026-10-26 --until 2026-10-30")
+    assert lasting.id == over.id
+
+
 def test_a_shift_says_that_models_are_dearer() -> None:
     log = MadeLog(6)
     for number in range(DAYS):

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from callmeter.reports.anomaly_days import (
     Day,
+    Days,
     Event,
     Tables,
     all_days,
@@ -43,6 +45,9 @@ from callmeter.words.wording import counted
 
 # Days before an event that it is compared with.
 _BEFORE = 28
+# A shift goes on if so many days up to now say so.
+_LATELY = 7
+_DAY = timedelta(1)
 # Per cent: a cause is told that made so much of the difference, and a session that took so much of the event.
 _WORTH_TELLING, _OWN_SHARE = 10, 40
 _CAUSES = {
@@ -120,6 +125,8 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables, spik
     if event.last == scope.until:
         evidence[0] += ", and the day is not over"
     evidence += filter(None, [_why(usage, scope, event, where, spiked)])
+    goes_on = _goes_on(scope, event, _days_of(tables, seen)) if seen.name == SHIFT else ""
+    evidence += filter(None, [goes_on])
     name, figures = _largest_session(usage, scope, seen)
     session = name[1]
     alone = figures if figures is not None and figures.nano * 100 >= _OWN_SHARE * event.actual else None
@@ -146,7 +153,7 @@ def _finding(usage: Usage, scope: Scope, seen: Seen[Event], tables: Tables, spik
         event.actual,
         event.excess,
         "; ".join(evidence),
-        command or breakdown(scope, by, where, first, last),
+        command or breakdown(scope, by, where, first, (scope.until - _DAY).isoformat() if goes_on else last),
         tuple(seen.also),
         name if figures is not None and figures.nano * 100 >= NEARLY_ALL * event.excess else None,
     )
@@ -201,6 +208,20 @@ def _largest_session(usage: Usage, scope: Scope, seen: Seen[Event]) -> tuple[Nam
     return max(named, key=lambda each: (each[1].nano, each[0]), default=((NONE, ""), None))
 
 
+def _goes_on(scope: Scope, event: Event, days: Days) -> str:
+    """What came in the days since a shift was seen, if the last of them are nearer to it than to what was usual."""
+    since = [(event.last + number * _DAY) for number in range(1, (scope.until - event.last).days)]
+    spent = [days[day].nano if day in days else 0 for day in since]
+    lately = spent[-_LATELY:]
+    if not lately or 2 * sum(lately) * event.days <= (event.actual + event.usual.expected) * len(lately):
+        return ""
+    return f"it goes on: {shown(sum(spent))} in the {f'{len(spent)} days' if len(spent) > 1 else 'day'} since"
+
+
 def _estimated(tables: Tables, seen: Seen[Event]) -> int:
-    days = tables[seen.kind][seen.value] if seen.kind in tables else all_days(next(iter(tables.values()), {}))
+    days = _days_of(tables, seen)
     return sum(each.estimated for day, each in days.items() if seen.what.first <= day <= seen.what.last)
+
+
+def _days_of(tables: Tables, seen: Seen[Event]) -> Days:
+    return tables[seen.kind][seen.value] if seen.kind in tables else all_days(next(iter(tables.values()), {}))
