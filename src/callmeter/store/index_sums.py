@@ -33,10 +33,15 @@ NAME = "sums.json"
 _ENDING = ".sums"
 # What nobody names any more was left by somebody who was killed, or is still being read.
 _LEFT_OVER = 3600
-# So many rows are read as fast as their sums; so many are summed at once, for the memory; so many small files are one.
+# So many rows, in so many files, are read as fast as their sums; so many are summed at once, for the memory; so many
+# small files are one.
 _FRESH = 50_000
+_FRESH_FILES = 100
 _AT_ONCE = 1_000_000
 _MANY = 8
+# Groups of rows so small that several threads write them.
+_FORMAT = """(FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, WRITE_BLOOM_FILTER false,
+    DICTIONARY_SIZE_LIMIT 1000, ROW_GROUP_SIZE 20480)"""
 
 
 class RowFile(NamedTuple):
@@ -93,16 +98,16 @@ def up_to_date(
     if sum(batch.rows < _AT_ONCE // 2 for batch in batches) > _MANY:
         batches = [batch for batch in batches if batch.rows >= _AT_ONCE // 2]
     missing = _without(files, batches)
-    if sum(file.rows for file in missing) > _FRESH:
+    if sum(file.rows for file in missing) > _FRESH or len(missing) > _FRESH_FILES:
         made = _made(connection, missing, zone, directory, marks)
         if made:
             batches += made
             _write_list(directory, _Listed(version, str(zone), batches))
-    fresh = [file.path for file in _without(files, batches)]
+    fresh = dict.fromkeys(file.path for file in _without(files, batches))
     return Summed(
         [os.path.join(directory, batch.file) for batch in batches],
         [file.path for file in files if file.path not in fresh],
-        fresh,
+        list(fresh),
     )
 
 
@@ -122,7 +127,8 @@ def _listed(directory: str, version: str, zone: tzinfo) -> list[_Batch]:
 
 def _holds(batch: _Batch, directory: str, files: Sequence[RowFile], marks: Mapping[int, str]) -> bool:
     """Whether these are the sums of rows that are all there, and of which the same do not count."""
-    parts = [file for file in files if file.name in batch.parts]
+    named = set(batch.parts)
+    parts = [file for file in files if file.name in named]
     if len(parts) != len(batch.parts) or _dropped(parts, marks) != batch.dropped:
         return False
     try:
@@ -145,41 +151,38 @@ def _made(
 ) -> list[_Batch]:
     import duckdb
 
+    together: list[list[RowFile]] = [[]]
+    for file in files:
+        if together[-1] and sum(each.rows for each in together[-1]) + file.rows > _AT_ONCE:
+            together.append([])
+        together[-1].append(file)
+    given = {"paths": [file.path for file in files]}
+    make_buckets(connection, "time_summed", "day", zone, slots_of(connection, read("$paths"), given))
     found: list[_Batch] = []
-    together: list[RowFile] = []
+    mask = os.umask(0o077)  # DuckDB makes the files
     try:
-        for place, file in enumerate(files):
-            together.append(file)
-            if place + 1 == len(files) or sum(each.rows for each in together) + files[place + 1].rows > _AT_ONCE:
-                found.append(_batch(connection, together, zone, directory, marks))
-                together = []
+        for each in together:
+            found.append(_batch(connection, each, directory, marks))
     except (OSError, duckdb.Error):
         return found
+    finally:
+        os.umask(mask)
     return found
 
 
 def _batch(
-    connection: DuckDBPyConnection,
-    files: Sequence[RowFile],
-    zone: tzinfo,
-    directory: str,
-    marks: Mapping[int, str],
+    connection: DuckDBPyConnection, files: Sequence[RowFile], directory: str, marks: Mapping[int, str]
 ) -> _Batch:
-    given = {"paths": [file.path for file in files]}
-    make_buckets(connection, "time_summed", "day", zone, slots_of(connection, read("$paths"), given))
     name = os.urandom(8).hex() + _ENDING
     path = os.path.join(directory, name)
     sums = ", ".join(f"sum({each})::BIGINT AS {each}" for each in SUMMED)
     query = f"""
         SELECT time_summed.start AS day, {BY}, kind, count(*) AS lines, {sums}, min(ms) AS first, max(ms) AS last
         FROM {read("$paths")} AS rows {days("time_summed")} {COUNTED}
-        GROUP BY time_summed.start, {BY}, kind ORDER BY time_summed.start
+        GROUP BY time_summed.start, {BY}, kind
     """
-    mask = os.umask(0o077)  # DuckDB makes the file
-    try:
-        connection.execute(f"COPY ({query}) TO $file (FORMAT parquet, COMPRESSION lz4_raw)", {**given, "file": path})
-    finally:
-        os.umask(mask)
+    given = {"paths": [file.path for file in files], "file": path}
+    connection.execute(f"COPY ({query}) TO $file {_FORMAT}", given)
     stat = os.stat(path)
     rows = sum(file.rows for file in files)
     return _Batch(name, stat.st_size, stat.st_mtime_ns, rows, [file.name for file in files], _dropped(files, marks))
