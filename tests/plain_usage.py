@@ -117,6 +117,24 @@ class PlainUsage:
                     others[outer] = len(inner) - most, rest
         return Top(kept, others)
 
+    def courses(
+        self,
+        by: Sequence[str],
+        kept: Collection[tuple[str, ...]],
+        unit: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+    ) -> dict[tuple[str, ...], dict[str, int]]:
+        """See `Usage.courses`."""
+        found: dict[tuple[str, ...], dict[str, int]] = {}
+        for (*path, label), figures in self.groups([*by, unit], period=period, where=where):
+            for depth in range(len(path) + 1):
+                if not depth or tuple(path[:depth]) in kept:
+                    course = found.setdefault(tuple(path[:depth]), {})
+                    course[label] = course.get(label, 0) + figures.nano
+        return found
+
     def walk(
         self,
         by: Sequence[str],

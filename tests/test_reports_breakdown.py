@@ -555,3 +555,22 @@ def test_groups_that_are_read_one_after_the_other_make_the_rows_of_those_held_in
     held = breakdown(usage, question)
     assert list(walked.rows) == list(held.rows)
     assert replace(walked, rows=()) == replace(held, rows=())
+
+
+@pytest.mark.parametrize("by", [("session",), ("agent", "session"), ("day", "session")])
+def test_a_chart_of_the_first_groups_and_of_the_rest_is_that_of_all_groups(
+    by: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (
+        f"2026-11-{1 + n * 7 % 20:02}T09:00Z agent=a{n % 2} session=s{n % 11} cost={n * n % 7 - n % 3}"
+        + " corrects=call-1" * (n * n % 7 < n % 3)
+        for n in range(90)
+    )
+    usage = PlainUsage(log_records("\n".join(lines)))
+    question = Question(by=by, top=3, chart=True, now=at("2026-11-21T00:00Z"))
+    chosen = breakdown(usage, question)
+    monkeypatch.setattr(breakdown_tree, "_CHOSEN", ())
+    held = breakdown(usage, question)
+    assert [row.cells["chart"] for row in chosen.rows] == [row.cells["chart"] for row in held.rows]
+    assert any(row.rest and row.cells["chart"] != "0" * 31 for row in chosen.rows)
+    assert list(chosen.rows) == list(held.rows)

@@ -113,6 +113,8 @@ def test_the_first_groups_of_each_level_are_those_of_plain_loops(
         plain = PlainUsage(read_records(logs), zone, as_of)
         expected = plain.top(by, most, order, period=period, where=where, latency=(50, 95), costs=(90,))
         assert index.top(by, most, order, period=period, where=where, latency=(50, 95), costs=(90,)) == expected
+        courses = plain.courses(by, expected.levels, "week", period=period, where=where)
+        assert index.courses(by, expected.levels, "week", period=period, where=where) == courses
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -33,13 +33,14 @@ class Course:
     labels: Sequence[str]
     spent: Mapping[Path, Mapping[str, int]]
 
-    def marks(self, paths: Iterable[Path]) -> str:
-        """A digit for each unit, from 0 for nothing to 8 for the largest of them, of all these groups together."""
+    def marks(self, path: Path, without: Iterable[Path] = ()) -> str:
+        """A digit for each unit, from 0 for nothing to 8 for the largest of them, of a group without some of its own
+        groups."""
         sums = dict.fromkeys(self.labels, 0)
-        for path in paths:
-            for label, nano in self.spent.get(path, {}).items():
+        for each, sign in ((path, 1), *((inner, -1) for inner in without)):
+            for label, nano in self.spent.get(each, {}).items():
                 if label in sums:
-                    sums[label] += nano
+                    sums[label] += sign * nano
         most = max(sums.values(), default=0)
         return "".join(
             str(min(-(-LEVELS * nano // most), LEVELS)) if most > 0 and nano > 0 else "0" for nano in sums.values()
@@ -154,17 +155,25 @@ def cut_units(period: Period, unit: str, zone: tzinfo, shown: Collection[str], n
 
 
 def course_of(
-    usage: Usage, names: Sequence[str], span: tuple[datetime, datetime], period: Period, where: Sequence[str]
+    usage: Usage,
+    names: Sequence[str],
+    span: tuple[datetime, datetime],
+    period: Period,
+    where: Sequence[str],
+    kept: Collection[Path],
 ) -> Course:
-    """What the innermost groups and all above them spent by the shortest unit that gives no more marks than there may
-    be: hour, day, week or month."""
+    """What the groups that are `kept`, or if none are, all of them, spent by the shortest unit that gives no more marks
+    than there may be: hour, day, week or month."""
     hours = (span[1] - span[0]) / timedelta(hours=1)
     unit = next((unit for unit, most in _CHARTED if hours <= most * _MARKS), "month")
     spent: dict[Path, dict[str, int]] = {}
-    for (*path, label), figures in usage.groups([*names, unit], period=period, where=where):
-        for depth in range(len(path) + 1):
-            group = spent.setdefault(tuple(path[:depth]), {})
-            group[label] = group.get(label, 0) + figures.nano
+    if kept:
+        spent = usage.courses(names, kept, unit, period=period, where=where)
+    else:
+        for (*path, label), figures in usage.groups([*names, unit], period=period, where=where):
+            for depth in range(len(path) + 1):
+                group = spent.setdefault(tuple(path[:depth]), {})
+                group[label] = group.get(label, 0) + figures.nano
     labels = labels_of(span, unit, usage) or sorted(spent.get((), {}))
     return Course(unit, labels[-_MARKS:], spent)
 

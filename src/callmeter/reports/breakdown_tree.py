@@ -57,7 +57,8 @@ class Tree:
         self._top = question.top or (question.most if _may_be_many(keys) else 0)
         self.is_cut = False  # whether there were more than `most`
         self._walk: Walk | None = None
-        if not self._top and _may_be_many(keys) and _can_choose(question):
+        can_choose = _can_choose(question, keys)
+        if not self._top and not question.chart and _may_be_many(keys) and can_choose:
             self._walk = usage.walk(
                 names,
                 question.sort or "cost",
@@ -68,7 +69,7 @@ class Tree:
                 only=FIGURES,
             )
             self.levels: Mapping[Path, Figures] = {(): self._walk.total}
-        elif self._top and _can_choose(question):
+        elif self._top and can_choose:
             self.levels, self._others = usage.top(
                 names,
                 self._top,
@@ -101,7 +102,8 @@ class Tree:
             self.levels = {**empty((label,) for label in labels_of(span, keys[0], usage) or ()), **self.levels}
         self.course: Course | None = None
         if question.chart and span is not None:
-            self.course = course_of(usage, names, span, question.period, question.where)
+            kept = self.levels if self._top and can_choose else ()
+            self.course = course_of(usage, names, span, question.period, question.where, kept)
         self.columns = columns(
             compared=question.compare is not None,
             percentiles=question.percentiles,
@@ -145,7 +147,7 @@ class Tree:
         shares = _shares(list(islice(costs[depth], count)), units)
         for (name, figures, below), share in zip(islice(groups[depth], count), shares, strict=True):
             path = (*outer, name)
-            yield Row(self.cells(path, figures, None, share, ()), depth, subtotal=is_inner)
+            yield Row(self.cells(path, figures, None, share), depth, subtotal=is_inner)
             if is_inner:
                 yield from self._walked(costs, groups, share, path, below)
 
@@ -167,25 +169,32 @@ class Tree:
         for group, share in zip(kept, shares, strict=False):
             path = (*outer, group.name)
             before = group.before if self._is_known(path) else None
-            yield Row(self.cells(path, group.now, before, share, [path]), depth, subtotal=is_inner)
+            yield Row(self.cells(path, group.now, before, share, path), depth, subtotal=is_inner)
             if is_inner:
                 yield from self._rows(share, path)
         if count:
             self.is_cut = not self._question.top
             before = summed(group.before for group in rest) if self._is_known(outer) else None
             path = (*outer, f"other ({count})")
-            hidden = [(*outer, group.name) for group in rest]
-            yield Row(self.cells(path, parts[-1], before, shares[-1], hidden), depth, rest=True)
+            shown = [(*outer, group.name) for group in kept]
+            yield Row(self.cells(path, parts[-1], before, shares[-1], outer, shown), depth, rest=True)
 
     def total(self, units: int | None) -> dict[str, Cell]:
         """The cells of the last row."""
         before = self.before.get((), _NOTHING) if self._is_known(()) else None
-        return self.cells((), self.levels[()], before, units, [()])
+        return self.cells((), self.levels[()], before, units)
 
     def cells(
-        self, path: Path, now: Figures, before: Figures | None, share: int | None, charted: Iterable[Path]
+        self,
+        path: Path,
+        now: Figures,
+        before: Figures | None,
+        share: int | None,
+        charted: Path = (),
+        without: Iterable[Path] = (),
     ) -> dict[str, Cell]:
-        """The cells of a row, `before` None where the log does not reach; its chart is that of all groups `charted`."""
+        """The cells of a row, `before` None where the log does not reach; its chart is that of the group `charted`
+        `without` some of its own groups."""
         cells: dict[str, Cell] = dict.fromkeys(self._cells)
         cells.update(zip(self._cells, path, strict=False))
         cells |= figures_of(now, share)
@@ -195,7 +204,7 @@ class Tree:
             # A day that stands against another one is neither new nor gone.
             cells |= {f"{self.unit}_before": self.aligned.against(path[self.aligned.depth]), "news": None}
         if self.course is not None:
-            cells["chart"] = self.course.marks(charted)
+            cells["chart"] = self.course.marks(charted, without)
         return cells
 
     def missing_tags(self) -> list[str]:
@@ -260,9 +269,11 @@ def _may_be_many(keys: Sequence[str]) -> bool:
     return not any(map(is_time, keys)) and not _FEW.issuperset(keys)
 
 
-def _can_choose(question: Question) -> bool:
-    """Whether the usage log chooses the groups to show; changes and charts want to know all."""
-    return question.compare is None and not question.chart and question.sort in _CHOSEN
+def _can_choose(question: Question, keys: Sequence[str]) -> bool:
+    """Whether the usage log chooses the groups to show, or their order; changes want to know all of them, and the units
+    of time of charts stand beside groups by other names only."""
+    is_charted_by_time = question.chart and any(map(is_time, keys))
+    return question.compare is None and not is_charted_by_time and question.sort in _CHOSEN
 
 
 def _by_time(label: str) -> tuple[bool, str, float]:

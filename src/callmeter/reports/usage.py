@@ -243,6 +243,18 @@ class Usage(Protocol):
         equal costs the group with more calls comes first, of equal calls that with more cost, of equal errors that with
         more calls; then names decide."""
 
+    def courses(
+        self,
+        by: Sequence[str],
+        kept: Collection[tuple[str, ...]],
+        unit: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+    ) -> dict[tuple[str, ...], dict[str, int]]:
+        """The nano-dollars of the total and of the groups of `levels` that are `kept`, with all groups above each, by a
+        unit of time that is not among `by`."""
+
     def walk(
         self,
         by: Sequence[str],

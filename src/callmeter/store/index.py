@@ -114,6 +114,18 @@ class UsageIndex:
         """See `Usage.top`."""
         return self._answer(lambda answers: answers.top(by, most, order, period, where, latency, costs))
 
+    def courses(
+        self,
+        by: Sequence[str],
+        kept: Collection[tuple[str, ...]],
+        unit: str,
+        *,
+        period: Period = EVER,
+        where: Sequence[str] = (),
+    ) -> dict[tuple[str, ...], dict[str, int]]:
+        """See `Usage.courses`."""
+        return self._answer(lambda answers: answers.courses(by, kept, unit, period, where))
+
     def walk(
         self,
         by: Sequence[str],

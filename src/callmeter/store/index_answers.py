@@ -28,7 +28,7 @@ from callmeter.store.index_query import (
 from callmeter.store.index_relation import Asked, Relation, Rest
 from callmeter.store.index_savings import Savings
 from callmeter.store.index_sums import Summed
-from callmeter.store.index_top import Chosen
+from callmeter.store.index_top import Chosen, keep
 from callmeter.store.index_walk import Walked
 from callmeter.words.period import Period
 from callmeter.words.record import UsageRecord
@@ -113,6 +113,22 @@ class Answers:
         asked = Asked(period, where)
         chosen = Chosen(self._relation, names, asked, most, order)
         return chosen.top(self._levels(names, asked._replace(kept=names), latency, costs))
+
+    def courses(
+        self, by: Sequence[str], kept: Collection[tuple[str, ...]], unit: str, period: Period, where: Sequence[str]
+    ) -> dict[tuple[str, ...], dict[str, int]]:
+        """See `Usage.courses`."""
+        names = self._relation.names(by)
+        paths = {str(number): path for number, path in enumerate(kept) if path}
+        for depth in range(len(names)):
+            keep(self._relation, depth, {code: path for code, path in paths.items() if len(path) == depth + 1})
+        found: dict[tuple[str, ...], dict[str, int]] = {}
+        sums = self._summing.sums([*names, unit], Asked(period, where, kept=names), ("nano",))
+        for (*codes, label), each in sums.items():
+            for path in [(), *(paths[code] for code in codes if code in paths)]:
+                course = found.setdefault(path, {})
+                course[label] = course.get(label, 0) + each.nano
+        return found
 
     def walk(
         self,

@@ -109,10 +109,12 @@ class Relation:
         return [key_name(name, self._aliases) for name in by]
 
     def columns(self, query: Query, names: Sequence[str], asked: Asked) -> str:
-        """Columns `name0` and so on, with a comma behind each; missing values may be NULL or empty."""
-        if asked.kept:
-            return "".join(f"kept{place}.code AS name{place}, " for place in range(len(names)))
-        return "".join(f"{query.raw(name)} AS name{place}, " for place, name in enumerate(names))
+        """Columns `name0` and so on, with a comma behind each; missing values may be NULL or empty. The first ones are
+        those that are kept, if any are."""
+        columns = [
+            f"kept{place}.code" if place < len(asked.kept) else query.raw(name) for place, name in enumerate(names)
+        ]
+        return "".join(f"{column} AS name{place}, " for place, column in enumerate(columns))
 
     def is_over_days(self, names: Sequence[str], asked: Asked) -> bool:
         """Whether sums of days can tell. Of a corrected call they have one source of costs, before or after that."""

@@ -116,20 +116,25 @@ class Chosen:
         return "FROM slow", {}
 
     def _keep(self, depth: int, paths: Sequence[Path]) -> None:
-        """Make the table of a level: the names of each kept group as rows may have them, and its code."""
+        """Give each group of a level that is kept its code."""
         first = len(self._paths)
         codes = {str(number): path for number, path in enumerate(paths, first)}
         self._paths.update(codes)
-        # A name that is missing is NULL or empty in rows, which `Relation` reads as empty.
-        rows = [
-            (*variant, code)
-            for code, path in codes.items()
-            for variant in product(*((name, "") if name == NONE else (name,) for name in path))
-        ]
-        columns = {f"value{place}": [row[place] for row in rows] for place in range(depth + 1)}
-        columns["code"] = [row[-1] for row in rows]
-        listed = ", ".join(f"unnest(${name}::VARCHAR[]) AS {name}" for name in columns)
-        self._relation.run(f"CREATE OR REPLACE TABLE kept{depth} AS SELECT {listed}", columns)
+        keep(self._relation, depth, codes)
+
+
+def keep(relation: Relation, depth: int, codes: Mapping[str, Path]) -> None:
+    """Make the table of the groups of a level that have codes."""
+    # A name that is missing is NULL or empty in rows, which `Relation` reads as empty.
+    rows = [
+        (*variant, code)
+        for code, path in codes.items()
+        for variant in product(*((name, "") if name == NONE else (name,) for name in path))
+    ]
+    columns = {f"value{place}": [row[place] for row in rows] for place in range(depth + 1)}
+    columns["code"] = [row[-1] for row in rows]
+    listed = ", ".join(f"unnest(${name}::VARCHAR[]) AS {name}" for name in columns)
+    relation.run(f"CREATE OR REPLACE TABLE kept{depth} AS SELECT {listed}", columns)
 
 
 def _above(query: Query, depth: int) -> str:
