@@ -65,6 +65,23 @@ def test_eleven_groups_stand_in_the_order_of_their_cost() -> None:
     assert costs == sorted(costs, reverse=True)  # type: ignore[type-var]
 
 
+def test_shares_are_those_of_this_week_and_changes_are_against_the_week_before() -> None:
+    lines = [
+        call(MONDAY + week, tags={"agent": agent}, cost=Decimal(cost))
+        for agent, costs in {"a": (8, 3), "b": (2, 1)}.items()
+        for week, cost in zip((-7 * DAY, timedelta(0)), costs, strict=True)
+    ]
+    agents = of(lines).sections["agents"]
+    assert [
+        (each.cells["agent"], each.cells["cost"], each.cells["share"], each.cells["before"]) for each in agents.rows
+    ] == [
+        ("a", 3 * NANO, Decimal("0.750"), 8 * NANO),
+        ("b", NANO, Decimal("0.250"), 2 * NANO),
+    ]
+    assert agents.total is not None
+    assert [agents.total[name] for name in ("cost", "share", "before")] == [4 * NANO, 1, 10 * NANO]
+
+
 def test_of_twelve_groups_the_two_cheapest_are_told_together() -> None:
     week = [call(MONDAY, tags={"agent": f"a{n:02}"}, cost=Decimal(n + 1) / 10) for n in range(12)]
     agents = of(week).sections["agents"]
@@ -106,7 +123,7 @@ def test_who_rose_and_fell_most_is_told_where_it_matters(costs: dict[str, tuple[
 
 
 def test_months_of_unequal_length_are_named_with_their_days() -> None:
-    lines = [call(datetime(2026, month, 5, tzinfo=UTC), cost=Decimal(1)) for month in (8, 9, 10)]
+    lines = [call(datetime(2026, month, 5, tzinfo=UTC), cost=Decimal(1)) for month in (6, 7, 8, 9, 10)]
     board = of(lines, last_span(NOW, "month", ZoneInfo("UTC")))
     assert "October 2026 has 31 days, September 2026 30: part of the change is that." in board.notes
     september = last_span(datetime(2026, 9, 2, tzinfo=UTC), "month", ZoneInfo("UTC"))
@@ -455,6 +472,12 @@ def test_the_commonest_errors_come_first_and_the_others_are_counted() -> None:
     assert cells(board.sections["trouble"], "before") == [1, 0], "failed, stopped by the caller"
 
 
+def test_only_an_answer_is_cut_at_its_ceiling() -> None:
+    lines = [call(MONDAY, status=status, finish_reason="length") for status in ("ok", "truncated", "cancelled")]
+    trouble = of(lines).sections["trouble"]
+    assert row(trouble, "cut at the output ceiling")["calls"] == 1
+
+
 def test_errors_are_those_of_calls_that_failed_or_were_refused() -> None:
     lines = [
         call(MONDAY, status="refused", error="quota", cost=Decimal(0), attempts=0),
@@ -506,6 +529,14 @@ def test_a_monthly_quota_stands_where_the_week_ended_and_says_how_long_it_lasts(
     assert "Used up within a week at this pace: total per month (2.0 d)." in board.lead
 
 
+@pytest.mark.parametrize(("limit", "lasts"), [(28, Decimal(14)), (29, None), (34, None)])
+def test_a_quota_that_resets_before_it_is_used_up_lasts(limit: int, lasts: Decimal | None) -> None:
+    """From Monday 16 November to the end of the month there are 15 days."""
+    lines = [call(MONDAY + number * DAY, cost=Decimal(1)) for number in range(-7, 7)]
+    report = of(lines, quotas=quotas({"subject": "total", "limit": limit})).sections["quotas"]
+    assert cells(report, "lasts_days") == [lasts]
+
+
 @pytest.mark.parametrize(("limit", "lasts"), [(366, Decimal(365)), (367, None)])
 def test_a_week_says_nothing_about_times_beyond_a_year(limit: int, lasts: Decimal | None) -> None:
     lines = [call(MONDAY + number * DAY, cost=Decimal("1")) for number in range(7)]
@@ -553,6 +584,25 @@ def test_only_limits_that_are_passed_or_will_be_within_a_week_are_told_first() -
         "Over the limit: team:t per month (108%).",
         "Used up within a week at this pace: agent:code per month (2.0 d), total per month (7.0 d).",
     ]
+
+
+def test_quotas_in_dollars_tokens_and_calls_have_tables_of_their_own() -> None:
+    limits: list[dict[str, object]] = [
+        {"subject": "total", "limit": 5, "period": "week"},
+        {"subject": "total", "limit": 400, "unit": "tokens", "period": "week"},
+        {"subject": "agent:code", "limit": 8, "unit": "calls", "period": "week"},
+    ]
+    board = of([call(MONDAY, cost=Decimal(2), tokens={"in": 80, "out": 20})], quotas=quotas(*limits))
+    told = {
+        name: [(each.cells["subject"], each.cells["used"], each.cells["level"]) for each in board.sections[name].rows]
+        for name in board.sections
+        if name.startswith("quotas")
+    }
+    assert told == {
+        "quotas": [("total", 2 * NANO, Decimal("0.4"))],
+        "quotas_tokens": [("total", 100, Decimal("0.25"))],
+        "quotas_calls": [("agent:code", 1, Decimal("0.125"))],
+    }
 
 
 def test_of_many_quotas_the_fullest_are_shown_and_the_others_counted() -> None:
