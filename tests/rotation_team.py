@@ -195,7 +195,7 @@ class Team:
             return 0, 0
         self._stop.set()
         for process in self._running:
-            process.join(30)
+            process.join(120)
             assert process.exitcode == 0, (process.exitcode, Path(self.log).read_text()[-2000:])
         self._running.clear()
         return self._tally[0], self._tally[1]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Terminal:

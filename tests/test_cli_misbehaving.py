@@ -188,7 +188,7 @@ def results(server: MisbehavingServer, tmp_path_factory: pytest.TempPathFactory)
             env={"PATH": "/usr/bin:/bin", "CALLMETER_HOME": str(home), "CALLMETER_API_KEY": KEY},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=60,
+            timeout=180,
         )
         lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         requests = sum(request.scenario == scenario for request in server.requests)
