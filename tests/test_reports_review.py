@@ -62,6 +62,7 @@ def test_eleven_groups_stand_in_the_order_of_their_cost() -> None:
     agents = of([*before, *week]).sections["agents"]
     costs = [row.cells["cost"] or 0 for row in agents.rows]
     assert len(costs) == 11
+    assert not any(row.rest for row in agents.rows)
     assert costs == sorted(costs, reverse=True)  # type: ignore[type-var]
 
 
@@ -122,12 +123,62 @@ def test_who_rose_and_fell_most_is_told_where_it_matters(costs: dict[str, tuple[
     assert [said for said in of(lines).lead if said.startswith("Largest")] == told
 
 
+@pytest.mark.parametrize(
+    ("weeks", "headline"),
+    [
+        ({0: 3}, "Week 46 cost $3.00 in 1 call. It is the first week of this log: there is nothing to compare with."),
+        ({0: 3, 1: 2}, "Week 46 cost $3.00 in 1 call: $1.00 (50%) more than week 45."),
+        ({0: 1, 1: 4}, "Week 46 cost $1.00 in 1 call: $3.00 (75%) less than week 45."),
+        ({0: 3, 1: 3}, "Week 46 cost $3.00 in 1 call, as much as week 45."),
+        ({0: 3, 2: 1}, "Week 46 cost $3.00 in 1 call. There were no calls in week 45."),
+        ({0: None, 1: 1}, "Week 46 had 1 call, whose cost nobody knows."),
+        ({0: 3, 1: None}, "Week 46 cost $3.00 in 1 call."),
+        ({1: 4}, "No calls in week 46. Week 45 had 1 call for $4.00."),
+        ({2: 4}, "No calls in week 46."),
+    ],
+)
+def test_the_headline_says_what_was_spent_and_how_much_more(weeks: dict[int, int | None], headline: str) -> None:
+    lines = [
+        call(MONDAY - ago * 7 * DAY, cost=None, cost_source="unknown")
+        if cost is None
+        else call(MONDAY - ago * 7 * DAY, cost=Decimal(cost))
+        for ago, cost in weeks.items()
+    ]
+    assert of(lines).lead[0] == headline
+
+
+def test_the_course_is_of_eight_weeks_each_against_the_one_before() -> None:
+    lines = [
+        call(MONDAY - ago * 7 * DAY, cost=Decimal(10 - ago), tokens={"in": 900 + ago, "out": 100}) for ago in range(10)
+    ]
+    course = of(lines).sections["course"]
+    assert cells(course, "week") == [f"2026-W{number}" for number in range(39, 47)]
+    assert cells(course, "cost") == [number * NANO for number in range(3, 11)]
+    assert cells(course, "difference") == [None, *[NANO] * 7]
+    assert cells(course, "change")[-1] == Decimal("0.111")
+    assert cells(course, "tokens") == [1000 + ago for ago in range(7, -1, -1)]
+    assert cells(of(lines[:3]).sections["course"], "week") == ["2026-W44", "2026-W45", "2026-W46"]
+
+
 def test_months_of_unequal_length_are_named_with_their_days() -> None:
     lines = [call(datetime(2026, month, 5, tzinfo=UTC), cost=Decimal(1)) for month in (6, 7, 8, 9, 10)]
     board = of(lines, last_span(NOW, "month", ZoneInfo("UTC")))
     assert "October 2026 has 31 days, September 2026 30: part of the change is that." in board.notes
     september = last_span(datetime(2026, 9, 2, tzinfo=UTC), "month", ZoneInfo("UTC"))
     assert not any("part of the change" in note for note in of(lines, september).notes)
+
+
+def test_a_work_item_whose_cost_nobody_knows_is_not_free() -> None:
+    lines = [
+        call(MONDAY, tags={"work_item": "dear"}, cost=Decimal(2)),
+        call(MONDAY, tags={"work_item": "dear"}, cost=None, cost_source="unknown"),
+        call(MONDAY, tags={"work_item": "odd"}, cost=None, cost_source="unknown"),
+    ]
+    items = of(lines).sections["work_items"]
+    assert [(each.cells["work_item"], each.cells["cost"], each.cells["unknown"]) for each in items.rows] == [
+        ("dear", 2 * NANO, 1),
+        ("odd", None, 1),
+    ]
 
 
 def test_causes_that_are_larger_than_what_was_spent_are_no_headline() -> None:
@@ -542,6 +593,17 @@ def test_a_week_says_nothing_about_times_beyond_a_year(limit: int, lasts: Decima
     lines = [call(MONDAY + number * DAY, cost=Decimal("1")) for number in range(7)]
     board = of(lines, quotas=quotas({"subject": "agent:code", "limit": limit + 6, "period": "life"}))
     assert board.sections["quotas"].rows[0].cells["lasts_days"] == lasts
+
+
+def test_where_a_week_ends_with_a_month_the_months_quota_is_that_of_the_month() -> None:
+    """31 May 2026 is a Sunday."""
+    now = datetime(2026, 6, 1, 6, tzinfo=UTC)
+    lines = [call(now - days * DAY, cost=Decimal(cost)) for days, cost in ((40, 7), (20, 3), (2, 2), (0, 9))]
+    for unit in ("week", "month", "day"):
+        board = of(
+            lines, last_span(now, unit, ZoneInfo("UTC")), now=now, quotas=quotas({"subject": "total", "limit": 8})
+        )
+        assert cells(board.sections["quotas"], "used") == [5 * NANO], unit
 
 
 def test_a_quota_of_one_call_can_be_three_times_full() -> None:
