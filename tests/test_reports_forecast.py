@@ -180,10 +180,19 @@ def test_a_horizon_has_a_name_for_machines_and_a_title_for_people(horizon: Horiz
 
 
 @pytest.mark.parametrize(
-    ("period", "begun"), [("day", TODAY), ("week", date(2026, 11, 16)), ("year", date(2026, 1, 1))]
+    ("period", "begun", "last"),
+    [
+        ("day", TODAY, TODAY),
+        ("week", date(2026, 11, 16), date(2026, 11, 22)),
+        ("month", date(2026, 11, 1), date(2026, 11, 30)),
+        ("year", date(2026, 1, 1), date(2026, 12, 31)),
+    ],
 )
-def test_a_period_to_its_end_has_begun_on_its_first_day(period: str, begun: date) -> None:
-    assert to_end(TODAY, period).begun == begun
+def test_a_period_to_its_end_has_begun_on_its_first_day_and_ends_with_its_last(
+    period: str, begun: date, last: date
+) -> None:
+    horizon = to_end(TODAY, period)
+    assert (horizon.begun, horizon.first, horizon.last) == (begun, TODAY + timedelta(1), last)
     assert next_week(TODAY).begun is None
 
 

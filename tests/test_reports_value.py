@@ -185,12 +185,24 @@ def test_outcomes_of_work_items_without_calls_are_listed(worth: Callable[..., Bo
     ]
 
 
+def test_of_an_outcome_that_no_one_call_fits_the_agent_counts_before_the_purpose(worth: Callable[..., Board]) -> None:
+    """
+    2026-11-20T09:00Z agent=code purpose=fix   customer=acme  work_item=S-1 cost=3
+    2026-11-20T09:01Z agent=docs purpose=write customer=other work_item=S-1 cost=1
+    """
+    page = worth([outcome("S-1", "8", agent="code", purpose="write")])
+    assert table(page.sections["agents"], "agent", "value") == [("code", 8 * DOLLAR), ("docs", 0)]
+    assert table(page.sections["purposes"], "purpose", "value") == [("write", 8 * DOLLAR), ("fix", 0)]
+    assert table(page.sections["customers"], "customer", "value") == [("acme", 8 * DOLLAR), ("other", 0)]
+
+
 def test_without_outcomes_the_report_says_how_to_record_one(worth: Callable[..., Board]) -> None:
     """
     2026-11-20T09:00Z agent=code work_item=S-1 cost=1
     """
     page = worth([])
     assert "`callmeter budget outcome record`" in page.notes[0]
+    assert list(page.sections) == ["summary", "agents", "purposes", "no_outcome"]
     assert table(page.sections["no_outcome"], "work_item") == [("S-1",)]
 
 
