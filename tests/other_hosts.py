@@ -20,7 +20,7 @@ def on_host(name: str, *inside: str) -> list[str]:
     not allowed."""
     prefix = [*inside, "unshare", "--uts", "sh", "-c", _RENAMED, name]
     try:
-        said = subprocess.run([*prefix, "uname", "-n"], capture_output=True, text=True, timeout=30)
+        said = subprocess.run([*prefix, "uname", "-n"], capture_output=True, text=True, timeout=120)
     except FileNotFoundError as error:
         lacking(f"{error.filename} is not installed")
     if said.stdout.strip() != name:

@@ -337,7 +337,7 @@ def test_a_flush_that_is_killed_loses_nothing_and_repeats_under_the_same_id(
         spool(str(office.home / "alerts.jsonl"), World().now(), "threshold", text, text, {})
     hook.holding = True
     flush = start("callmeter", "budget", "alerts", "--flush")
-    assert hook.came.wait(30)
+    assert hook.came.wait(120)
     assert run_callmeter("budget", "alerts", "--flush").returncode == 8
     flush.send_signal(signal.SIGKILL)
     flush.wait()

@@ -372,7 +372,7 @@ def test_a_signal_ends_every_running_call_and_logs_it_as_cancelled(
     assert texts(first) == ["answer to a", "answer to b"]
     server.arrived(18)
     process.send_signal(sent)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (status, b"", b"")
     server.gone(16)
     assert Counter(line["status"] for line in logged(home)) == {"ok": 2, "cancelled": 16}
@@ -392,7 +392,7 @@ def test_a_reader_that_goes_away_ends_the_batch_and_loses_no_paid_answer(
     process.stdout.readline()
     process.stdout.close()
     process.stdout = None
-    assert process.wait(30) == 141
+    assert process.wait(120) == 141
     paid = [line for line in logged(home) if line["status"] == "ok"]
     assert len(paid) + Counter(line["status"] for line in logged(home))["cancelled"] == len(logged(home))
     server.all_ended()
@@ -414,7 +414,7 @@ def test_answers_come_while_the_input_is_still_being_written(begin: Begin) -> No
         assert json.loads(process.stdout.readline())["text"] == f"answer to {number}"
     # Ctrl-C does not wait for more input.
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(120) == 130
     assert process.stderr is not None
     assert process.stderr.read() == b""
 
@@ -447,7 +447,7 @@ def test_two_processes_do_not_run_one_batch_but_may_run_one_file_in_two_ways(
     server.arrived(2)
     server.release()
     for each in (process, other):
-        assert texts(each.communicate(timeout=30)[0]) == ["answer to hold"]
+        assert texts(each.communicate(timeout=120)[0]) == ["answer to hold"]
 
 
 def test_a_record_that_is_damaged_is_an_error_and_stays_as_it_is(
@@ -473,7 +473,7 @@ def test_a_full_disk_ends_the_batch_but_what_is_paid_for_is_printed(
 ) -> None:
     batch = write(*(f"{number} {'x' * 10_000}" for number in range(100)))
     process = begin(batch, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)))
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert b"cannot keep the batch's progress" in err
     assert 0 < len(server.bodies) < 100
@@ -605,7 +605,7 @@ def test_a_person_sees_a_bar_on_stderr_and_a_script_does_not(
         ours, theirs = os.openpty()
         process = begin(write("a", "b", "c"), "--idempotency-key", str(len(server.bodies)), *arguments, stderr=theirs)
         os.close(theirs)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=120)
         assert len(results(out)) == 3
         data = b""
         try:

@@ -45,7 +45,7 @@ def lines(home: Path) -> list[dict[str, object]]:
 
 def until_at_a_lock(process: Popen[bytes]) -> None:
     """Return when a process has opened a lock of recorded answers, which another one holds."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
         for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
             try:

@@ -366,7 +366,7 @@ def test_when_the_reader_goes_away_the_call_is_stopped_and_logged(
     script = f"llm-call --base-url {server.base_url('endless-tokens')} -m openai/gpt-4o-mini Hi | head -c 3"
     script += '; echo " ${PIPESTATUS[0]}"'
     env = {**environment, "CALLMETER_API_KEY": KEY}
-    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout == "and 141\n"
     assert "Traceback" not in done.stderr
     (line,) = lines(home)

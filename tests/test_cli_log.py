@@ -203,7 +203,7 @@ def test_showing_stops_quietly_when_its_reader_goes_away(run_callmeter: Run, hom
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(b"11-21 09:30:00")
     process.stdout.close()
-    assert process.wait(30) == 141
+    assert process.wait(120) == 141
     assert process.stderr.read() == b""
 
 
@@ -231,7 +231,7 @@ def test_following_shows_what_is_written_even_after_the_log_was_closed(
     append_usage(log, call(id="two"))
     assert next_id(process) == "two"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
@@ -248,7 +248,7 @@ def test_following_ends_when_its_reader_goes_away_though_nothing_is_written(home
     next_id(process)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
-    assert process.wait(30) == 141
+    assert process.wait(120) == 141
     assert process.stderr.read() == b""
 
 

@@ -244,7 +244,7 @@ def test_who_holds_what_is_named_with_process_host_and_age(
     server.arrived(1)
     done = run_callmeter("budget", "quota", "explain", "agent:code", "--format", "json")
     server.release()
-    running.communicate(timeout=30)
+    running.communicate(timeout=120)
     (section,) = json.loads(done.stdout)["sections"].values()
     (held,) = [row for row in section["rows"] if row["item"] == "held"]
     assert held["amount"] < 0

@@ -40,11 +40,11 @@ class Killer(socketserver.ThreadingTCPServer):
     def arrived(self, count: int) -> None:
         """Wait until that many requests have come."""
         with self.known:
-            assert self.known.wait_for(lambda: self.received.total() >= count, timeout=30), self.received
+            assert self.known.wait_for(lambda: self.received.total() >= count, timeout=120), self.received
 
     def kill(self, session: str) -> None:
         with self.known:
-            self.known.wait_for(lambda: session in self.processes, timeout=30)
+            self.known.wait_for(lambda: session in self.processes, timeout=120)
         self.processes[session].send_signal(signal.SIGKILL)
         self.processes[session].wait()
 

@@ -46,7 +46,7 @@ def failing(*statuses: int, together: int = 1) -> Iterator[tuple[Failing, str]]:
                 first = len(said.models) <= together
                 status = said.statuses.pop(0) if said.statuses else 200
             if first:
-                said.barrier.wait(30)
+                said.barrier.wait(120)
             if not status:
                 said.silent.set()
                 said.over.wait(60)

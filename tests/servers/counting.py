@@ -81,19 +81,19 @@ class CountingServer:
     def arrived(self, count: int) -> None:
         """Wait until that many requests have come."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.bodies) >= count, 30), self.prompts
+            assert self._changed.wait_for(lambda: len(self.bodies) >= count, 120), self.prompts
 
     def gone(self, count: int) -> None:
         """Wait until that many clients have gone away before their answer."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.cancelled) >= count, 30), self.cancelled
+            assert self._changed.wait_for(lambda: len(self.cancelled) >= count, 120), self.cancelled
 
     def all_ended(self) -> None:
         """Wait until every request has been read and its connection is over, for clients that have gone already."""
         with socket.create_connection(self._server.server_address[:2]) as last:  # accepted after all others
             name = last.getsockname()
         with self._changed:
-            assert self._changed.wait_for(lambda: name in self._ended and not self._open, 30), self._open
+            assert self._changed.wait_for(lambda: name in self._ended and not self._open, 120), self._open
 
     def release(self) -> None:
         """Let everything go on that is held, and hold nothing any more."""

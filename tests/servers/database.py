@@ -169,7 +169,7 @@ def free_port() -> int:
 def _answering(address: str, running: subprocess.Popen[bytes], log: Path) -> None:
     import psycopg
 
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while True:
         try:
             psycopg.connect(address, connect_timeout=3).close()

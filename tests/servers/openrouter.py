@@ -174,7 +174,7 @@ class OpenRouter:
         with self._quiet:
             self._is_late_enough = True
             self._quiet.notify_all()
-            assert self._quiet.wait_for(lambda: self._serving == 0, 30)
+            assert self._quiet.wait_for(lambda: self._serving == 0, 120)
             self._is_late_enough = False
 
     @property
