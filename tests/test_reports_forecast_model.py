@@ -57,6 +57,28 @@ def test_what_may_be_nothing_at_all_has_its_mean_and_variance_all_the_same() -> 
     assert sum((amount - mean) ** 2 for amount in amounts) / 4000 == pytest.approx(9, rel=0.03)
 
 
+@pytest.mark.parametrize("nothing", [0.0, 0.3])
+@pytest.mark.parametrize("above", [20, 100, 160])
+def test_what_lies_beyond_an_amount_has_the_moments_of_that_part(nothing: float, above: int) -> None:
+    """E(X - a)+ is the integral of P(X > x) from a on, E((X - a)+)^2 that of 2 (x - a) P(X > x)."""
+    whole = Range(100.0 * NANO, 9000.0 * NANO**2, nothing)
+    beyond = whole.beyond(above * NANO)
+    step = 0.1
+    tail = [(number * step, whole.over(round((above + number * step) * NANO))) for number in range(16_000)]
+    mean = sum(chance for _, chance in tail) * step - tail[0][1] * step / 2
+    square = 2 * sum(far * chance for far, chance in tail) * step
+    assert beyond.mean / NANO == pytest.approx(mean, rel=1e-3)
+    assert beyond.variance / NANO**2 == pytest.approx(square - mean * mean, rel=1e-3)
+    assert beyond.over(0) == pytest.approx(whole.over(above * NANO))
+
+
+def test_what_lies_beyond_nothing_is_all_of_it_and_beyond_everything_nothing() -> None:
+    whole = Range(100.0 * NANO, 2500.0 * NANO**2)
+    assert whole.beyond(0) is whole and whole.beyond(-1) is whole
+    assert whole.beyond(10**6 * NANO) is NOTHING
+    assert NOTHING.beyond(5) is NOTHING
+
+
 def test_two_days_by_hand() -> None:
     """Saturday 3, Sunday 1, in dollars; two days say nothing of weekdays, and nothing is capped.
 
