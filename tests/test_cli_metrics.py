@@ -143,7 +143,8 @@ def test_money_is_written_to_its_last_digit() -> None:
     assert (
         json.loads(as_json(families), parse_float=str)["metrics"][0]["samples"][0]["value"] == "12345678901.000000001"
     )
-    assert exposition([Family("x", "gauge", "X.", [((), Decimal("1E+3"))])]).splitlines()[-1] == "callmeter_x 1000"
+    for amount, written in ((Decimal("1E+3"), "1000"), (Decimal("1E-9"), "0.000000001")):
+        assert exposition([Family("x", "gauge", "X.", [((), amount)])]).splitlines()[-1] == f"callmeter_x {written}"
 
 
 LOG = """
