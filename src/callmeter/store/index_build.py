@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from callmeter.store.index_corrections import find_corrections
 from callmeter.store.index_manifest import BLOCK, LISTED, Manifest, Part, Source, block_digest, part_of
 from callmeter.store.index_rows import FORMAT, Rows, write_rows
-from callmeter.store.index_text import CHUNK, Fill, Piece, given, pieces
+from callmeter.store.index_text import CHUNK, Fill, Piece, given, pieces, release
 from callmeter.store.index_twins import find_twins
 from callmeter.store.index_usual import Habits
 from callmeter.store.memory import is_scarce
@@ -164,6 +164,7 @@ class Builder:
             for file, source in zip(files, sources, strict=True):
                 self._unread -= _unread(source, file)
                 added += self._read(source, file, workers)
+        release()
         result = Manifest(
             manifest.version,
             sources,

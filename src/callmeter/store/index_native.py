@@ -93,7 +93,10 @@ class Native:
         Raises MemoryError, OSError."""
         text[size : size + PADDING] = bytes(PADDING)
         # Whoever writes a log shall not choose which of its texts fall into one place of a table: hence the seed.
-        batch = self._batches.pop() if self._batches else self._new(int.from_bytes(os.urandom(8), "little"))
+        try:
+            batch = self._batches.pop()
+        except IndexError:  # asked for only now: several threads take them
+            batch = self._new(int.from_bytes(os.urandom(8), "little"))
         if not batch:
             raise MemoryError
         if not self._read(batch, self._address(text), size, lines, source, line, start):
@@ -103,6 +106,11 @@ class Native:
             return self._written(batch.contents, path)
         finally:
             self._batches.append(batch)
+
+    def release(self) -> None:
+        """Give memory back that nobody uses."""
+        while self._batches:
+            self._free(self._batches.pop())
 
     def _address(self, text: bytearray) -> int:
         """Of a text that is not resized meanwhile."""

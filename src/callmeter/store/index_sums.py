@@ -151,16 +151,19 @@ def _made(
 ) -> list[_Batch]:
     import duckdb
 
-    together: list[list[RowFile]] = [[]]
+    together: list[list[RowFile]] = []
+    size = _AT_ONCE
     for file in files:
-        if together[-1] and sum(each.rows for each in together[-1]) + file.rows > _AT_ONCE:
+        if size + file.rows > _AT_ONCE:
             together.append([])
+            size = 0
         together[-1].append(file)
+        size += file.rows
     given = {"paths": [file.path for file in files]}
-    make_buckets(connection, "time_summed", "day", zone, slots_of(connection, read("$paths"), given))
     found: list[_Batch] = []
     mask = os.umask(0o077)  # DuckDB makes the files
     try:
+        make_buckets(connection, "time_summed", "day", zone, slots_of(connection, read("$paths"), given))
         for each in together:
             found.append(_batch(connection, each, directory, marks))
     except (OSError, duckdb.Error):

@@ -95,7 +95,7 @@ class Piece:
         return piece
 
     def close(self) -> None:
-        """Give the memory back, to other pieces first: to have it anew from the system takes time."""
+        """Leave the memory to other pieces: to have it anew from the system takes time."""
         if self._file >= 0:
             os.close(self._file)
         if len(_spare) < _SPARE:
@@ -145,6 +145,14 @@ def pieces(fill: Fill, start: int, line: int) -> Iterator[Piece]:
         piece.add(tail)
         piece.lines, piece.unfinished = 1, True
         yield piece
+
+
+def release() -> None:
+    """Give all memory for pieces back: until then, closed ones leave theirs to others."""
+    _spare.clear()
+    compiled = native()
+    if compiled:
+        compiled.release()
 
 
 def given(chunks: Iterable[bytes | bytearray]) -> Fill:
