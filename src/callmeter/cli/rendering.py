@@ -18,7 +18,7 @@ from typing import TextIO, TypeVar
 from callmeter.cli.cells import shown_column
 from callmeter.cli.look import Look, escaped, look_of
 from callmeter.cli.tables import table, visible
-from callmeter.reports.report import Board, Cell, Column, Kind, Report, Row
+from callmeter.reports.report import Board, Cell, Kind, Report
 from callmeter.words.instant import text_of
 from callmeter.words.jsontext import dumps
 from callmeter.words.money import usd
@@ -71,7 +71,7 @@ def _json(report: Report) -> Iterator[str]:
     """The object of a report, without holding all of its rows."""
     before, after = dumps(_object(replace(report, rows=()))).split(_NO_ROWS, 1)
     yield before + _NO_ROWS[:-1]
-    for number, records in enumerate(_batches(_record(report, row) for row in report.rows)):
+    for number, records in enumerate(_batches(_rows(report))):
         yield ("," if number else "") + ",".join(map(dumps, records))
     yield _NO_ROWS[-1] + after + "\n"
 
@@ -155,8 +155,8 @@ def _object(report: Report | Board) -> dict[str, object]:
             "end": None if period.end is None else text_of(period.end),
             "zone": report.zone,
         },
-        "rows": [_record(report, row) for row in report.rows],
-        "total": None if report.total is None else _values(report, report.total),
+        "rows": list(_rows(report)),
+        "total": None if report.total is None else _values(_columns(report), report.total),
         "notes": list(report.notes),
         "facts": dict(report.facts),
     }
@@ -169,28 +169,32 @@ def _records(report: Report | Board) -> Iterator[dict[str, object]]:
             for record in _records(each):
                 yield {"section": name, **record}
         return
-    for row in report.rows:
-        yield _record(report, row)
+    yield from _rows(report)
     if report.total is not None:
-        yield {"row": "total", **_values(report, report.total)}
+        yield {"row": "total", **_values(_columns(report), report.total)}
 
 
-def _record(report: Report, row: Row) -> dict[str, object]:
-    """A row by its columns' names. Where some rows repeat what others hold, `row` tells them apart."""
-    values = _values(report, row.cells)
-    if report.total is None:
-        return values
-    return {"row": "rest" if row.rest else "subtotal" if row.subtotal else "group", **values}
+def _rows(report: Report) -> Iterator[dict[str, object]]:
+    """The rows by their columns' names. Where some rows repeat what others hold, `row` tells them apart."""
+    columns = _columns(report)
+    for row in report.rows:
+        values = _values(columns, row.cells)
+        if report.total is not None:
+            values = {"row": "rest" if row.rest else "subtotal" if row.subtotal else "group", **values}
+        yield values
 
 
-def _values(report: Report, cells: Mapping[str, Cell]) -> dict[str, object]:
-    return {column.name: _value(column, cells.get(column.name)) for column in report.columns}
+def _columns(report: Report) -> list[tuple[str, bool]]:
+    """The names of the columns, and whether they are amounts: looked up once, for there may be a million rows."""
+    return [(column.name, column.kind in _AMOUNTS) for column in report.columns]
 
 
-def _value(column: Column, cell: Cell) -> Cell:
-    if column.kind in _AMOUNTS and isinstance(cell, int):
-        return usd(cell)
-    return cell
+def _values(columns: Sequence[tuple[str, bool]], cells: Mapping[str, Cell]) -> dict[str, object]:
+    return {name: _amount(cells.get(name)) if is_amount else cells.get(name) for name, is_amount in columns}
+
+
+def _amount(cell: Cell) -> Cell:
+    return usd(cell) if isinstance(cell, int) else cell
 
 
 def _lines(report: Report | Board) -> Iterator[list[str]]:
@@ -201,7 +205,7 @@ def _lines(report: Report | Board) -> Iterator[list[str]]:
     names = [*(["section"] if isinstance(report, Board) else []), *(["row"] if _is_marked(report) else []), *header]
     yield names
     for record in _records(report):
-        yield [_cell(record.get(name)) for name in names]
+        yield list(map(_cell, map(record.get, names)))
 
 
 def _is_marked(report: Report | Board) -> bool:
@@ -213,6 +217,8 @@ def _is_marked(report: Report | Board) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return ""
+    if type(value) is int:
+        return str(value)
     if isinstance(value, str):
         text = escaped(value)
         return f"'{text}" if value.startswith(_FORMULA) else text
