@@ -187,6 +187,44 @@ def test_columns_for_scripts_do_not_push_others_over_the_edge() -> None:
     assert "2026-W46" in page and "quality" not in page
 
 
+def tiles(**cells: object) -> list[str]:
+    """What stands above everything else for a span with these figures, a line for each."""
+    row = Row({"week": "2026-W46", "cost": 5, "calls": 153, **cells})  # type: ignore[dict-item]
+    report = Report("The last weeks", course([1]).columns, [Row({"week": "2026-W45", "cost": 4, "calls": 1}), row])
+    page = html_page(Board("Review", {"course": report}, facts=FACTS))
+    return [" ".join(re.sub(r"<[^>]+>", " ", tile).split()) for tile in re.findall(r'<div class="tile">.*', page)]
+
+
+def test_the_figures_of_the_span_stand_on_top() -> None:
+    change = {"difference": 205_240_000, "change": Decimal("0.616")}
+    sizes = {"tokens": 175_700, "cost_per_1k_tokens": 3_062_948}
+    assert tiles(cost=538_160_000, **change, **sizes, refused=3, errors=2) == [
+        "spent $0.538",
+        "change +$0.205 +62%",
+        "calls 153 3 refused",
+        "tokens 176 k $0.00306 per 1k",
+        "errors 2 1.3% of calls",
+    ]
+    assert tiles(cost=None, difference=-2 * 10**9) == ["spent unknown", "change -$2.00", "calls 153"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown"),
+    [
+        (999, "999"),
+        (1_000, "1 k"),
+        (25_449, "25.4 k"),
+        (999_499, "999 k"),
+        (999_500, "1 M"),
+        (3_084_000, "3.08 M"),
+        (999_999_999, "1 G"),
+        (1_234 * 10**9, "1,230 G"),
+    ],
+)
+def test_tokens_on_top_have_three_digits_and_a_unit(tokens: int, shown: str) -> None:
+    assert tiles(tokens=tokens)[-1] == f"tokens {shown}"
+
+
 def test_the_page_is_well_formed() -> None:
     page = html_page(Board("Review", {"course": course([1, 2])}, facts=FACTS, lead=["a", "b"], notes=["c"]))
     body = page[page.index("<body>") : page.index("</html>")]

@@ -181,9 +181,11 @@ def _tiles(board: Board) -> list[Tile]:
 
 def _short(number: int) -> str:
     """`3.08 M`, `25.4 k`."""
+    # Rounded before its unit is chosen: 999,999 is 1 M.
+    rounded = int(Decimal(f"{Decimal(number):.3g}"))
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{Decimal(number) / size:.3g} {letter}" if number < 1000 * size else f"{number // size:,} {letter}"
+        if rounded >= size:
+            return f"{Decimal(rounded) / size:,f} {letter}"
     return str(number)
 
 
