@@ -49,9 +49,10 @@ def write(
     file: BinaryIO, columns: Mapping[str, str], rows: int, body: bytes | memoryview, chunks: Sequence[Chunk]
 ) -> None:
     """Write a file of one row group, whose chunks are in `body`. Raises OSError."""
-    file.write(_MAGIC)
-    file.write(body)
-    file.write(_footer(columns, chunks, rows))
+    for part in (_MAGIC, body, _footer(columns, chunks, rows)):
+        left = memoryview(part)
+        while left:  # a file without a buffer may take a part of it, as one on a disk that is getting full does
+            left = left[file.write(left) :]
 
 
 def _footer(columns: Mapping[str, str], chunks: Sequence[Chunk], rows: int) -> bytes:

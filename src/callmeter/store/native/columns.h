@@ -188,8 +188,8 @@ static bool put_text(column *c, text t, uint64_t seed, bool passing) {
 static bool empty_column(column *c, uint32_t rows, bool fits) {
     if (!fits) {
         free(c->present), free(c->uuids), free(c->numbers);
-        c->uuids = c->kind == UUID ? malloc(16 * (size_t)rows) : NULL;
-        c->numbers = c->kind != UUID && c->kind != TEXT ? malloc(rows * sizeof *c->numbers) : NULL;
+        c->uuids = c->kind == UUID ? malloc(16 * (size_t)rows + 1) : NULL;
+        c->numbers = c->kind != UUID && c->kind != TEXT ? malloc(rows * sizeof *c->numbers + 1) : NULL;
         c->present = malloc(rows / 8 + 1);
         if (!c->present || (c->kind != TEXT && !c->uuids && !c->numbers)) return false;
     }

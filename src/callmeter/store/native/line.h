@@ -53,7 +53,7 @@ typedef struct {
     uint32_t has;  /* a bit for each field */
     uint8_t ident[16], target[16];
     int64_t ms, recorded, cost, estimate, duration, attempts, tokens[6];
-    bool priced;
+    bool priced, credit;  /* its cost is known; is below 0, if by less than a nano-dollar */
     uint64_t sketch;
     int status;
     text texts[FIELDS], tags[TAGS];
@@ -241,6 +241,7 @@ static bool take_field(int f, const char **p, const char *end, line *l) {
     case F_COST:
         if (LITERAL(p, "null")) return true;
         l->priced = true;
+        l->credit = **p == '-';
         return take_money(p, &l->cost);
     case F_ESTIMATE: return take_money(p, &l->estimate);
     case F_DURATION_MS: return take_count(p, &l->duration);
@@ -277,6 +278,6 @@ static bool take_line(const char *p, const char *end, line *l, uint8_t *order) {
     if ((l->has & needed) != needed) return false;
     l->status = one_of(l->texts[F_STATUS], STATUSES, COUNT(STATUSES));
     if (l->status < 0 || one_of(l->texts[F_COST_SOURCE], SOURCES, COUNT(SOURCES)) < 0) return false;
-    return !(l->priced && l->cost < 0 && !(l->has & 1u << F_CORRECTS));
+    return !l->credit || l->has & 1u << F_CORRECTS;
 }
 

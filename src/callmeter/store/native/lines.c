@@ -212,7 +212,7 @@ WIDE int64_t callmeter_count(const char *text, int64_t size) {
 
 /* Room for the rows of so many lines, and nothing in it. */
 static bool empty(batch *b, uint32_t lines) {
-    bool fits = lines <= b->rows_room;
+    bool fits = b->rows_room && lines <= b->rows_room;
     b->rows = b->gaps = 0;
     b->out.size = 0;
     if (!fits) b->rows_room = 0;
@@ -263,7 +263,7 @@ void callmeter_free(batch *b) {
 int callmeter_read(
     batch *b, const char *text, int64_t size, int64_t lines, int64_t source, int64_t before, int64_t start
 ) {
-    if (lines > UINT32_MAX / 2 || !empty(b, (uint32_t)lines)) return false;
+    if (lines < 0 || lines > UINT32_MAX / 2 || !empty(b, (uint32_t)lines)) return false;
     if (!read_lines(b, text, size, lines, source, before, start) || !see_ranks(b)) return false;
     for (int i = 0; i < COLUMNS && b->rows; i++) {
         bool is_signed = i != RANK && i != SKETCH;
