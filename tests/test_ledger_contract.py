@@ -442,6 +442,18 @@ def test_a_take_over_that_was_cut_off_has_the_log_counted_anew(ledger: Ledger) -
     assert ledger.settle("c1", costing(3))
 
 
+def test_a_take_over_for_a_log_that_was_counted_for_other_quotas_has_it_counted_anew(ledger: Ledger) -> None:
+    changed = Basis(OTHER.log, "mark-2")
+    ledger.reserve(reservation(windows=(AGENT,)), [])
+    counted(ledger, changed)
+    ledger.take_over("c1", OTHER.log, lambda _: Amount(CENT, 0, 1))
+    with pytest.raises(Uncounted):
+        ledger.standings([TOTAL], changed)
+    ledger.recount(changed, NOW, count=lambda: {TOTAL: Amount(CENT, 0, 1)}, windows_of=stay)
+    assert usd(ledger, TOTAL) == (CENT, 0)
+    assert usd(ledger, AGENT) == (0, 0)
+
+
 def test_a_take_over_whose_line_was_counted_meanwhile_has_the_log_counted_anew(ledger: Ledger) -> None:
     ledger.reserve(reservation(), [])
     shares = {TOTAL: Amount(CENT, 0, 1), AGENT: Amount(CENT, 0, 1)}

@@ -194,11 +194,15 @@ class PostgresLedger:
             found = sql.locked(transaction, call_id)
             if found is None or found[0] != sql.HELD:
                 return bool(written) and found is not None and found[0] == sql.ASSUMED
-            reservation = found[1]
+            reservation, mark = found[1], str(kept[0][0]) if kept else ""
+            if mark == token:
+                mark = marks[-1] if marks else ""
+            elif written:
+                mark = ""  # the connection broke after the line was written, and somebody has counted it
             if not written:
                 written.append(write(reservation))
-            if kept and kept[0][0] == token and marks and not logged():
-                sql.keep(transaction, sql.counted(log), marks[0])
+            sure = mark == reservation.basis.mark and not logged()
+            sql.keep(transaction, sql.counted(log), mark if sure else "")
             sql.end(transaction, reservation, written[0], reservation.hold, log, assumed=True)
             return True
 

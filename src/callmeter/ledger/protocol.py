@@ -236,8 +236,9 @@ class Ledger(Protocol):
         it says. Should the call's own host come back, its `settle` is told. False when there is no such reservation
         any more; then `write` does not run.
 
-        `logged`, asked after `write`, when the log had the line already: whoever wrote it died before it was booked,
-        and the share may have been counted with it since, so it is distrusted."""
+        The other log's share is distrusted where it was counted for other quotas than those that the call is held
+        under, and where the log had the line already, as `logged` tells when it is asked after `write`: whoever wrote
+        it died before it was booked, and the share may have been counted with it since."""
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
         """Book a correction in those windows that exist: `write` writes its line and gives the difference, which may

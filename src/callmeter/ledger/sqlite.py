@@ -146,12 +146,13 @@ class SqliteLedger:
             reservation = _take(connection, call_id)
             assert reservation is not None
             cost = write(reservation)
+            sure = mark == reservation.basis.mark and not logged()
             _hold(connection, reservation, reservation.windows, -1)
             for window in reservation.windows:
                 _book(connection, window, log, cost)
             reservation.hold = cost
             _put(connection, reservation, _ASSUMED)
-            _keep(connection, _counted(log), "" if logged() else mark)
+            _keep(connection, _counted(log), mark if sure else "")
         return True
 
     def adjust(self, windows: Iterable[Window], basis: Basis, write: Callable[[], Amount]) -> None:
