@@ -369,6 +369,15 @@ def test_an_amount_that_is_left_out_by_mistake_is_not_the_option_alone(desk: Des
     assert "callmeter: error: --fail-if-over has nothing behind its `=`\n" in result.stderr
 
 
+def test_before_the_first_complete_day_fail_if_over_says_that_it_looks_at_nothing(desk: Desk) -> None:
+    assert desk.run("--fail-if-over=5").stderr == "", "without a call nothing is spent"
+    (desk.home / "usage.jsonl").write_bytes(call(NOW - timedelta(hours=1), cost=Decimal(500)))
+    result = desk.run("--fail-if-over=5")
+    assert result.exit_code == 0
+    assert "--fail-if-over has no forecast to look at before the first complete day" in result.stderr
+    assert desk.run("--to-period-end", "--fail-if-over=5").exit_code == 3, "what is spent already is known"
+
+
 def test_top_without_parts_is_refused(desk: Desk) -> None:
     desk.spend([1.0] * 40)
     for more in ((), ("--backtest",)):

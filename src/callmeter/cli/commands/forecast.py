@@ -108,6 +108,8 @@ def forecast(
         if most is None and not world.policy.quotas:
             world.out.warn("--fail-if-over has no quota to look at: set one, or give an amount, `--fail-if-over=500`")
         require_room(ahead, forecasts, most)
+        if forecasts[0].total.fit is None and forecasts[0].total.history.first is not None:
+            world.out.warn("--fail-if-over has no forecast to look at before the first complete day")
 
 
 def _horizons(today: date, week: bool, month: bool, days: int | None, period: str) -> list[Horizon]:
