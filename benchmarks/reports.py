@@ -46,6 +46,12 @@ FLOOR = """
     duckdb.connect().execute("COPY (SELECT * FROM read_json(?, format = 'newline_delimited')) TO '" + sys.argv[2] + "'"
         " (FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2)", [sys.argv[1]])
 """
+IN_SQL = """
+    from callmeter.cli.main import main
+    from callmeter.store import index_rows, index_text
+    index_rows.native = index_text.native = lambda: None
+    main()
+"""
 JQ = 'reduce inputs as $x ({}; .[$x.tags.agent + "/" + $x.tags.purpose] += ($x.cost // 0))'
 
 
@@ -58,10 +64,12 @@ class Cost:
     memory: int
 
 
-def measure(command: list[str], env: dict[str, str], runs: int = 3) -> Cost:
-    """The fastest run of a command, and the largest memory of all."""
+def measure(command: list[str], env: dict[str, str], runs: int = 3, without: Path | None = None) -> Cost:
+    """The fastest run of a command, and the largest memory of all; each `without` a directory that is there before."""
     costs = []
     for _ in range(runs):
+        if without is not None and without.exists():
+            shutil.rmtree(without)
         before = time.monotonic()
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
@@ -119,7 +127,10 @@ def table(lines: int, log: Path) -> list[str]:
     ]
     if lines <= 1_000_000 and shutil.which("jq"):
         rows.append(("`jq` over the raw log, the same groups", measure(["jq", "-n", JQ, str(log)], env, runs=1)))
-    rows.append(("`budget breakdown --by-agent --by-purpose`, first: builds the index", measure(breakdown, env, 1)))
+    first, index = "`budget breakdown --by-agent --by-purpose`, first: builds the index", home / "index"
+    in_sql = [sys.executable, "-c", script(IN_SQL), *breakdown[1:]]
+    rows.append(("… the same, where callmeter was installed without a C compiler", measure(in_sql, env, 1, index)))
+    rows.insert(-1, (first, measure(breakdown, env, without=index)))
     rows.append(("… again", measure(breakdown, env)))
     append_calls(log, NEW_LINES)
     rows.append((f"… after {NEW_LINES:,} new lines", measure(breakdown, env, 1)))
@@ -128,11 +139,11 @@ def table(lines: int, log: Path) -> list[str]:
         rows.append((f"`budget breakdown {options}`", measure(command, env)))
     for options in ("status", "forecast", "metrics", "value", "anomalies", "savings", "report --weekly"):
         rows.append((f"`budget {options}`", measure([*breakdown[:2], *options.split()], env)))
-    index = sum(path.stat().st_size for path in (home / "index").glob("*"))
+    size_of_index = sum(path.stat().st_size for path in index.glob("*"))
     found = []
     for name, cost in rows:
         if cost is None:
-            found.append(f"| {name}, index {index / 1e6:,.0f} MB | | | | | |")
+            found.append(f"| {name}, index {size_of_index / 1e6:,.0f} MB | | | | | |")
         else:
             ratios = f"{cost.wall / raw.wall:.2f} | {cost.cpu / raw.cpu:.2f}"
             found.append(f"| {name} | {cost.wall:.2f} s | {cost.cpu:.2f} s | {ratios} | {cost.memory} MB |")

@@ -186,10 +186,18 @@ def test_a_start_that_compiles_the_program_each_time_is_noticed(
     shutil.copytree(SCRIPTS.parent.parent / "src" / "callmeter", copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr("callmeter.__file__", str(copy / "__init__.py"))
     env = {"PATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"}
-    _, bytecode = installation(env)
+    _, bytecode, _ = installation(env)
     assert bytecode.state == "warn" and "compileall" in bytecode.hint
-    _, bytecode = installation({"PATH": str(SCRIPTS)})
+    _, bytecode, _ = installation({"PATH": str(SCRIPTS)})
     assert bytecode.state == "ok"
+
+
+def test_whether_logs_are_read_by_compiled_code_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for native, told in ((object(), "compiled"), (None, "not compiled")):
+        monkeypatch.setattr("callmeter.store.index_native.native", lambda native=native: native)
+        *_, reader = installation({"PATH": str(SCRIPTS)})
+        assert (reader.area, reader.state) == ("log reader", "ok")
+        assert reader.found.split(",")[0] == told
 
 
 def test_an_llm_call_of_another_installation_a_shim_and_none_are_told(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def installation(env: Mapping[str, str]) -> Iterator[Check]:
     else:
         yield Check("installation", OK, what)
     yield _bytecode(env)
+    yield _log_reader()
 
 
 def _runs_here(script: str) -> bool:
@@ -93,6 +94,15 @@ def _bytecode(env: Mapping[str, str]) -> Check:
         "the program is compiled anew at each start, which makes it about five times slower",
         f"run `{sys.executable} -m compileall -q {package}`, or install with `uv tool install --compile-bytecode`",
     )
+
+
+def _log_reader() -> Check:
+    from callmeter.store.index_native import native
+
+    if native() is not None:
+        return Check("log reader", OK, "compiled")
+    slower = "a first report on a long log takes about four times as long"
+    return Check("log reader", OK, f"not compiled, as there was no C compiler: {slower}")
 
 
 def permissions(places: Places) -> Iterator[Check]:
