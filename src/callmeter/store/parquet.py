@@ -63,7 +63,9 @@ def _footer(columns: Mapping[str, str], chunks: Sequence[Chunk], rows: int) -> b
         groups.append(_chunk(name, kind, chunk))
     size = sum(chunk.size for chunk in chunks)
     group: list[_Field] = [(1, _LIST, groups), (2, _I64, size), (3, _I64, rows)]
-    text = _struct([(1, _I32, 1), (2, _LIST, schema), (3, _I64, rows), (4, _LIST, [group])])
+    # Without an order for each column its lowest and highest value have no meaning: theirs is that of its type.
+    orders: list[list[_Field]] = [[(1, _STRUCT, [])] for _ in columns]
+    text = _struct([(1, _I32, 1), (2, _LIST, schema), (3, _I64, rows), (4, _LIST, [group]), (7, _LIST, orders)])
     return text + len(text).to_bytes(4, "little") + _MAGIC
 
 

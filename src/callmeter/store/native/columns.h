@@ -27,13 +27,19 @@ static inline uint64_t word_at(const char *at, uint32_t size) {
     return size >= 8 ? word : word & ((1ull << 8 * size) - 1);
 }
 
-static inline uint64_t hash_of(text t, uint64_t seed) {
+/* Each bit of a number in the lower bits of another, whichever bits of it vary. */
+static inline uint32_t mixed(uint64_t h) {
+    h *= 0xFF51AFD7ED558CCDu;
+    return (uint32_t)((h ^ h >> 32) * 0x9E3779B97F4A7C15u >> 32);
+}
+
+static inline uint32_t hash_of(text t, uint64_t seed) {
     uint64_t h = seed ^ t.size * 0x9E3779B97F4A7C15u;
     for (uint32_t i = 0; i < t.size; i += 8) {
         h = (h ^ word_at(t.at + i, t.size - i)) * 0xFF51AFD7ED558CCDu;
         h ^= h >> 32;
     }
-    return h;
+    return mixed(h);
 }
 
 static inline bool same(text a, text b) {
@@ -132,7 +138,7 @@ static bool rehash(column *c, uint64_t seed) {
     uint32_t *slots = calloc(size, sizeof *slots);
     if (!slots) return false;
     for (uint32_t code = 0; code < c->distinct; code++) {
-        uint32_t at = (uint32_t)hash_of(word_of(c, code), seed) & (size - 1);
+        uint32_t at = hash_of(word_of(c, code), seed) & (size - 1);
         while (slots[at]) at = (at + 1) & (size - 1);
         slots[at] = code + 1;
     }
@@ -172,7 +178,7 @@ static bool put_text(column *c, text t, uint64_t seed, bool passing) {
     if (!GROW(c->codes, c->codes_room, c->count)) return false;
     if (!c->distinct || !same(word_of(c, c->last), t)) {
         if (2 * c->distinct >= c->slots_room && !rehash(c, seed)) return false;
-        uint32_t mask = c->slots_room - 1, at = (uint32_t)hash_of(t, seed) & mask, code;
+        uint32_t mask = c->slots_room - 1, at = hash_of(t, seed) & mask, code;
         while ((code = c->slots[at]) && !same(word_of(c, code - 1), t)) at = (at + 1) & mask;
         if (!code) {
             if (!put_word(c, t)) return false;

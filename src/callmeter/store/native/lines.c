@@ -236,7 +236,7 @@ static bool see_ranks(batch *b) {
     b->distinct = true;
     for (int64_t row = 0; row < b->rows && b->distinct; row++) {
         uint64_t rank = (uint64_t)b->column[RANK].numbers[row];
-        uint64_t at = ((rank ^ b->seed) * 0x9E3779B97F4A7C15u) >> 32 & (size - 1);
+        uint32_t at = mixed(rank ^ b->seed) & (size - 1);
         while (b->ranks[at] && b->ranks[at] != rank) at = (at + 1) & (size - 1);
         b->distinct = !b->ranks[at] && rank;
         b->ranks[at] = rank;
