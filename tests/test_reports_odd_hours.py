@@ -65,6 +65,12 @@ def test_an_hour_is_odd_from_three_times_the_usual_on(times: int, is_odd: bool) 
     assert (odd(hours) is not None) is is_odd
 
 
+@pytest.mark.parametrize(("spent", "is_odd"), [(341, False), (342, True)])
+def test_what_it_costs_beyond_the_usual_is_more_than_a_tenth_of_a_day(spent: int, is_odd: bool) -> None:
+    """A usual day comes to 24.12, a usual hour to 1.00."""
+    assert (odd({**weeks(), (DAY, 9): spent * CENT}) is not None) is is_odd
+
+
 def test_an_hour_that_is_small_beside_a_day_is_not_odd() -> None:
     hours = {place: CENT if place[1] < 6 else spent for place, spent in weeks().items()}
     assert odd({**hours, (DAY, 3): 20 * CENT}) is None
