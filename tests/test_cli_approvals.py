@@ -104,6 +104,14 @@ def test_headroom_lets_a_call_over_the_limit_and_no_further(
     assert [call(run_llm_call, server).returncode for _ in range(3)] == [0, 0, 3]
 
 
+@pytest.mark.parametrize(("amount", "unit"), [("2calls", "calls"), ("2tok", "tokens"), ("2", "usd")])
+def test_what_is_asked_for_stands_under_its_own_unit(home: Path, amount: str, unit: str) -> None:
+    policy(home, {"subject": "agent:code", "limit": 1, "unit": unit})
+    assert budget(home, "request", "agent:code", amount, "--reason", "two more").exit_code == 0
+    (row,) = rows(home)
+    assert {name: row[name] for name in ("usd", "tokens", "calls") if row[name] is not None} == {unit: 2}
+
+
 def test_an_approval_for_so_many_calls_lets_exactly_so_many_pass(
     home: Path, run_llm_call: Run, server: CountingServer
 ) -> None:
