@@ -1,6 +1,6 @@
 /* The reader of plain lines under a sanitizer: `native_harness SEED SECONDS` reads mutated lines, each text at the very
-   end of its memory; `native_harness oom` lets the n-th request for memory fail, for each n. What goes wrong is printed,
-   and aborts. */
+   end of its memory; `native_harness oom` lets the n-th request for memory fail, for each n; `native_harness places` looks
+   at where texts fall in a table. What goes wrong is printed, and aborts. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -217,8 +217,34 @@ static void without_memory(void) {
     CHECK(fails > 100);
 }
 
+/* Chance would leave some 790 of 2,048 places. */
+static void count_places(uint64_t seed, const char *pattern, int shift) {
+    static bool taken[2048];
+    memset(taken, 0, sizeof taken);
+    int places = 0;
+    for (uint64_t i = 1; i <= 1000; i++) {
+        char at[64] = "";
+        uint32_t size = pattern ? (uint32_t)snprintf(at, sizeof at, pattern, (int)i) : 0;
+        bool *place = &taken[(pattern ? hash_of((text){at, size}, seed) : mixed(i << shift ^ seed)) & 2047];
+        places += !*place;
+        *place = true;
+    }
+    if (places < 500) fprintf(stderr, "%s %d: %d places\n", pattern ? pattern : "ranks", shift, places);
+    CHECK(places >= 500);
+}
+
+static void places(void) {
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        uint64_t some = seed * 0xD1B54A32D192ED03u;
+        const char *const patterns[] = {"%d", "%04d", "s-%06d", "team%04d", "session-s-%06d", "x%07d-", "%04d-and-so-on-0"};
+        for (size_t i = 0; i < COUNT(patterns); i++) count_places(some, patterns[i], 0);
+        for (int shift = 0; shift <= 54; shift++) count_places(some, NULL, shift);
+    }
+}
+
 int main(int count, char **given) {
-    if (count == 2) without_memory();
+    if (count == 2 && strcmp(given[1], "oom") == 0) without_memory();
+    else if (count == 2) places();
     else fuzz(strtoull(given[1], NULL, 10), atof(given[2]));
     CHECK(living == 0);
     return 0;
