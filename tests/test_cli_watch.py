@@ -417,7 +417,7 @@ def test_it_ends_when_its_window_is_closed(terminal: Callable[[str], Terminal], 
     assert number is not None
     process = os.pidfd_open(int(number[1]))
     view.close()
-    assert select.select([process], [], [], 20)[0], "it is still there"
+    assert select.select([process], [], [], 120)[0], "it is still there"
     os.close(process)
 
 
