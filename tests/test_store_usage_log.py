@@ -315,6 +315,8 @@ def test_damage_is_listed_after_any_number_of_bad_lines(tmp_path: Path, suffix: 
     assert reader.bad_count == 2511 and [bad.line for bad in reader.bad[:1000]] == list(range(1, 1001))
     (damage,) = reader.bad[1000:]
     assert (damage.file, damage.line) == (str(segment), 2501) and damage.reason.startswith(DAMAGED)
+    index = UsageIndex([log], str(tmp_path / "index"), UTC)
+    assert (damage.file, damage.line, damage.reason) in index.reading.bad
 
 
 def test_of_a_gzipped_log_that_was_cut_off_everything_up_to_there_is_read(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -247,7 +248,7 @@ class Builder:
         for reason in damage:
             source.lines += 1
             torn = bool(found) and found[-1][0].unfinished
-            _blame(source, source.lines - torn, f"damaged from here on: {reason}")
+            _blame(source, source.lines - torn, f"damaged from here on: {reason}", most=sys.maxsize)
             source.faults.sort(key=lambda fault: fault[0])
         _remember(source, file)
         source.parts += added
@@ -355,7 +356,7 @@ def _was_written(source: Source, file: LogFile) -> bool:
     return is_there and file.found.st_ctime_ns != source.ctime
 
 
-def _blame(source: Source, line: int, reason: str) -> None:
+def _blame(source: Source, line: int, reason: str, most: int = LISTED) -> None:
     source.faulty += 1
-    if len(source.faults) < LISTED:
+    if len(source.faults) < most:
         source.faults.append((line, reason))

@@ -40,7 +40,7 @@ class Source(msgspec.Struct):
     """A log's file, known by its inode, its first block and the last one that was read: names change.
 
     `read` is how much of its text was read, `lines` so many lines; of a packed file the size is that of the file.
-    `faults` lists the first of `faulty` (line, reason).
+    `faults` lists the first of `faulty` (line, reason), and always where the file is damaged.
     """
 
     number: int
