@@ -10,13 +10,19 @@
 #include <time.h>
 
 static int64_t asked, failing = -1, living;
+static size_t largest;
 
-static bool refused(void) { return ++asked == failing; }
+static bool refused(size_t size) {
+    if (size > largest) largest = size;
+    return ++asked == failing;
+}
 static void *counted(void *at) { return living += at != NULL, at; }
-static void *harness_malloc(size_t size) { return refused() ? NULL : counted(malloc(size)); }
-static void *harness_calloc(size_t count, size_t size) { return refused() ? NULL : counted(calloc(count, size)); }
+static void *harness_malloc(size_t size) { return refused(size) ? NULL : counted(malloc(size)); }
+static void *harness_calloc(size_t count, size_t size) {
+    return refused(count * size) ? NULL : counted(calloc(count, size));
+}
 static void *harness_realloc(void *at, size_t size) {
-    if (refused()) return NULL;
+    if (refused(size)) return NULL;
     void *moved = realloc(at, size);
     living += moved && !at;
     return moved;
@@ -212,9 +218,15 @@ static void without_memory(void) {
         fails += !done;
         CHECK(living == 0);
     }
-    free(text.at);
     printf("%lld requests\n", (long long)fails);
     CHECK(fails > 100);
+    /* Nothing but ends of lines takes no memory for rows. */
+    largest = 0, failing = -1, text.size = 1 << 20;
+    memset(text.at, '\n', text.size);
+    batch *b = callmeter_new(7);
+    CHECK(read_at_the_end(b, &text, -1) && !b->rows && b->gaps == 1 && largest < text.size);
+    callmeter_free(b);
+    free(text.at);
 }
 
 /* Chance would leave some 790 of 2,048 places. */

@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #define MAX_LINE 65536
+#define MIN_LINE 128  /* none with all that is needed is so short */
 #define PACES 24
 /* Loops over bytes, for as many at once as the processor can. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -184,7 +185,8 @@ static bool read_lines(
         const char *last = end - (end > at && end[-1] == '\r');
         memset(&l, 0, offsetof(line, other));
         l.attempts = 1;
-        if (last - at <= MAX_LINE && is_text(at, last) && take_line(at, last, &l, b->order)) {
+        bool may_be = last - at >= MIN_LINE && last - at <= MAX_LINE;
+        if (may_be && is_text(at, last) && take_line(at, last, &l, b->order)) {
             put_always(&b->column[SOURCE], source);
             if (!put_line(b, &l, number + 1, start + (at - text), end - at)) return false;
         } else if (!put_gap(b, start + (at - text), number, start + (end - text) + 1)) return false;
@@ -263,7 +265,8 @@ void callmeter_free(batch *b) {
 int callmeter_read(
     batch *b, const char *text, int64_t size, int64_t lines, int64_t source, int64_t before, int64_t start
 ) {
-    if (lines < 0 || lines > UINT32_MAX / 2 || !empty(b, (uint32_t)lines)) return false;
+    int64_t most = size / MIN_LINE;  /* of rows: a text of empty lines has millions of these */
+    if (lines < 0 || most > UINT32_MAX / 2 || !empty(b, (uint32_t)(lines < most ? lines : most))) return false;
     if (!read_lines(b, text, size, lines, source, before, start) || !see_ranks(b)) return false;
     for (int i = 0; i < COLUMNS && b->rows; i++) {
         bool is_signed = i != RANK && i != SKETCH;
