@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from callmeter.store import index_rows, scratch
 from callmeter.store.files import FileProblem
 from callmeter.store.index import UsageIndex
 from callmeter.store.index_log import IndexedLog, IndexTrouble
+from callmeter.store.index_relation import Relation
 from callmeter.store.scratch import Scratch
 from callmeter.store.usage_append import append_usage
 from callmeter.store.usage_log import files_of
@@ -101,6 +103,23 @@ def test_if_there_is_no_room_anywhere_the_error_says_so(log: str, file_system: C
     assert f"cannot index the usage log in {disk}/callmeter-run-" in done.stderr
     assert done.stderr.endswith(": no space left on device\n")
     assert os.listdir(disk) == ["index"]
+
+
+# Memory
+
+
+@pytest.mark.parametrize("ask", ["named", "costs", "groups"])
+def test_memory_that_ends_while_an_answer_is_read_is_told_in_one_sentence(
+    log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    walk = UsageIndex([log], str(tmp_path / "index"), UTC).walk(["agent"], "cost")
+
+    def run(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data\nand more")
+
+    monkeypatch.setattr(Relation, "run", run)
+    with pytest.raises(FileProblem, match=r"cannot read .*: cannot allocate memory$"):
+        list([getattr(walk, ask)(0)] if ask == "named" else getattr(walk, ask)(0))
 
 
 # Open files

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +22,7 @@ from callmeter.store.index_manifest import Manifest, read_manifest, version
 from callmeter.store.index_steps import connected, updated
 from callmeter.store.index_sums import RowFile, Summed, up_to_date
 from callmeter.store.index_twins import find_twins
+from callmeter.store.index_walk import CarefulWalk
 from callmeter.store.memory import require_address_space
 from callmeter.store.scratch import Scratch
 from callmeter.words.errors import Busy, CallmeterError
@@ -138,7 +139,9 @@ class UsageIndex:
         only: Collection[str] = SUMS,
     ) -> Walk:
         """See `Usage.walk`."""
-        return self._answer(lambda answers: answers.walk(by, order, period, where, latency, costs, only))
+        return CarefulWalk(
+            self._answer(lambda answers: answers.walk(by, order, period, where, latency, costs, only)), self._careful
+        )
 
     def spent(
         self,
@@ -154,11 +157,11 @@ class UsageIndex:
 
     def calls(self, *, period: Period = EVER, where: Sequence[str] = (), last: int = 0) -> Iterator[UsageRecord]:
         """See `Usage.calls`."""
-        return self._answer(lambda answers: _begun(answers.calls(period, where, last)))
+        return self._careful(self._answer(lambda answers: _begun(answers.calls(period, where, last))))
 
     def entries(self, *, period: Period = EVER, where: Sequence[str] = ()) -> Iterator[tuple[UsageRecord, bytes]]:
         """The records of a period with such values, each with its line, in the order of the log."""
-        return self._answer(lambda answers: _begun(answers.entries(period, where)))
+        return self._careful(self._answer(lambda answers: _begun(answers.entries(period, where))))
 
     def entries_of(self, ids: Collection[str], *, period: Period = EVER) -> list[tuple[UsageRecord, bytes]]:
         """The records of the calls with these ids, and of what corrects them, each with its line, in the order of the
@@ -323,6 +326,15 @@ class UsageIndex:
         twins = find_twins(connection, paths, parts, every, name)
         corrections = find_corrections(connection, paths, parts, every, manifest.corrections, name)
         return lines, faults, [[os.path.join(own, part.file) for part in each] for each in (parts, twins, *corrections)]
+
+    def _careful(self, answer: Iterable[_Answer]) -> Iterator[_Answer]:
+        """What is read while other work goes on. Raises FileProblem for what the machine lacks by then."""
+        import duckdb
+
+        try:
+            yield from answer
+        except (OSError, duckdb.Error) as error:
+            raise self._problem(error) from None
 
     def _problem(self, error: Exception) -> FileProblem:
         """What is in the way of every way to read the log."""

@@ -7,11 +7,11 @@ percentiles, `places1` of where they stand; and of all that, in that order, `lev
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from callmeter.reports.usage import Figures
+from callmeter.reports.usage import Figures, Walk
 from callmeter.store.index_figures import Summing, grouped, printed
 from callmeter.store.index_query import COST, FIGURES, LATENCY, SETTLED, SUMS, WHOLE_COST
 from callmeter.store.index_ranks import MANY_GROUPS, rank_questions
@@ -191,6 +191,28 @@ class Walked:
         )
         for table in (f"sums{depth}", f"places{depth - 1}", *(f"{each}{depth}" for each in self._ranked)):
             self._relation.run(f"DROP TABLE IF EXISTS {table}", {})
+
+
+class CarefulWalk:
+    """A walk, each of whose answers goes through `careful` while it is read."""
+
+    def __init__(self, walk: Walk, careful: Callable[[Iterable[Any]], Iterator[Any]]) -> None:
+        self._walk = walk
+        self._careful = careful
+        self.total = walk.total
+        self.count = walk.count
+
+    def named(self, depth: int) -> bool:
+        """See `Walk.named`."""
+        return any(self._careful(self._walk.named(depth) for _ in range(1)))
+
+    def costs(self, depth: int) -> Iterator[int]:
+        """See `Walk.costs`."""
+        return self._careful(self._walk.costs(depth))
+
+    def groups(self, depth: int) -> Iterator[tuple[str, Figures, int]]:
+        """See `Walk.groups`."""
+        return self._careful(self._walk.groups(depth))
 
 
 def _listed(depth: int) -> str:
