@@ -409,7 +409,7 @@ def test_columns_hold_what_was_put_there(agree: Agree, kind: str, count: int) ->
 def test_memory_that_served_one_text_serves_any_other(agree: Agree) -> None:
     library = Native(native_path())
     chance = random.Random(1)
-    for _ in range(60):
+    for _ in range(30):
         count = chance.choice([1, 3, 40, 700, 2100])
         lines = agreeing_rows(count, **CHANGING[chance.choice(list(CHANGING))])
         for _ in range(chance.choice([0, 0, 5, count])):
@@ -417,6 +417,20 @@ def test_memory_that_served_one_text_serves_any_other(agree: Agree) -> None:
         assert agree(lines, by=library) == count
         agree([b"odd"] * chance.choice([1, 50]), by=library)
     assert agree([], by=Native(native_path())) == 0
+
+
+@pytest.mark.usefixtures("compiled")
+def test_what_was_there_before_leaves_no_trace_in_a_file(tmp_path: Path) -> None:
+    used, path = Native(native_path()), tmp_path / "rows"
+
+    def content(library: Native, lines: list[bytes]) -> bytes:
+        text = b"".join(line + b"\n" for line in lines)
+        library.write(bytearray(text), len(text), len(lines), str(path), source=1, line=0, start=0)
+        return path.read_bytes()
+
+    for kind in (*CHANGING, *reversed(CHANGING)):
+        lines = agreeing_rows(1500, **CHANGING[kind])
+        assert content(used, lines) == content(Native(native_path()), lines)
 
 
 def native_path() -> str:
@@ -438,6 +452,7 @@ def test_only_ranks_that_are_distinct_are_said_to_be(compiled: Native, tmp_path:
     assert not distinct([5 << 80, 6 << 80, 5 << 80])
     assert not distinct([1 << 80, 1 << 80 | 7 << 16])  # another id of the same rank
     assert not distinct([number << 80 for number in [*range(1, 5000), 1]])
+    assert not distinct([0, 5 << 80, 0])
     assert distinct([2**128 - 1])
     assert not distinct([2**128 - 1, 2**128 - 1])
 
