@@ -59,6 +59,9 @@ static const char *const CANONICAL[] = {
     "{\"v\":1,\"id\":\"01a0c669-8800-7417-81c9-0000000000ff\",\"timestamp\":\"2024-02-29T23:59:59.999Z\",\"tags\":{},"
     "\"provider\":\"\",\"model\":\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x99\x82\",\"cost\":null,\"cost_source\":\"unknown\","
     "\"status\":\"refused\",\"attempts\":0}",
+    "{\"v\":1,\"id\":\"01a0c450-6c00-7aa0-81e1-0000000000e5\",\"timestamp\":\"2026-11-21T09:30:01.123Z\",\"tags\":{"
+    "\"agent\":\"gr\\u00f6\\u00DFe\",\"team\":\"\\ud83d\\ude00\",\"user\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"},\"provider\":\"p\","
+    "\"model\":\"\\u20ac\",\"cost\":1,\"cost_source\":\"price\",\"status\":\"\\u006fk\",\"error\":\"say \\\"no\\\"\"}",
     "{\"v\":1,\"id\":\"ffffffff-ffff-ffff-ffff-ffffffffffff\",\"timestamp\":\"9998-12-31T23:59:59.999Z\",\"tags\":{"
     "\"a\":\"1\",\"b\":\"2\",\"c\":\"3\",\"agent\":\"x\"},\"provider\":\"p\",\"model\":\"m\",\"tokens\":{},"
     "\"cost\":-999999.999999999999,\"cost_source\":\"price\",\"estimate\":999999.999999999999,\"status\":\"timeout\","
@@ -87,7 +90,8 @@ static void mutate(bytes *b) {
     static const char *const SEASONING[] = {
         "\"", "\\", "\n", "\r", "\r\n", "\0", ",", ":", "}", "{", "0", "-", "e", ".", "\x80", "\xC0\x80", "\xED\xA0\x80",
         "\xF4\x90\x80\x80", "\xEF\xBB\xBF", "\"a\":\"\",", "\"agent\":\"b\",", "999999999999999", "9999999999999999",
-        ",\"cost\":null", "\x1F", "\x7F", "null", "1e9", "}}", "\"}", "\":\"",
+        "\\u00e9", "\\ud83d\\ude00", "\\ud83d", "\\\"", "\\\\", "\\u", "\\n", ",\"cost\":null",
+        "\x1F", "\x7F", "null", "1e9", "}}", "\"}", "\":\"",
     };
     uint32_t at = below(b->size + 1), left = b->size - at, some = below(left < 64 ? left + 1 : 64);
     const char *word = SEASONING[below(COUNT(SEASONING))];

@@ -57,6 +57,8 @@ typedef struct {
     uint64_t sketch;
     int status;
     text texts[FIELDS], tags[TAGS];
+    bool escaped;  /* it has backslashes; */
+    char *spare;   /* where texts without them go then: there is room for the whole line, and 64 bytes more */
     uint32_t others;
     text other[MOST_TAGS];  /* tags of other names: as they stand there */
 } line;
@@ -75,9 +77,8 @@ static inline uint64_t equal_bytes(uint64_t word, uint64_t other) {
     return (word - 0x0101010101010101u) & ~word & 0x8080808080808080u;
 }
 
-/* A text between quotes. */
-static inline bool take_text(const char **p, const char *end, text *found) {
-    if (**p != '"') return false;
+/* A text between quotes, in a line without escapes. */
+static inline bool take_plain_text(const char **p, const char *end, text *found) {
     const char *from = *p + 1, *at = from;
     uint64_t quotes;
     while (!(quotes = equal_bytes(word_at(at, 8), 0x2222222222222222u))) {
@@ -90,6 +91,78 @@ static inline bool take_text(const char **p, const char *end, text *found) {
     found->size = (uint32_t)(at - from);
     *p = at + 1;
     return true;
+}
+
+/* A digit of a lower-case hexadecimal number, plus 1. */
+static const uint8_t HEX[256] = {
+    ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8, ['8'] = 9, ['9'] = 10,
+    ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
+#define DIGIT(c) (HEX[(unsigned char)(c)])
+
+/* The number that four digits are, of either case; -1 for others. */
+static int take_four(const char *at) {
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = at[i] >= 'A' && at[i] <= 'F' ? (char)(at[i] | 0x20) : at[i];
+        if (!DIGIT(c)) return -1;
+        value = value << 4 | (DIGIT(c) - 1);
+    }
+    return value;
+}
+
+static char *put_unicode(char *to, uint32_t code) {
+    if (code < 0x80) {
+        *to++ = (char)code;
+        return to;
+    }
+    int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    *to++ = (char)((0xF0 << (3 - more)) | code >> 6 * more);
+    while (more--) *to++ = (char)(0x80 | (code >> 6 * more & 0x3F));
+    return to;
+}
+
+/* What an escape stands for (RFC 8259, 7), which takes less room than it. None for half of a pair, which is no
+   character, and for the character 0. */
+static bool take_escape(const char **p, char **to) {
+    static const char SHORT[][2] = {"\"\"", "\\\\", "//", "b\b", "f\f", "n\n", "r\r", "t\t"};
+    const char *at = *p + 1;
+    for (uint32_t i = 0; i < COUNT(SHORT); i++)
+        if (*at == SHORT[i][0]) {
+            *(*to)++ = SHORT[i][1];
+            *p = at + 1;
+            return true;
+        }
+    int code = *at == 'u' ? take_four(at + 1) : -1, low = 0;
+    if (code <= 0 || (code >= 0xDC00 && code < 0xE000)) return false;
+    at += 5;
+    if (code >= 0xD800 && code < 0xDC00) {
+        if (at[0] != '\\' || at[1] != 'u' || (low = take_four(at + 2)) < 0xDC00 || low >= 0xE000) return false;
+        code = 0x10000 + ((code - 0xD800) << 10 | (low - 0xDC00));
+        at += 6;
+    }
+    *to = put_unicode(*to, (uint32_t)code);
+    *p = at;
+    return true;
+}
+
+static bool take_escaped_text(const char **p, const char *end, line *l, text *found) {
+    const char *at = *p + 1;
+    char *to = l->spare;
+    while (at < end && *at != '"')
+        if (*at != '\\') *to++ = *at++;
+        else if (!take_escape(&at, &to)) return false;
+    if (at >= end) return false;
+    found->at = l->spare;
+    found->size = (uint32_t)(to - l->spare);
+    l->spare = to;
+    *p = at + 1;
+    return true;
+}
+
+static inline bool take_text(const char **p, const char *end, line *l, text *found) {
+    if (**p != '"') return false;
+    return l->escaped ? take_escaped_text(p, end, l, found) : take_plain_text(p, end, found);
 }
 
 /* A count: digits without a sign or a leading zero, few enough to be exact as JSON's number. */
@@ -127,13 +200,6 @@ static inline bool take_money(const char **p, int64_t *found) {
     *p = at;
     return true;
 }
-
-/* A digit of a lower-case hexadecimal number, plus 1. */
-static const uint8_t HEX[256] = {
-    ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8, ['8'] = 9, ['9'] = 10,
-    ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-};
-#define DIGIT(c) (HEX[(unsigned char)(c)])
 
 static inline bool take_uuid(const char **p, uint8_t *found) {
     const char *at = *p;
@@ -196,13 +262,14 @@ static bool take_tags(const char **p, const char *end, line *l, uint8_t *order) 
         }
         if (tag < TAGS) {
             *p += TAG[tag].size;
-            if (l->tags[tag].at || !take_text(p, end, &value)) return false;
+            if (l->tags[tag].at || !take_text(p, end, l, &value)) return false;
             l->tags[tag] = value;
         } else {
             text key;
             const char *from = *p;
-            if (!take_text(p, end, &key) || *(*p)++ != ':' || !take_text(p, end, &value)) return false;
-            key.at--, key.size += 3;  /* with its quotes and colon, so that none begins as another does */
+            if (!take_text(p, end, l, &key) || key.size + 2 != *p - from) return false;  /* an escape can hide any name */
+            if (*(*p)++ != ':' || !take_text(p, end, l, &value)) return false;
+            key = (text){from, key.size + 3};  /* with its quotes and colon, so that none begins as another does */
             for (uint32_t i = 0; i < l->others; i++)
                 if (l->other[i].size >= key.size && same((text){l->other[i].at, key.size}, key)) return false;
             l->other[l->others++] = (text){from, (uint32_t)(*p - from)};
@@ -250,17 +317,17 @@ static bool take_field(int f, const char **p, const char *end, line *l) {
     case F_CORRECTS: return *(*p)++ == '"' && take_uuid(p, l->target) && *(*p)++ == '"';
     case F_RECORDED_AT: return *(*p)++ == '"' && take_time(p, &l->recorded) && *(*p)++ == '"';
     case F_PROMPT_SKETCH:
-        if (!take_text(p, end, t) || t->size != 16) return false;
+        if (!take_text(p, end, l, t) || t->size != 16) return false;
         for (int i = 0; i < 16; i++) {
             if (!DIGIT(t->at[i])) return false;
             l->sketch = l->sketch << 4 | (uint64_t)(DIGIT(t->at[i]) - 1);
         }
         return true;
     }
-    return take_text(p, end, t);
+    return take_text(p, end, l, t);
 }
 
-/* Whether a line is plain; if so, what it says. It has no escapes and no control characters. */
+/* Whether a line is plain; if so, what it says. It has no control characters. */
 static bool take_line(const char *p, const char *end, line *l, uint8_t *order) {
     if (!LITERAL(&p, "{\"v\":1,\"id\":\"") || !take_uuid(&p, l->ident)) return false;
     if (!LITERAL(&p, "\",\"timestamp\":\"") || !take_time(&p, &l->ms)) return false;

@@ -1,7 +1,7 @@
 /* Plain lines of a usage log as the column chunks of a Parquet file.
 
    A line is plain if it is written as callmeter writes lines: its fields in their order, ids and times in their one
-   shape, no escapes. Such a line can mean one thing only. All others are left to who calls: they are gaps.
+   shape. Such a line can mean one thing only. All others are left to who calls: they are gaps.
 
    Nothing here is trusted: the text may hold any bytes. Behind it are 64 zeros, so that what looks at several bytes at
    once need not ask how many are left. */
@@ -15,6 +15,7 @@
 #define MAX_LINE 65536
 #define MIN_LINE 128  /* none with all that is needed is so short */
 #define PACES 24
+#define SPARE (1 << 20)  /* more than a line and its padding */
 /* Loops over bytes, for as many at once as the processor can. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define WIDE __attribute__((target_clones("avx2", "default")))
@@ -69,6 +70,9 @@ typedef struct {
     buffer out, more;
     uint64_t *ranks;  /* a hash table, in which 0 is no rank */
     uint32_t rows_room, gap_room, ranks_room;
+    char **spare;     /* memory for texts that had escapes, in pieces that stay where they are */
+    uint32_t spares, spare_place, spare_room;
+    size_t spare_used;
     uint64_t seed;
     uint8_t order[MOST_TAGS];
 } batch;
@@ -163,15 +167,27 @@ static bool is_unicode(const unsigned char *at, const unsigned char *end) {
     return true;
 }
 
-/* Whether a line is text without escapes and control characters. */
-WIDE static bool is_text(const char *from, const char *end) {
-    unsigned char odd = 0, wide = 0;
+/* Whether a line is text without control characters; and whether it has escapes. */
+WIDE static bool is_text(const char *from, const char *end, bool *escaped) {
+    unsigned char control = 0, wide = 0, backslash = 0;
     for (const char *at = from; at < end; at++) {
         unsigned char c = (unsigned char)*at;
-        odd |= (unsigned char)((c < 0x20) | (c == '\\'));
+        control |= c < 0x20;
+        backslash |= c == '\\';
         wide |= c;
     }
-    return !odd && (wide < 0x80 || is_unicode((const unsigned char *)from, (const unsigned char *)end));
+    *escaped = backslash;
+    return !control && (wide < 0x80 || is_unicode((const unsigned char *)from, (const unsigned char *)end));
+}
+
+/* Room for the texts of a line without their escapes, for as long as the texts before stay; NULL if there is none. */
+static char *spare_for(batch *b, size_t size) {
+    if (b->spare_used + size + 64 > SPARE) b->spare_place++, b->spare_used = 0;
+    if (b->spare_place == b->spares) {
+        if (!GROW(b->spare, b->spare_room, b->spares) || !(b->spare[b->spares] = malloc(SPARE))) return NULL;
+        b->spares++;
+    }
+    return b->spare[b->spare_place] + b->spare_used;
 }
 
 static bool read_lines(
@@ -185,10 +201,12 @@ static bool read_lines(
         const char *last = end - (end > at && end[-1] == '\r');
         memset(&l, 0, offsetof(line, other));
         l.attempts = 1;
-        bool may_be = last - at >= MIN_LINE && last - at <= MAX_LINE;
-        if (may_be && is_text(at, last) && take_line(at, last, &l, b->order)) {
+        bool plain = last - at >= MIN_LINE && last - at <= MAX_LINE && is_text(at, last, &l.escaped);
+        if (plain && l.escaped && !(l.spare = spare_for(b, (size_t)(last - at)))) return false;
+        if (plain && take_line(at, last, &l, b->order)) {
             put_always(&b->column[SOURCE], source);
             if (!put_line(b, &l, number + 1, start + (at - text), end - at)) return false;
+            if (l.escaped) b->spare_used = (size_t)(l.spare - b->spare[b->spare_place]);
         } else if (!put_gap(b, start + (at - text), number, start + (end - text) + 1)) return false;
         at = end + 1;
     }
@@ -216,7 +234,8 @@ WIDE int64_t callmeter_count(const char *text, int64_t size) {
 static bool empty(batch *b, uint32_t lines) {
     bool fits = b->rows_room && lines <= b->rows_room;
     b->rows = b->gaps = 0;
-    b->out.size = 0;
+    b->out.size = b->spare_used = 0;
+    b->spare_place = 0;
     if (!fits) b->rows_room = 0;
     for (int i = 0; i < COLUMNS; i++)
         if (!empty_column(&b->column[i], lines, fits)) return false;
@@ -258,7 +277,8 @@ batch *callmeter_new(uint64_t seed) {
 
 void callmeter_free(batch *b) {
     for (int i = 0; i < COLUMNS; i++) free_column(&b->column[i]);
-    free(b->gap), free(b->out.at), free(b->more.at), free(b->ranks), free(b);
+    for (uint32_t i = 0; i < b->spares; i++) free(b->spare[i]);
+    free(b->spare), free(b->gap), free(b->out.at), free(b->more.at), free(b->ranks), free(b);
 }
 
 /* Read `lines` lines, which follow `before` lines and `start` bytes of the source. False if there is no memory for it. */
