@@ -23,7 +23,7 @@ import pytest
 from callmeter.store import index_native, index_rows, parquet
 from callmeter.store.index import UsageIndex
 from callmeter.store.index_columns import COLUMNS
-from callmeter.store.index_native import Native, native
+from callmeter.store.index_native import _MEANING, Native, native
 from conftest import ROOT, TESTS, lacking
 from test_store_index_native import CHANGING, agreeing_rows, line_of
 
@@ -238,7 +238,8 @@ def test_what_is_no_library_is_as_none(log: str, tmp_path: Path, library: Path, 
 OTHERS = {
     "of other columns": 'const char *callmeter_columns(void) { return "source line"; }',
     "of nothing": "int nothing;",
-    "of columns alone": f'const char *callmeter_columns(void) {{ return "{" ".join(COLUMNS)}"; }}',
+    "of columns alone": f'const char *callmeter_columns(void) {{ return "{_MEANING} {" ".join(COLUMNS)}"; }}',
+    "of another meaning": f'const char *callmeter_columns(void) {{ return "{_MEANING - 1} {" ".join(COLUMNS)}"; }}',
 }
 
 

@@ -19,6 +19,7 @@ _LIBRARY = os.path.join(os.path.dirname(__file__), "native", "lines.so")
 # So many zeros stand behind a text, so that what looks at several bytes at once need not ask how many are left.
 PADDING = 64
 _HIGHEST = (1 << 64) - 1
+_MEANING = 1
 _CHUNK = ("offset", "dictionary", "size", "values", "nulls", "encoding", "low", "high")
 
 
@@ -67,7 +68,7 @@ class Native:
         library = ctypes.CDLL(path)
         columns = library.callmeter_columns
         columns.restype, columns.argtypes = ctypes.c_char_p, []
-        if columns() != " ".join(COLUMNS).encode("ascii"):
+        if columns() != f"{_MEANING} {' '.join(COLUMNS)}".encode("ascii"):
             raise OSError(f"{path} is of another version")
         batch = ctypes.POINTER(_Batch)
         self._count, self._new, self._read = library.callmeter_count, library.callmeter_new, library.callmeter_read

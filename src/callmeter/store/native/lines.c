@@ -31,9 +31,9 @@ enum {
     ERROR_, COST_SOURCE, GENERATION_ID, POOL, TAG_AGENT, MORE = TAG_AGENT + TAGS, COLUMNS
 };
 
-/* What this was made for: callers ask before they use it. */
+/* What this was made for: callers ask before they use it. The number grows with what rows mean. */
 const char *callmeter_columns(void) {
-    return "source line start size ident rank id ms recorded target corrects cost estimate sized tokens_in tokens_out "
+    return "1 source line start size ident rank id ms recorded target corrects cost estimate sized tokens_in tokens_out "
         "tokens_cached tokens_cache_write tokens_cache_write_1h tokens_reasoning duration_ms attempts kind pace sketch "
         "prompt_sketch model served_model provider status key key_fingerprint host finish_reason error cost_source "
         "generation_id pool tag_agent tag_session tag_purpose tag_priority tag_environment tag_cost_center tag_work_item "
