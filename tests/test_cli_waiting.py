@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callmeter.store import index_build, index_text
+from callmeter.store import index_text
 from callmeter.store.files import Lock
 from callmeter.store.index import UsageIndex
 from terminal import Terminal
@@ -75,7 +75,7 @@ def test_what_goes_on_is_not_told_where_it_could_not_be_taken_back(
 
 def test_how_much_of_a_log_is_read_is_told_as_it_goes(home: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_text, "_PIECE", 500)
-    monkeypatch.setattr(index_build, "_CHUNK", 100)
+    monkeypatch.setattr(index_text, "CHUNK", 100)
     subprocess.run(["gzip", "-k", str(log)], check=True)
     log.rename(home / "other.jsonl")
     told: list[str] = []

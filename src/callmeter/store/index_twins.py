@@ -6,6 +6,7 @@ where ids do, so a new file's ids are compared only with those files whose ranks
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -83,11 +84,12 @@ def _cuts(added: Sequence[Part], every: Sequence[Part]) -> Iterator[list[_Cut]]:
         is_new = any(part.low < stop and part.high >= low for part in added)
         if not is_new or (len(parts) == 1 and parts[0].distinct):
             continue
-        dense = sum(part.rows / (part.high - part.low + 1) for part in parts)  # rows for each rank
-        step = max(1, int(_AT_ONCE / dense))
+        rows = sum(_rows_between(part, low, stop) for part in parts)
+        pieces = max(1, math.ceil(rows / _AT_ONCE))
+        step = -(-(stop - low) // pieces)
         while low < stop:
             end = min(low + step, stop)
-            if cuts and size + dense * (end - low) > _AT_ONCE:
+            if cuts and size + rows / pieces > _AT_ONCE:
                 yield cuts
                 cuts, places, size = [], {}, 0.0
             for part in parts:
@@ -97,7 +99,12 @@ def _cuts(added: Sequence[Part], every: Sequence[Part]) -> Iterator[list[_Cut]]:
                 else:
                     places[part.file] = len(cuts)
                     cuts.append(_Cut(part.file, low, end - 1))
-            size += dense * (end - low)
+            size += rows / pieces
             low = end
     if cuts:
         yield cuts
+
+
+def _rows_between(part: Part, low: int, stop: int) -> float:
+    """How many rows of a part rank so, about."""
+    return part.rows * (min(stop, part.high + 1) - max(low, part.low)) / (part.high + 1 - part.low)
